@@ -1,0 +1,1 @@
+"""Who was active when: record in memory, write in batches."""

@@ -1,0 +1,275 @@
+"""Clients: registered software that calls an API, and when each was last seen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lastseen.activity.buffer import Outcome
+from lastseen.activity.cursor import decode_cursor, encode_cursor
+from lastseen.activity.flush import FlushResult
+from lastseen.activity.health import ActivityHealth
+from lastseen.activity.hours import SECONDS_PER_HOUR, HoursBuffer
+from lastseen.activity.settings import TrackerSettings
+from lastseen.activity.status import ClientStatus, StatusRule
+from lastseen.activity.store import MAX_PAGE, Client, ClientFilter, ClientOrder, ClientQuery, ClientStore
+from lastseen.activity.tracker import ActivityTracker
+from lastseen.clock import SYSTEM_CLOCK, Clock, seconds_since_1970, utc
+from lastseen.errors import ConfigurationError, FlushError, InvalidData, MissingAbility
+from lastseen.forking import reset_in_forked_children
+
+HoursByClient = dict[str, list[datetime]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientPage:
+    """Some clients, and the cursor of the page after them (None on the last page)."""
+
+    clients: tuple[Client, ...]
+    next_cursor: str | None
+
+    def __iter__(self) -> Iterator[Client]:
+        """Iterate over the clients of this page."""
+        return iter(self.clients)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientCounts:
+    """How many clients there are, and how many of each status; the four add up to the total."""
+
+    total: int
+    online: int
+    recent: int
+    idle: int
+    inactive: int
+
+
+class ClientActivity:
+    """Records which clients were active and answers who was, and when.
+
+    `record` costs a microsecond and never fails a request; everything else asks the store and may raise its errors.
+    A listing writes first what still waits in this process, so a process sees its own records; records of other
+    processes appear within their flush interval.
+    """
+
+    def __init__(
+        self,
+        store: ClientStore,
+        settings: TrackerSettings | None = None,
+        *,
+        status_rule: StatusRule | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+        on_flush_error: Callable[[FlushError], object] | None = None,
+        on_flush: Callable[[FlushResult], object] | None = None,
+    ) -> None:
+        if not isinstance(store, ClientStore):
+            raise MissingAbility(f"{type(store).__name__} cannot keep clients: it does not implement ClientStore")
+        self.status_rule = status_rule or StatusRule()
+        self._store = store
+        self._clock = clock
+        self._now = clock.now
+        self._logger = logger or logging.getLogger("lastseen")
+        settings = settings or TrackerSettings()
+        self._recorder = _ClientRecorder(store, settings.max_pending)
+        self._hours = self._recorder.hours
+        self.tracker = ActivityTracker(
+            self._recorder, settings, clock=clock, logger=logger, on_flush_error=on_flush_error, on_flush=on_flush
+        )
+
+    # Recording
+
+    def record(self, client_id: str, at: datetime | float | None = None) -> Outcome:
+        """Note that the client was active, now or then; see `ActivityTracker.record`."""
+        try:
+            if at is None:
+                at = self._now()
+            elif isinstance(at, datetime):
+                at = seconds_since_1970(at)
+            hour = int(at // SECONDS_PER_HOUR)  # type: ignore[operator]
+            if not self._hours.is_noted(client_id, hour):
+                return self._record_new_hour(client_id, at)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - not a time, or not a key: the tracker refuses and counts it
+            return self.tracker.record(client_id, at if at is not None else float("nan"))
+        return self.tracker.record(client_id, at)
+
+    def _record_new_hour(self, client_id: str, at: float) -> Outcome:
+        """Note the hour before the activity, so that the flush which takes the client finds it."""
+        latest = self._now() + self.tracker.settings.future_tolerance.total_seconds()
+        self._recorder.note(client_id, int(min(at, latest) // SECONDS_PER_HOUR))
+        outcome = self.tracker.record(client_id, at)
+        if outcome is not Outcome.ACCEPTED:
+            self._recorder.forget(client_id)
+        return outcome
+
+    def flush(self) -> FlushResult:
+        """Write everything that waits, at once; raises `FlushError` when something could not be written."""
+        return self.tracker.flush()
+
+    def close(self) -> int:
+        """Stop recording and write once more; returns how many clients could not be saved."""
+        return self.tracker.close()
+
+    def health(self) -> ActivityHealth:
+        """Return how the tracker feels."""
+        return self.tracker.health()
+
+    # Asking
+
+    def get(self, client_id: str) -> Client | None:
+        """Return one client, with what this process recorded but has not written yet; None when never seen."""
+        waiting = self.tracker.waiting(client_id)
+        stored = self._store.get_client(client_id)
+        if waiting is None:
+            return stored
+        if stored is None:
+            return Client(client_id=client_id, last_seen_at=waiting, created_at=waiting)
+        last_seen_at = max(stored.last_seen_at, waiting)
+        return Client(client_id=client_id, last_seen_at=last_seen_at, created_at=stored.created_at)
+
+    def list(
+        self,
+        *,
+        active_within: timedelta | None = None,
+        inactive_for: timedelta | None = None,
+        status: ClientStatus | None = None,
+        search: str = "",
+        order: ClientOrder = ClientOrder.NEWEST,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> ClientPage:
+        """Return one page of clients, newest first unless asked otherwise.
+
+        `active_within` and `inactive_for` divide all clients exactly: somebody seen precisely that long ago is
+        inactive. Raises `InvalidCursor` for a cursor of another order and `ConfigurationError` for a limit out of
+        range. A client that is seen between two pages moves to the front and may be missing from the later page.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise ConfigurationError(f"limit must be from 1 to {MAX_PAGE}")
+        where = self._filter(active_within, inactive_for, status, search)
+        after = None if cursor is None else decode_cursor(order, cursor)
+        # One more than asked for tells whether another page follows.
+        query = ClientQuery(where=where, order=order, limit=limit + 1, after=after)
+        self._flush_before_listing()
+        found = self._store.list_clients(query)
+        clients = tuple(found[:limit])
+        return ClientPage(
+            clients=clients, next_cursor=encode_cursor(order, clients[-1]) if len(found) > limit else None
+        )
+
+    def active(
+        self, within: timedelta = timedelta(hours=1), *, limit: int = 100, cursor: str | None = None
+    ) -> ClientPage:
+        """Return the clients seen within the span, newest first."""
+        return self.list(active_within=within, limit=limit, cursor=cursor)
+
+    def inactive(
+        self, span: timedelta = timedelta(hours=24), *, limit: int = 100, cursor: str | None = None
+    ) -> ClientPage:
+        """Return the clients not seen for the span, silent for longest first."""
+        return self.list(inactive_for=span, order=ClientOrder.OLDEST, limit=limit, cursor=cursor)
+
+    def count(
+        self,
+        *,
+        active_within: timedelta | None = None,
+        inactive_for: timedelta | None = None,
+        status: ClientStatus | None = None,
+        search: str = "",
+    ) -> int:
+        """Count the clients that the same options of `list` would return."""
+        where = self._filter(active_within, inactive_for, status, search)
+        self._flush_before_listing()
+        return self._store.count_clients([where])[0]
+
+    def counts(self, search: str = "") -> ClientCounts:
+        """Count the clients by status, all at one moment."""
+        now = utc(self._now())
+        windows = [self.status_rule.window(status, now) for status in ClientStatus]
+        self._flush_before_listing()
+        online, recent, idle, inactive = self._store.count_clients(
+            [ClientFilter(seen_after=after, seen_until=until, search=search) for after, until in windows]
+        )
+        total = online + recent + idle + inactive
+        return ClientCounts(total=total, online=online, recent=recent, idle=idle, inactive=inactive)
+
+    def status(self, client: Client) -> ClientStatus:
+        """Return the client's status word at this moment."""
+        return self.status_rule.status(client.last_seen_at, utc(self._now()))
+
+    def active_hours(self, client_ids: Collection[str], since: datetime) -> HoursByClient:
+        """Return each client's active hours since then, ascending; clients without any are left out."""
+        return self._store.active_hours(client_ids, since)
+
+    def active_clients_by_hour(self, since: datetime) -> dict[datetime, int]:
+        """Return how many clients were active in each hour since then; hours without any are left out."""
+        return self._store.active_clients_by_hour(since)
+
+    def _filter(
+        self,
+        active_within: timedelta | None,
+        inactive_for: timedelta | None,
+        status: ClientStatus | None,
+        search: str,
+    ) -> ClientFilter:
+        now = utc(self._now())
+        for name, span in (("active_within", active_within), ("inactive_for", inactive_for)):
+            if span is not None and not timedelta(0) <= span <= now - utc(0):
+                raise ConfigurationError(f"{name} must be a span from 0 to {now.year - 1970} years")
+        after, until = (None, None) if status is None else self.status_rule.window(status, now)
+        if active_within is not None:
+            after = max(after or utc(0), now - active_within)
+        if inactive_for is not None:
+            until = min(until or now, now - inactive_for)
+        return ClientFilter(seen_after=after, seen_until=until, search=search)
+
+    def _flush_before_listing(self) -> None:
+        try:
+            self.tracker.flush()
+        except FlushError:
+            # The tracker has logged it; the listing itself says whether the store can be read.
+            self._logger.debug("listing without what could not be flushed")
+
+
+class _ClientRecorder:
+    """Writes a batch of clients, then the hours that belong to them, each in its own transaction."""
+
+    def __init__(self, store: ClientStore, limit: int) -> None:
+        self._store = store
+        self.hours = HoursBuffer(limit)
+        self._lock = threading.RLock()
+        reset_in_forked_children(self)
+
+    def note(self, client_id: str, hour: int) -> None:
+        with self._lock:
+            self.hours.note(client_id, hour)
+
+    def forget(self, client_id: str) -> None:
+        with self._lock:
+            self.hours.forget(client_id)
+
+    def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
+        with self._lock:
+            hours = self.hours.take(updates)
+        try:
+            moved = self._store.batch_record_activity(updates)
+            self._store.batch_record_hours(
+                {
+                    client_id: [utc(hour * SECONDS_PER_HOUR) for hour in sorted(noted)]
+                    for client_id, noted in hours.items()
+                }
+            )
+        except BaseException as error:
+            poisoned = isinstance(error, InvalidData) and len(updates) == 1
+            if not poisoned:
+                with self._lock:
+                    self.hours.restore(hours)
+            raise
+        return moved
+
+    def reset_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self.hours.clear()

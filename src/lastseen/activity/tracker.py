@@ -1,0 +1,339 @@
+"""Records activity in memory, writes it in batches: one buffer, one flush thread.
+
+How `record` stays lock-free without losing a touch
+---------------------------------------------------
+A key that already waits is moved forward by one expression that reads, compares and stores. CPython hands the
+interpreter lock to another thread only at a call, at a function's start and at a backward jump (the "eval breaker",
+`Python/ceval.c`); the expression has none of these, so nothing comes between its read and its store, and a flush takes
+a key out either before it or after it. `tests/activity/test_tracker_races.py` reads the bytecode and fails when that
+changes. On an interpreter without that lock, or other than CPython, every record takes the lock instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random as random_module
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from lastseen.activity.backoff import jittered, retry_delay
+from lastseen.activity.buffer import ActivityBuffer, Outcome
+from lastseen.activity.flush import BatchWriter, FlushResult
+from lastseen.activity.health import ActivityHealth, HealthStatus
+from lastseen.activity.key import key_problem
+from lastseen.activity.recorder import ActivityRecorder, require_recorder
+from lastseen.activity.settings import TrackerSettings
+from lastseen.clock import SYSTEM_CLOCK, Clock, seconds_since_1970, utc
+from lastseen.errors import FlushError, SchemaError
+from lastseen.forking import reset_in_forked_children
+
+_ACCEPTED = Outcome.ACCEPTED
+_READ_COMPARE_STORE_IS_ATOMIC = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class ActivityTracker:
+    """Answers "this key was active" without I/O and writes what it heard in batches.
+
+    `recorder` writes the batches; `MissingAbility` is raised when it cannot. `on_flush_error` is called on the flush
+    thread with a `FlushError` after each failed flush, `on_flush` with a `FlushResult` after each flush that had
+    something to write; what they raise is logged. `random` returns numbers in [0, 1) for the jitter.
+
+    The flush thread starts with the first record, and again in a process that was forked; a forked child begins with an
+    empty buffer, its parent keeps what waits. The tracker closes itself at interpreter exit when nobody did before.
+    """
+
+    def __init__(
+        self,
+        recorder: ActivityRecorder,
+        settings: TrackerSettings | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+        on_flush_error: Callable[[FlushError], object] | None = None,
+        on_flush: Callable[[FlushResult], object] | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._recorder = require_recorder(recorder)
+        self.settings = settings or TrackerSettings()
+        self._clock = clock
+        self._now = clock.now
+        self._logger = logger or logging.getLogger("lastseen")
+        self._on_flush_error = on_flush_error
+        self._on_flush = on_flush
+        self._random = random
+        self._closed = False
+        self._unsaved = 0
+        self.reset_after_fork()
+        reset_in_forked_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Begin with nothing: at birth, and in a forked child, whose copies of locks and threads mean nothing."""
+        self._buffer = ActivityBuffer(self.settings.max_pending, self.settings.min_persist_interval.total_seconds())
+        # Without an atomic fast path nothing is ever found here, and every record goes the locked way.
+        self._pending: dict[str, float] = self._buffer.pending if _READ_COMPARE_STORE_IS_ATOMIC else {}
+        # Reentrant: a signal handler or a finalizer may record while this thread is inside.
+        self._lock = threading.RLock()
+        self._flushing = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._failures = 0
+        self._schema_error: SchemaError | None = None
+        self._last_success_at: float | None = None
+        self._dropped = self._rejected = self._poison = self._flushes = self._updated = 0
+        self._last_rejection: str | None = None
+        self._overflowed = self._overflow_logged = False
+
+    # Recording
+
+    def record(self, key: str, at: datetime | float | None = None) -> Outcome:
+        """Note that the key was active, now or at the given time; never blocks on I/O, never raises.
+
+        `at` is an aware datetime or seconds since 1970. The same key again keeps only the latest time. A key that is
+        not a string of 1 to 255 printable characters, and a naive or impossible time, are refused and counted.
+        """
+        try:
+            if at is None:
+                at = self._now()
+            pending = self._pending
+            # A datetime does not compare with a float (TypeError), a new key is not there (KeyError): the slow way.
+            pending[key] = at if (held := pending[key]) < at else held  # type: ignore[operator, assignment]
+        except Exception:  # noqa: BLE001 - a request never fails for its tracking
+            return self._record_slowly(key, at)
+        return _ACCEPTED
+
+    def _record_slowly(self, key: object, at: object) -> Outcome:
+        try:
+            problem = key_problem(key)
+            moment = seconds_since_1970(at)
+            if problem is None and moment is not None:
+                return self._put(str.__str__(key), moment)  # type: ignore[arg-type]
+            self._last_rejection = f"key {problem}" if problem else "time must be aware, finite and after 1970"
+        except Exception as error:  # noqa: BLE001 - as above
+            self._last_rejection = f"{type(error).__name__}: {error}"
+        with self._lock:
+            self._rejected += 1
+        return Outcome.REJECTED
+
+    def _put(self, key: str, at: float) -> Outcome:
+        with self._lock:
+            if self._closed or not self._buffer.put(key, at, self._clock.monotonic()):
+                self._dropped += 1
+                self._overflowed = not self._closed
+                return Outcome.DROPPED
+            if self._thread is None:
+                self._start()
+            limit = self.settings.max_buffer_size
+            if limit is not None and self._failures == 0 and len(self._buffer.pending) >= limit:
+                self._wake.set()
+        return _ACCEPTED
+
+    def waiting(self, key: str) -> datetime | None:
+        """Return the latest time of a key that was recorded in this process and is not written yet, or None."""
+        with self._lock:
+            at = self._buffer.waiting(key)
+        return None if at is None else utc(min(at, self._latest_moment()))
+
+    # Flushing
+
+    def flush(self) -> FlushResult:
+        """Write everything that waits, at once, in this thread; waits for a flush that is under way.
+
+        Raises `FlushError` when something could not be written; that stays in memory and is tried again.
+        """
+        result = self._flush(everything=True)
+        if result.error is not None:
+            raise FlushError(result.error, result.batch_size) from result.error
+        return result
+
+    def _flush(self, *, everything: bool) -> FlushResult:
+        with self._flushing:
+            with self._lock:
+                batch = self._buffer.take(self._clock.monotonic(), everything=everything)
+            if not batch:
+                return FlushResult()
+            began = self._clock.monotonic()
+            deadline = began + self.settings.flush_deadline.total_seconds()
+            writer = BatchWriter(self._recorder, self.settings.chunk_size, deadline, self._clock.monotonic)
+            try:
+                writer.write(self._updates(batch))
+            finally:
+                self._settle(writer)
+            result = FlushResult(
+                updated_count=writer.updated_count,
+                batch_size=len(batch),
+                duration=self._clock.monotonic() - began,
+                poison=tuple(writer.poison),
+                error=writer.error,
+            )
+            self._log(result, writer)
+        self._tell(result)
+        return result
+
+    def _updates(self, batch: dict[str, float]) -> dict[str, datetime]:
+        """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
+        latest = self._latest_moment()
+        return {key: utc(min(float(batch[key]), latest)) for key in sorted(batch)}
+
+    def _latest_moment(self) -> float:
+        return self._now() + self.settings.future_tolerance.total_seconds()
+
+    def _settle(self, writer: BatchWriter) -> None:
+        failed = writer.error is not None
+        with self._lock:
+            now = self._clock.monotonic()
+            self._buffer.settle([*writer.saved, *writer.poison], now if writer.saved else None)
+            self._poison += len(writer.poison)
+            self._updated += writer.updated_count
+            self._flushes += bool(writer.saved)
+            recovered = self._failures > 0 and not failed
+            self._failures = self._failures + 1 if failed else 0
+            self._schema_error = writer.error if isinstance(writer.error, SchemaError) else None
+            if not failed:
+                self._last_success_at = self._now()
+        if recovered:
+            self._wake.set()
+
+    def _log(self, result: FlushResult, writer: BatchWriter) -> None:
+        counts = {"updated_count": result.updated_count, "batch_size": result.batch_size}
+        for key, error in writer.poison.items():
+            self._logger.warning("dropped poison key key=%.300r error=%s", key, error)
+        if self._overflowed and not self._overflow_logged:
+            self._overflow_logged = True
+            self._logger.warning(
+                "activity buffer full, new keys are dropped max_pending=%d dropped=%d",
+                self.settings.max_pending,
+                self._dropped,
+            )
+        if result.error is not None:
+            self._logger.error(
+                "failed to flush activity batch error=%s batch_size=%d", result.error, result.batch_size, extra=counts
+            )
+            return
+        with self._lock:
+            if not self._buffer.full:
+                self._overflowed = self._overflow_logged = False
+        level = self.settings.flush_log_level if result.updated_count else logging.DEBUG
+        self._logger.log(
+            level,
+            "flushed activity batch updated_count=%d batch_size=%d",
+            result.updated_count,
+            result.batch_size,
+            extra=counts,
+        )
+
+    def _tell(self, result: FlushResult) -> None:
+        try:
+            if self._on_flush is not None:
+                self._on_flush(result)
+            if self._on_flush_error is not None and result.error is not None:
+                self._on_flush_error(FlushError(result.error, result.batch_size))
+        except Exception:
+            self._logger.exception("a flush callback raised")
+
+    # The flush thread
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="lastseen-flush", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too many threads, or the interpreter is on its way out: the next record tries again
+            return
+        self._thread = thread
+        atexit.register(_close_at_exit, weakref.ref(self))
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._pause()
+            if not self._closed:
+                self._flush_or_log()
+        self._flush_or_log(everything=True)
+
+    def _pause(self) -> None:
+        """Wait for the interval or the size trigger; after a failure wait for the back-off, whatever is recorded."""
+        failures = self._failures
+        if failures:
+            seconds = retry_delay(failures, self._random)
+        else:
+            seconds = jittered(self.settings.flush_interval.total_seconds(), self._random)
+        until = self._clock.monotonic() + seconds
+        while not self._closed and (left := until - self._clock.monotonic()) > 0:
+            woken = self._clock.wait(self._wake, left)
+            self._wake.clear()
+            if woken and self._failures == 0:
+                return
+
+    def _flush_or_log(self, *, everything: bool = False) -> None:
+        try:
+            self._flush(everything=everything)
+        except Exception:
+            self._logger.exception("the flush thread met an unexpected error and goes on")
+
+    # The end
+
+    def close(self) -> int:
+        """Stop recording, write once more within `close_deadline`, and return how many keys could not be saved.
+
+        Safe to call twice and when nothing was ever recorded; call it before the recorder's own pool is closed.
+        """
+        with self._lock:
+            if self._closed:
+                return self._unsaved
+            self._closed = True
+            thread = self._thread
+        self._wake.set()
+        if thread is None:
+            self._flush_or_log(everything=True)
+        elif thread is not threading.current_thread():
+            thread.join(self.settings.close_deadline.total_seconds())
+        with self._lock:
+            self._unsaved = self._buffer.drop()
+        if self._unsaved:
+            self._logger.error("closed with unsaved activity unsaved=%d", self._unsaved)
+        return self._unsaved
+
+    # Looking
+
+    def health(self) -> ActivityHealth:
+        """Return how the tracker feels; cheap enough to ask every second."""
+        with self._lock:
+            status, reason = self._status()
+            age = self._buffer.oldest_age(self._clock.monotonic())
+            return ActivityHealth(
+                status=status,
+                reason=reason,
+                buffer_size=len(self._buffer),
+                max_buffer_size=self.settings.max_buffer_size,
+                max_pending=self.settings.max_pending,
+                flush_interval=self.settings.flush_interval,
+                oldest_waiting_age=None if age is None else timedelta(seconds=age),
+                last_successful_flush_at=None if self._last_success_at is None else utc(self._last_success_at),
+                consecutive_failures=self._failures,
+                dropped=self._dropped,
+                rejected=self._rejected,
+                poison=self._poison,
+                flushes=self._flushes,
+                updated=self._updated,
+            )
+
+    def _status(self) -> tuple[HealthStatus, str | None]:
+        if self._schema_error is not None:
+            return HealthStatus.RED, str(self._schema_error)
+        if self._closed and self._unsaved:
+            return HealthStatus.RED, f"closed with {self._unsaved} keys unsaved"
+        if self._overflowed or self._buffer.full:
+            return HealthStatus.DEGRADED, f"the buffer is full ({self.settings.max_pending} keys); new keys are dropped"
+        if self._failures:
+            return HealthStatus.DEGRADED, f"the last {self._failures} flushes failed; activity waits in memory"
+        return HealthStatus.OK, self._last_rejection and f"last refused: {self._last_rejection}"
+
+
+def _close_at_exit(reference: weakref.ref[ActivityTracker]) -> None:
+    tracker = reference()
+    if tracker is not None and tracker._pid == os.getpid():
+        tracker.close()

@@ -1,0 +1,80 @@
+"""Joins a store, the trackers and the features; opening and closing live here only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from lastseen.activity.clients import ClientActivity
+from lastseen.activity.flush import FlushResult
+from lastseen.activity.settings import TrackerSettings
+from lastseen.activity.status import StatusRule
+from lastseen.clock import SYSTEM_CLOCK, Clock
+from lastseen.errors import FlushError
+from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_store
+
+
+class LastSeen:
+    """One database and what is tracked in it; a context manager that saves everything at its end."""
+
+    def __init__(self, store: Store, clients: ClientActivity) -> None:
+        self.store = store
+        self.clients = clients
+
+    @classmethod
+    def open(
+        cls,
+        source: Any = "sqlite:///lastseen.db",
+        *,
+        migrate: bool = False,
+        tracking: TrackerSettings | None = None,
+        status_rule: StatusRule | None = None,
+        pool_size: int = DEFAULT_POOL_SIZE,
+        deadline: timedelta = DEFAULT_DEADLINE,
+        clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+        on_flush_error: Callable[[FlushError], object] | None = None,
+        on_flush: Callable[[FlushResult], object] | None = None,
+    ) -> LastSeen:
+        """Open the database that `source` names; see `lastseen.stores.open_store`.
+
+        `migrate=True` creates or updates the tables first. Without it, tables that are missing raise `SchemaError`
+        with the command that creates them; a database that cannot be reached raises `StoreUnavailable`.
+        """
+        store = open_store(source, pool_size=pool_size, deadline=deadline)
+        try:
+            if migrate:
+                store.migrate()
+            store.clients.check_schema()
+        except BaseException:
+            store.close()
+            raise
+        clients = ClientActivity(
+            store.clients,
+            tracking,
+            status_rule=status_rule,
+            clock=clock,
+            logger=logger,
+            on_flush_error=on_flush_error,
+            on_flush=on_flush,
+        )
+        return cls(store, clients)
+
+    def close(self) -> int:
+        """Save what waits, then close what was opened; returns how many clients could not be saved. Safe twice."""
+        unsaved = self.clients.close()
+        self.store.close()
+        return unsaved
+
+    def __enter__(self) -> LastSeen:
+        """Return this."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,53 @@
+"""Time, handed in: the edges ask a clock once, rules and stores are given moments."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where moments come from. `lastseen.testing.ManualClock` is the one that tests move by hand."""
+
+    def now(self) -> float:
+        """Seconds since 1970-01-01 UTC; may jump when somebody sets the machine's clock."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back. Intervals are measured with this."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until the event is set or the seconds have passed; True when the event is set."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    @staticmethod
+    def wait(event: threading.Event, seconds: float) -> bool:
+        """Wait in real time."""
+        return event.wait(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def utc(moment: float) -> datetime:
+    """Return seconds since 1970 as an aware UTC datetime, to the microsecond."""
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def seconds_since_1970(at: object) -> float | None:
+    """Return the moment as seconds, or None for what is no moment: naive, not finite, before 1970, not a time at all."""
+    if isinstance(at, datetime):
+        moment = at.timestamp() if at.tzinfo is not None else math.nan
+    elif isinstance(at, int | float) and not isinstance(at, bool):
+        moment = float(at)
+    else:
+        return None
+    return moment if moment >= 0 and math.isfinite(moment) else None

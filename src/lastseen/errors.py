@@ -1,0 +1,67 @@
+"""Every error that lastseen raises.
+
+```
+LastSeenError
+├── ConfigurationError      an option or a setting is wrong; also a ValueError
+├── MissingAbility          a store lacks the protocol that was asked for; also a TypeError
+├── MissingExtra            an optional dependency is not installed; also an ImportError
+├── InvalidCursor           a page cursor that this product did not make; also a ValueError
+├── FlushError              recorded activity could not be written now; nothing is lost
+└── StoreError              a store failed; the driver's error is the cause
+    ├── StoreUnavailable    connection, timeout, lock, deadlock: try again later
+    ├── InvalidData         the database refuses a value: trying again is useless
+    └── SchemaError         a table, column or unique key is missing: migrate
+```
+
+A driver's own error never crosses the edge of a store: it is the `__cause__` of one of these.
+"""
+
+from __future__ import annotations
+
+
+class LastSeenError(Exception):
+    """The root: catch this to catch everything that lastseen raises."""
+
+
+class ConfigurationError(LastSeenError, ValueError):
+    """An option or a setting is wrong; the message names it and says what is allowed."""
+
+
+class MissingAbility(LastSeenError, TypeError):
+    """An object was handed in that lacks the protocol which the feature needs; the message names the protocol."""
+
+
+class MissingExtra(LastSeenError, ImportError):
+    """An optional dependency is missing; the message says what to install."""
+
+
+class InvalidCursor(LastSeenError, ValueError):
+    """A page cursor is not one that a listing returned; start again without it."""
+
+
+class FlushError(LastSeenError):
+    """A flush could not write everything; what is left waits in memory for the next try.
+
+    `error` is what the recorder raised, `batch_size` the number of keys in the batch.
+    """
+
+    def __init__(self, error: BaseException, batch_size: int) -> None:
+        super().__init__(f"failed to flush activity batch error={error} batch_size={batch_size}")
+        self.error = error
+        self.batch_size = batch_size
+
+
+class StoreError(LastSeenError):
+    """A store failed; the driver's error is the cause."""
+
+
+class StoreUnavailable(StoreError):
+    """No connection, a timeout, a lock, a serialization failure or a deadlock: the same call may succeed later."""
+
+
+class InvalidData(StoreError):
+    """The database refuses a value of this call, for ever: the call must change, not be repeated."""
+
+
+class SchemaError(StoreError):
+    """A table, a column or a unique key is missing or has the wrong shape; the message says what to run."""

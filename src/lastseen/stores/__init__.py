@@ -1,0 +1,102 @@
+"""Where things are kept. `open_store` is the only place that names a backend."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import unquote, urlsplit
+
+from lastseen.activity.recorder import ActivityRecorder
+from lastseen.activity.store import ClientStore
+from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.stores.table import ActivityTable
+
+DEFAULT_POOL_SIZE = 4
+DEFAULT_DEADLINE = timedelta(seconds=5)
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A database with its abilities, one attribute a feature."""
+
+    clients: ClientStore
+
+    @property
+    def address(self) -> str:
+        """Where the data is, without secrets: for messages and logs."""
+
+    def pending_migrations(self) -> list[str]:
+        """Return the names of the schema changes that `migrate` would apply."""
+
+    def migrate(self) -> list[str]:
+        """Apply the pending schema changes under a lock and return their names; twice changes nothing."""
+
+    def close(self) -> None:
+        """Give back what the store opened itself; a pool or engine that was handed in stays open."""
+
+
+def open_store(source: Any, *, pool_size: int = DEFAULT_POOL_SIZE, deadline: timedelta = DEFAULT_DEADLINE) -> Store:
+    """Open the store that a URL names, or that the application's own connections lead to.
+
+    `source` is `memory:`, `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://…`, or something the
+    application already has: a SQLAlchemy engine, a psycopg pool, or a Django connection (`django.db.connection`).
+    Connections are made on first use. `pool_size` is for a pool of our own; `deadline` limits each statement and each
+    wait for a connection or a lock. Raises `ConfigurationError` for anything else and `MissingExtra` when the driver is
+    not installed.
+    """
+    if not isinstance(source, str):
+        return _open_connections(source, deadline)
+    scheme = urlsplit(source).scheme
+    if scheme == "memory":
+        from lastseen.stores.memory import MemoryStore
+
+        return MemoryStore()
+    if scheme == "sqlite":
+        from lastseen.stores.sqlite import SQLiteStore
+
+        return SQLiteStore(sqlite_path(source), deadline=deadline)
+    if scheme in {"postgresql", "postgres"}:
+        return _postgres().open_postgres(source, pool_size=pool_size, deadline=deadline)
+    raise ConfigurationError(
+        f"no store for {scheme + ':' if scheme else repr(source)}; "
+        "a database is memory:, sqlite:///path or postgresql://user@host/name"
+    )
+
+
+def table_recorder(
+    source: Any, table: ActivityTable, *, pool_size: int = 1, deadline: timedelta = DEFAULT_DEADLINE
+) -> ActivityRecorder:
+    """Return a recorder for a table that the application already has; hand it to an `ActivityTracker`.
+
+    `source` is what `open_store` takes, but not `memory:`. The table and its columns are looked up at once: raises
+    `SchemaError` that names what is missing.
+    """
+    if isinstance(source, str) and urlsplit(source).scheme == "sqlite":
+        from lastseen.stores.sqlite.database import SQLiteDatabase
+        from lastseen.stores.sqlite.recorder import SQLiteTableRecorder
+
+        return SQLiteTableRecorder(SQLiteDatabase(sqlite_path(source), deadline=deadline, synchronous="NORMAL"), table)
+    raise ConfigurationError(f"no table recorder for {source!r}")
+
+
+def sqlite_path(url: str) -> str:
+    """Return the path that `sqlite:///path` names; three slashes and a fourth for an absolute path, as elsewhere."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc or not path or path == ":memory:":
+        raise ConfigurationError(
+            f"{url} names no file: write sqlite:///relative.db, sqlite:////absolute.db, or memory:"
+        )
+    return path
+
+
+def _open_connections(source: Any, deadline: timedelta) -> Store:
+    raise ConfigurationError(f"no store for {source!r}")
+
+
+def _postgres() -> Any:
+    try:
+        from lastseen.stores import postgres
+    except ImportError as error:
+        raise MissingExtra("PostgreSQL needs its driver: pip install 'lastseen[postgres]'") from error
+    return postgres

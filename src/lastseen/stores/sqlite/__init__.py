@@ -1,0 +1,70 @@
+"""The embedded store: one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+
+from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
+from lastseen.stores.sqlite.clients import SQLiteClients
+from lastseen.stores.sqlite.database import SQLiteDatabase
+
+CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
+VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
+APPLIED = f"SELECT name FROM {VERSION_TABLE}"  # noqa: S608 - constant
+REMEMBER = f"INSERT INTO {VERSION_TABLE} (name, applied_at) VALUES (?, datetime('now'))"  # noqa: S608 - constant
+
+
+class SQLiteStore:
+    """Everything in one file, which several processes may use at once."""
+
+    def __init__(self, path: str | Path, *, deadline: timedelta = timedelta(seconds=5)) -> None:
+        self._database = SQLiteDatabase(path, deadline=deadline)
+        # Activity is not acknowledged as saved, so its commits need not wait for the disk.
+        self._activity_database = SQLiteDatabase(path, deadline=deadline, synchronous="NORMAL")
+        self.clients = SQLiteClients(self._activity_database)
+
+    @property
+    def address(self) -> str:
+        """Where the data is."""
+        return f"sqlite:///{self._database.path}"
+
+    def pending_migrations(self) -> list[str]:
+        """Return the names of the migrations that `migrate` would apply."""
+        with self._database.read() as connection:
+            return [migration.name for migration in _pending(connection)]
+
+    def migrate(self) -> list[str]:
+        """Apply what is pending, in one transaction that keeps other migrators out; return the names."""
+        self._database.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._database.write() as connection:
+            connection.execute(CREATE_VERSIONS)
+            pending = _pending(connection)
+            for migration in pending:
+                for statement in _statements(migration.sql):
+                    connection.execute(statement)
+                connection.execute(REMEMBER, (migration.name,))
+        return [migration.name for migration in pending]
+
+    def close(self) -> None:
+        """Close the file; using the store again opens it again."""
+        self._activity_database.close()
+        self._database.close()
+
+
+def _pending(connection: sqlite3.Connection) -> list[Migration]:
+    known = connection.execute(VERSIONS_EXIST).fetchone()[0]
+    applied = {name for (name,) in connection.execute(APPLIED)} if known else set()
+    return [migration for migration in load_migrations("sqlite") if migration.name not in applied]
+
+
+def _statements(sql: str) -> list[str]:
+    """Split a script; `executescript` would commit the transaction that guards the migration."""
+    statements, current = [], ""
+    for line in sql.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

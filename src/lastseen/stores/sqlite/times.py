@@ -1,0 +1,53 @@
+"""How a SQLite column keeps moments: SQLite has no type for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeFormat:
+    """Both directions of one way to keep a moment. All of them sort like the moments they stand for."""
+
+    name: str
+    encode: Callable[[datetime], str | int | float]
+    decode: Callable[[Any], datetime]
+
+
+def _to_text(moment: datetime) -> str:
+    # isoformat, not strftime: that does not pad years before 1000.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+
+
+def _from_text(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+TEXT = TimeFormat(name="text", encode=_to_text, decode=_from_text)
+"""`2026-01-31 12:00:00.000000`, UTC: what Django and SQLAlchemy write, and what SQLite's own date functions read."""
+
+SECONDS = TimeFormat(
+    name="seconds",
+    encode=lambda moment: int(moment.timestamp()),
+    decode=lambda value: datetime.fromtimestamp(value, UTC),
+)
+"""Whole seconds since 1970, as `unixepoch()` gives them."""
+
+REAL_SECONDS = TimeFormat(
+    name="real_seconds", encode=datetime.timestamp, decode=lambda value: datetime.fromtimestamp(value, UTC)
+)
+"""Seconds since 1970 with a fraction, as `time.time()` gives them."""
+
+
+def time_format_of(declared_type: str) -> TimeFormat:
+    """Return the format that a column of this declared type keeps (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
+    declared = declared_type.upper()
+    if "INT" in declared:
+        return SECONDS
+    if any(word in declared for word in ("REAL", "FLOA", "DOUB", "NUMERIC", "DECIMAL")):
+        return REAL_SECONDS
+    return TEXT
