@@ -1,0 +1,34 @@
+"""What every test may ask for: real servers, one a test process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import PostgresServer, ServerMissingError
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Run one PostgreSQL server, shared by the tests of this process; without binaries the test is skipped.
+
+    Under continuous integration (the environment has `CI`) it fails instead: nobody would notice there.
+    """
+    try:
+        server = PostgresServer()
+    except ServerMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """Make an empty database that no other test uses; its address."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)

