@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from datetime import UTC, datetime, timedelta
-
-import msgspec
 
 from lastseen.activity.store import Client, ClientOrder
 from lastseen.errors import InvalidCursor
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_decoder = msgspec.json.Decoder(tuple[ClientOrder, int, str])
 
 
 def encode_cursor(order: ClientOrder, last: Client) -> str:
     """Return the cursor of the page that follows this client."""
-    position = (order, (last.last_seen_at - _EPOCH) // _MICROSECOND, last.client_id)
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
+    position = f"{order}:{(last.last_seen_at - _EPOCH) // _MICROSECOND}:{last.client_id}"
+    return base64.urlsafe_b64encode(position.encode()).rstrip(b"=").decode()
 
 
 def decode_cursor(order: ClientOrder, cursor: str) -> tuple[datetime, str]:
     """Return the position that a cursor names; raise `InvalidCursor` for one of another order, or none at all."""
     try:
-        made_for, microseconds, client_id = _decoder.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        moment = _EPOCH + microseconds * _MICROSECOND
-    except (ValueError, OverflowError, msgspec.MsgspecError) as error:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        made_for, microseconds, client_id = base64.b64decode(padded, b"-_", validate=True).decode().split(":", 2)
+        moment = _EPOCH + int(microseconds) * _MICROSECOND
+    except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidCursor("this cursor is not one that a listing returned; start again without it") from error
-    if made_for is not order:
+    if made_for != order:
         raise InvalidCursor(f"this cursor belongs to a listing by {made_for}, not by {order}; start again without it")
     return moment, client_id

@@ -112,7 +112,7 @@ class ActivityTracker:
             problem = key_problem(key)
             moment = seconds_since_1970(at)
             if problem is None and moment is not None:
-                return self._put(str.__str__(key), moment)  # type: ignore[arg-type]
+                return self._put(str.__str__(key), moment)
             self._last_rejection = f"key {problem}" if problem else "time must be aware, finite and after 1970"
         except Exception as error:  # noqa: BLE001 - as above
             self._last_rejection = f"{type(error).__name__}: {error}"

@@ -10,10 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lastseen.errors import InvalidData, LastSeenError, SchemaError, StoreError, StoreUnavailable
-from lastseen.forking import reset_in_forked_children
-
-# Connections that a forked child inherited: closing them would touch the parent's file locks, so they are only kept.
-_inherited: list[sqlite3.Connection] = []
+from lastseen.forking import hold_still_for_forks
 
 # https://www.sqlite.org/rescode.html: what can never succeed with these values.
 _REFUSED_FOR_EVER = {
@@ -37,12 +34,21 @@ class SQLiteDatabase:
         self._synchronous = synchronous
         self._connections: dict[str, sqlite3.Connection] = {}
         self._locks = {"read": threading.RLock(), "write": threading.RLock()}
-        reset_in_forked_children(self)
+        hold_still_for_forks(self)
+
+    def before_fork(self) -> None:
+        """Close: no connection may cross a fork, not even unused (https://www.sqlite.org/howtocorrupt.html, 2.6)."""
+        for lock in self._locks.values():
+            lock.acquire()
+        self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the next use opens again."""
+        for lock in self._locks.values():
+            lock.release()
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections alone and open new ones."""
-        _inherited.extend(self._connections.values())
-        self._connections = {}
+        """Begin with new locks: another thread of the parent may have waited for the old ones."""
         self._locks = {"read": threading.RLock(), "write": threading.RLock()}
 
     @contextmanager

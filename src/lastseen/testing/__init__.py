@@ -1,0 +1,11 @@
+"""For the tests of applications and of stores: a clock moved by hand, factories, and the contracts that stores keep.
+
+Inherit a contract in your own test module; it is collected as part of your tests. Needs pytest.
+"""
+
+from lastseen.testing.clients import ClientStoreContract
+from lastseen.testing.clock import ManualClock
+from lastseen.testing.factories import moment, updates
+from lastseen.testing.recorder import ActivityRecorderContract
+
+__all__ = ["ActivityRecorderContract", "ClientStoreContract", "ManualClock", "moment", "updates"]
