@@ -1,0 +1,48 @@
+"""Run the benchmarks: all of them, and write docs/performance.md; or the named ones, and only print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.machine import describe
+from benchmarks.measure import Row
+from benchmarks.report import page, table
+
+BARS = {
+    "B1": "record",
+    "B2": "memory",
+    "B3": "middleware",
+    "B4": "postgres_flush",
+    "B5": "sqlite_flush",
+    "B7": "http_activity",
+    "B13": "start",
+}
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+
+def main(names: list[str]) -> int:
+    """Return 0, also when a limit is not met: these are figures, not tests."""
+    unknown = sorted(set(names) - BARS.keys())
+    if unknown:
+        print(f"no such bar: {', '.join(unknown)}; there are {', '.join(BARS)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    absent: list[str] = []
+    for name in names or BARS:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        run: Callable[[], list[Row]] = import_module(f"benchmarks.{BARS[name]}").run
+        found = run()
+        rows += found
+        print(table(found), flush=True)
+    if not names:
+        PAGE.write_text(page(rows, describe(), absent, datetime.now(UTC).date()), "utf-8")
+        print(f"written to {PAGE.name}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""The table, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from benchmarks.measure import Row
+
+HEADER = """# Performance
+
+Written by `make bench`; not edited by hand.
+
+Every figure is compared with a limit and, where there is one, with a peer in the same run: contenders take turns, and
+the ratio is the middle one of all rounds. Absolute times differ from machine to machine, and on one machine from hour
+to hour; ratios much less. No test depends on these figures. "Not met" is left standing until it is met.
+
+"""
+
+EXPLANATION = """
+What is compared:
+
+- **B1** `record()` beside dictionaries that are written in the same loop.
+- **B2** memory of a waiting key beyond the key itself, by `tracemalloc`.
+- **B3** the ASGI middleware, called in process, beside the same application without it.
+- **B4** a flush to PostgreSQL beside the best hand-written statement on the same driver.
+- **B5** a flush to SQLite beside bare `executemany` with prepared rows: same table, same pragmas.
+- **B7** activity over HTTP beside a raw ASGI echo under the same server, one process.
+- **B13** the start of the server, and of the import.
+"""
+
+COLUMNS = ("bar", "case", "figure", "limit", "peer", "ratio", "spread", "met")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def page(rows: Sequence[Row], machine: Sequence[str], absent: Sequence[str], today: date) -> str:
+    """Return the whole page."""
+    judged = [row for row in rows if row.met is not None]
+    facts = "\n".join(f"- {fact}" for fact in [*machine, f"measured on {today.isoformat()}"])
+    summary = f"{sum(bool(row.met) for row in judged)} of {len(judged)} limits are met.\n"
+    missing = "".join(f"\nNot measured: {reason}\n" for reason in absent)
+    return f"{HEADER}{facts}\n\n{summary}\n{table(rows)}{missing}{EXPLANATION}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    met = "" if row.met is None else "met" if row.met else "**not met**"
+    return (row.bar, row.case, row.figure, row.limit, row.peer, row.ratio, row.spread, met)
