@@ -117,7 +117,9 @@ def instructions_between_read_and_store(function: Callable[..., object]) -> list
         position
         for position, instruction in enumerate(dis.get_instructions(function))
         if position < store
-        and (instruction.opname == "BINARY_SUBSCR" or (instruction.opname == "BINARY_OP" and instruction.argrepr == "[]"))
+        and (
+            instruction.opname == "BINARY_SUBSCR" or (instruction.opname == "BINARY_OP" and instruction.argrepr == "[]")
+        )
     )
     return names[read + 1 : store]
 

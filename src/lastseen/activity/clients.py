@@ -85,21 +85,17 @@ class ClientActivity:
     def record(self, client_id: str, at: datetime | float | None = None) -> Outcome:
         """Note that the client was active, now or then; see `ActivityTracker.record`."""
         try:
-            if at is None:
-                at = self._now()
-            elif isinstance(at, datetime):
-                at = seconds_since_1970(at)
-            hour = int(at // SECONDS_PER_HOUR)  # type: ignore[operator]
-            if not self._hours.is_noted(client_id, hour):
-                return self._record_new_hour(client_id, at)  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001 - not a time, or not a key: the tracker refuses and counts it
-            return self.tracker.record(client_id, at if at is not None else float("nan"))
-        return self.tracker.record(client_id, at)
+            moment = self._now() if at is None else seconds_since_1970(at)
+            hour = int(moment // SECONDS_PER_HOUR)  # type: ignore[operator]
+            noted = self._hours.is_noted(client_id, hour)
+        except Exception:  # noqa: BLE001 - not a moment, or a key that cannot be hashed
+            return self.tracker.reject(client_id)
+        return self.tracker.record(client_id, moment) if noted else self._record_new_hour(client_id, moment, hour)
 
-    def _record_new_hour(self, client_id: str, at: float) -> Outcome:
+    def _record_new_hour(self, client_id: str, at: float | None, hour: int) -> Outcome:
         """Note the hour before the activity, so that the flush which takes the client finds it."""
         latest = self._now() + self.tracker.settings.future_tolerance.total_seconds()
-        self._recorder.note(client_id, int(min(at, latest) // SECONDS_PER_HOUR))
+        self._recorder.note(client_id, min(hour, int(latest // SECONDS_PER_HOUR)))
         outcome = self.tracker.record(client_id, at)
         if outcome is not Outcome.ACCEPTED:
             self._recorder.forget(client_id)

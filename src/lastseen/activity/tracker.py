@@ -109,15 +109,22 @@ class ActivityTracker:
 
     def _record_slowly(self, key: object, at: object) -> Outcome:
         try:
-            problem = key_problem(key)
             moment = seconds_since_1970(at)
-            if problem is None and moment is not None:
+            if moment is not None and key_problem(key) is None:
                 return self._put(str.__str__(key), moment)
-            self._last_rejection = f"key {problem}" if problem else "time must be aware, finite and after 1970"
-        except Exception as error:  # noqa: BLE001 - as above
-            self._last_rejection = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - as above; not logged here, because a log handler may block
+            return self._reject(f"{type(error).__name__}: {error}")
+        return self.reject(key)
+
+    def reject(self, key: object) -> Outcome:
+        """Count an activity whose key or time can never be stored."""
+        problem = key_problem(key)
+        return self._reject(f"key {problem}" if problem else "time must be aware, finite and after 1970")
+
+    def _reject(self, reason: str) -> Outcome:
         with self._lock:
             self._rejected += 1
+            self._last_rejection = reason
         return Outcome.REJECTED
 
     def _put(self, key: str, at: float) -> Outcome:
