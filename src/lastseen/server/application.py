@@ -1,0 +1,68 @@
+"""The ASGI application: the hot route, and everything else through Litestar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from litestar import Litestar, Response, get
+from litestar.config.compression import CompressionConfig
+from litestar.contrib.jinja import JinjaTemplateEngine
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.static_files import create_static_files_router
+from litestar.template.config import TemplateConfig
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from lastseen.app import LastSeen
+from lastseen.server.body import AsgiApp
+from lastseen.server.dashboard import show_page, show_rows
+from lastseen.server.gate import Gate
+from lastseen.server.health import HealthController
+from lastseen.server.metrics import Metrics
+from lastseen.server.problem import answer_problem
+from lastseen.server.queries import ClientsController
+from lastseen.server.receive import ActivityRoute
+from lastseen.settings import Settings
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+_HERE = Path(__file__).parent
+
+
+def create_app(seen: LastSeen, settings: Settings, *, metrics: Metrics | None = None) -> AsgiApp:
+    """Return the server as an ASGI application; closing `seen` is the caller's affair.
+
+    For figures about flushes, hand the same `metrics` to `LastSeen.open` as `on_flush=metrics.flushed`.
+    """
+    metrics = metrics or Metrics()
+    activity = ActivityRoute(seen.clients)
+    metrics.watch(seen.clients, activity.totals)
+    pages = cast(
+        AsgiApp, _pages(seen, metrics)
+    )  # Litestar's types name each message, ours are the standard's dictionaries
+    return Gate(pages, activity, metrics, {*LOOPBACK_NAMES, *settings.allowed_hosts})
+
+
+def _pages(seen: LastSeen, metrics: Metrics) -> Litestar:
+    @get("/metrics", sync_to_thread=False, include_in_schema=False)
+    def show_metrics() -> Response[bytes]:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return Litestar(
+        route_handlers=[
+            ClientsController,
+            HealthController,
+            show_metrics,
+            show_page,
+            show_rows,
+            create_static_files_router(path="/static", directories=[_HERE / "static"], include_in_schema=False),
+        ],
+        dependencies={"seen": Provide(lambda: seen, sync_to_thread=False)},
+        exception_handlers={Exception: answer_problem},
+        template_config=TemplateConfig(directory=_HERE / "templates", engine=JinjaTemplateEngine),
+        compression_config=CompressionConfig(backend="gzip", minimum_size=500),
+        openapi_config=OpenAPIConfig(title="lastseen", version="1", path="/api/v1/docs"),
+        logging_config=None,
+        signature_types=[LastSeen],
+    )

@@ -1,0 +1,132 @@
+"""The front door: who may ask, which road a request takes, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from lastseen.server.body import AsgiApp, Message, Receive, Scope, Send
+from lastseen.server.metrics import Metrics
+from lastseen.server.problem import Problem
+from lastseen.server.receive import PATH as ACTIVITY
+from lastseen.server.receive import ActivityRoute, answer
+
+CLIENT_PREFIX = "/api/v1/clients/"
+
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = [
+    (b"content-security-policy", _POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_NO_STORE = (b"cache-control", b"no-store")
+_REMEMBERED_HOSTS = 1_000
+
+
+class Gate:
+    """Dispatches the hot route before Litestar, which serves everything else.
+
+    Without accounts two things protect the data on a loopback address from pages in a browser of the same machine: a
+    `Host` that is not this server's is refused (DNS rebinding), and so is a write that a page of another origin starts.
+    """
+
+    def __init__(self, pages: AsgiApp, activity: ActivityRoute, metrics: Metrics, hosts: Iterable[str]) -> None:
+        self._pages = pages
+        self._activity = activity
+        self._metrics = metrics
+        self._hosts = {host.lower().strip("[]") for host in hosts}
+        self._known_hosts: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of ASGI."""
+        if scope["type"] != "http":
+            await self._pages(scope, receive, send)
+            return
+        began = perf_counter()
+        method: str = scope["method"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host")
+        problem = None if host in self._known_hosts else self._host_problem(host)
+        if problem is None and method not in _SAFE_METHODS:
+            problem = _origin_problem(headers)
+        if problem is not None:
+            route, status = "refused", await answer(problem, send)
+        elif scope["path"] == ACTIVITY:
+            route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
+        else:
+            route, status = await self._serve_page(scope, receive, send)
+        self._metrics.request(method, route, status, perf_counter() - began)
+
+    async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _secured(list(message["headers"]))
+            await send(message)
+
+        inner = _for_litestar(scope)
+        await self._pages(inner, receive, send_with_headers)
+        return inner.get("path_template") or "unmatched", status
+
+    def _host_problem(self, host: bytes | None) -> Problem | None:
+        name = _host_name(host)
+        if name not in self._hosts:
+            return Problem(
+                421,
+                f"this server does not answer for the host {name[:100]!r}; if it should, add it to allowed_hosts",
+            )
+        if host is not None and len(self._known_hosts) < _REMEMBERED_HOSTS:
+            self._known_hosts.add(host)
+        return None
+
+
+def _host_name(host: bytes | None) -> str:
+    try:
+        return urlsplit("//" + (host or b"").decode("ascii")).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _origin_problem(headers: dict[bytes, bytes]) -> Problem | None:
+    """Refuse a write that a browser starts for a page of another origin.
+
+    The rule of Go's http.CrossOriginProtection (https://pkg.go.dev/net/http#CrossOriginProtection): browsers send
+    Sec-Fetch-Site, older ones at least Origin; whatever sends neither is no browser.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is None:
+        origin = headers.get(b"origin")
+        allowed = origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+    else:
+        allowed = site in {b"same-origin", b"none"}
+    return None if allowed else Problem(403, "a page of another site may not write here; send it from a program")
+
+
+def _for_litestar(scope: Scope) -> Scope:
+    """Return the scope that Litestar routes by, never the server's own.
+
+    A client id is one segment of the *raw* path, so that it may contain a slash. HEAD is GET whose body the HTTP server
+    leaves out.
+    """
+    inner = dict(scope)
+    if scope["path"].startswith(CLIENT_PREFIX):
+        inner["path"] = scope["raw_path"].split(b"?", 1)[0].decode("latin-1")
+    if scope["method"] == "HEAD":
+        inner["method"] = "GET"
+    return inner
+
+
+def _secured(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    if not any(name.lower() == b"cache-control" for name, _ in headers):
+        headers.append(_NO_STORE)
+    return headers + _SECURITY_HEADERS

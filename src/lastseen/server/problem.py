@@ -1,0 +1,77 @@
+"""Answers that say what went wrong and what to do: problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.plugins.problem_details import ProblemDetailsException
+
+from lastseen.errors import ConfigurationError, InvalidCursor, InvalidData, LastSeenError, StoreError
+
+MEDIA_TYPE = "application/problem+json"
+_logger = logging.getLogger("lastseen.server")
+
+
+class Problem(ProblemDetailsException):
+    """One answer: the status, what is wrong, and members of its own such as `parameter`.
+
+    The type is left out, which the standard reads as `about:blank`: the status says all that a program needs.
+    """
+
+    def __init__(self, status: int, detail: str, *, headers: dict[str, str] | None = None, **members: str) -> None:
+        super().__init__(
+            detail=detail,
+            status_code=status,
+            title=HTTPStatus(status).phrase,
+            headers=headers,
+            extra=members or None,
+        )
+
+    @classmethod
+    def bad_parameter(cls, parameter: str, detail: str) -> Problem:
+        """Return the answer to a query parameter that cannot be."""
+        return cls(400, f"{parameter}: {detail}", parameter=parameter)
+
+    def body(self) -> bytes:
+        """Return the JSON document, for routes that are not Litestar's."""
+        members: dict[str, Any] = self.extra if isinstance(self.extra, dict) else {}
+        return msgspec.json.encode({"status": self.status_code, "title": self.title, "detail": self.detail, **members})
+
+
+def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind
+    """Return the answer to an exception that a handler raised; what nobody expected is logged and becomes a 500."""
+    match error:
+        case Problem():
+            return error
+        case HTTPException():
+            return _of_http_exception(error)
+        case InvalidCursor():
+            return Problem.bad_parameter("cursor", str(error))
+        case InvalidData():
+            return Problem(400, "the database refuses a value of this request; check the parameters")
+        case ConfigurationError():
+            return Problem(400, str(error))
+        case StoreError():
+            return Problem(503, f"the store cannot answer: {error}", headers={"retry-after": "5"})
+    if not isinstance(error, LastSeenError):
+        _logger.error("a request failed unexpectedly", exc_info=error)
+    return Problem(500, "this is a defect of lastseen; the log of the server has the details")
+
+
+def answer_problem(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Answer an exception; Litestar calls this for every one."""
+    problem = problem_of(error)
+    return Response(problem.body(), status_code=problem.status_code, media_type=MEDIA_TYPE, headers=problem.headers)
+
+
+def _of_http_exception(error: HTTPException) -> Problem:
+    if isinstance(error, ValidationException) and isinstance(error.extra, list) and error.extra:
+        first: Any = error.extra[0]
+        if "key" in first:
+            return Problem.bad_parameter(str(first["key"]), str(first.get("message", error.detail)))
+    return Problem(error.status_code, error.detail, headers=error.headers)

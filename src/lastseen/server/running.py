@@ -1,0 +1,133 @@
+"""`lastseen serve`: open, listen, say where, drain, save."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, cast
+
+import uvicorn
+
+from lastseen.app import LastSeen
+from lastseen.errors import ConfigurationError
+from lastseen.server.application import create_app
+from lastseen.server.body import AsgiApp
+from lastseen.server.logs import configure_logging
+from lastseen.server.hint import curl_line
+from lastseen.server.metrics import Metrics
+from lastseen.settings import Settings
+
+STOP_WITHIN = 10.0
+"""Seconds from the signal to the end of the process: half for the requests under way, half for the last flush."""
+
+_logger = logging.getLogger("lastseen.server")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then finish the requests under way, save what waits, and return.
+
+    Raises `ConfigurationError` for an address that is not loopback or a port that is taken, and the errors of
+    `LastSeen.open`.
+    """
+    require_loopback(settings.host)
+    configure_logging(settings)
+    listener = _listen(settings.host, settings.port)
+    metrics = Metrics()
+    with listener, _signals_only_stop():
+        seen = LastSeen.open(
+            settings.database_url,
+            migrate=True,
+            tracking=settings.tracking(flush_log_level=logging.INFO),
+            status_rule=settings.status_rule(),
+            pool_size=settings.pool_size,
+            on_flush=metrics.flushed,
+        )
+        try:
+            _announce(_address(settings.host, listener), seen.store.address)
+            _run(create_app(seen, settings, metrics=metrics), listener)
+        finally:
+            unsaved = seen.close()
+    if not unsaved:
+        _logger.info("stopped, everything is saved")
+
+
+def require_loopback(host: str) -> None:
+    """Raise `ConfigurationError` for an address that other machines can reach."""
+    try:
+        local = ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        local = host.lower() == "localhost"
+    if not local:
+        raise ConfigurationError(
+            f"host {host!r} is refused: there are no accounts yet, so anyone who can reach the server could read and "
+            "write everything. Keep 127.0.0.1 and reach it from elsewhere through an SSH tunnel "
+            "(ssh -L 8080:127.0.0.1:8080 this-machine), or put a reverse proxy with authentication in front of it "
+            "and add its name to allowed_hosts."
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # As every server on POSIX does: a port whose last connections linger (TIME_WAIT) is free. Windows means
+        # something else by it: two servers on one port.
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2_048)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
+            "stop what uses the port, or choose another with --port (0 takes any free one)"
+        ) from error
+    return listener
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _announce(address: str, data: str) -> None:
+    sys.stdout.write(
+        f"lastseen is listening on {address}\n  data    {data}\n  try it  {curl_line(address)}\n  stop    Ctrl-C\n"
+    )
+    sys.stdout.flush()
+
+
+def _run(app: AsgiApp, listener: socket.socket) -> None:
+    config = uvicorn.Config(
+        cast(Any, app),  # uvicorn's types name each message, ours are the standard's dictionaries
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=int(STOP_WITHIN / 2) - 1,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextmanager
+def _signals_only_stop() -> Iterator[None]:
+    """Let the signals that stop the server do nothing else.
+
+    uvicorn raises a signal again once it has stopped, for whoever handled it before; by default that ends the process,
+    before anything is saved. A signal that comes before uvicorn listens ends the process, with nothing to save.
+    """
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
