@@ -38,9 +38,8 @@ def create_app(seen: LastSeen, settings: Settings, *, metrics: Metrics | None = 
     metrics = metrics or Metrics()
     activity = ActivityRoute(seen.clients)
     metrics.watch(seen.clients, activity.totals)
-    pages = cast(
-        AsgiApp, _pages(seen, metrics)
-    )  # Litestar's types name each message, ours are the standard's dictionaries
+    # Litestar's types name each message, ours are the standard's dictionaries.
+    pages = cast("AsgiApp", _pages(seen, metrics))
     return Gate(pages, activity, metrics, {*LOOPBACK_NAMES, *settings.allowed_hosts})
 
 

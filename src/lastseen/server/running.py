@@ -10,7 +10,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, cast
 
 import uvicorn
@@ -19,8 +18,8 @@ from lastseen.app import LastSeen
 from lastseen.errors import ConfigurationError
 from lastseen.server.application import create_app
 from lastseen.server.body import AsgiApp
-from lastseen.server.logs import configure_logging
 from lastseen.server.hint import curl_line
+from lastseen.server.logs import configure_logging
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
 
@@ -40,7 +39,7 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     listener = _listen(settings.host, settings.port)
     metrics = Metrics()
-    with listener, _signals_only_stop():
+    with listener:
         seen = LastSeen.open(
             settings.database_url,
             migrate=True,
@@ -49,11 +48,13 @@ def serve(settings: Settings) -> None:
             pool_size=settings.pool_size,
             on_flush=metrics.flushed,
         )
-        try:
-            _announce(_address(settings.host, listener), seen.store.address)
-            _run(create_app(seen, settings, metrics=metrics), listener)
-        finally:
-            unsaved = seen.close()
+        server = _uvicorn(create_app(seen, settings, metrics=metrics))
+        _announce(_address(settings.host, listener), seen.store.address)
+        with _signals_stop(server):
+            try:
+                server.run(sockets=[listener])
+            finally:
+                unsaved = seen.close()
     if not unsaved:
         _logger.info("stopped, everything is saved")
 
@@ -104,9 +105,9 @@ def _announce(address: str, data: str) -> None:
     sys.stdout.flush()
 
 
-def _run(app: AsgiApp, listener: socket.socket) -> None:
+def _uvicorn(app: AsgiApp) -> uvicorn.Server:
     config = uvicorn.Config(
-        cast(Any, app),  # uvicorn's types name each message, ours are the standard's dictionaries
+        cast("Any", app),  # uvicorn's types name each message, ours are the standard's dictionaries
         log_config=None,
         access_log=False,
         server_header=False,
@@ -115,17 +116,21 @@ def _run(app: AsgiApp, listener: socket.socket) -> None:
         lifespan="on",
         timeout_graceful_shutdown=int(STOP_WITHIN / 2) - 1,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 @contextmanager
-def _signals_only_stop() -> Iterator[None]:
-    """Let the signals that stop the server do nothing else.
+def _signals_stop(server: uvicorn.Server) -> Iterator[None]:
+    """Let the two signals stop the server and do nothing else, from now until everything is saved.
 
-    uvicorn raises a signal again once it has stopped, for whoever handled it before; by default that ends the process,
-    before anything is saved. A signal that comes before uvicorn listens ends the process, with nothing to save.
+    While it runs uvicorn listens itself; once it has stopped it raises the signal again, for whoever handled it before.
+    By default that would end the process before anything is saved.
     """
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -94,7 +94,7 @@ class Reception:
         Raises `Problem` (400) for what is no JSON, or neither of the two. One bad item never spoils the others.
         """
         try:
-            touches: list[Touch] | list[msgspec.Raw] = _decode_touches(body)
+            touches: Sequence[Touch | msgspec.Raw] = _decode_touches(body)
         except _NOT_DECODABLE:
             touches = _items(body)
         for index, touch in enumerate(touches):
