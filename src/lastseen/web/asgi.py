@@ -9,8 +9,8 @@ from typing import Any
 
 from lastseen.activity.identify import authenticated
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
-from lastseen.web.facts import RequestTracking, Tracker, content_length, header_text, is_json
 from lastseen.web.environment import open_from_env
+from lastseen.web.facts import RequestTracking, Tracker, content_length, header_text, is_json
 from lastseen.web.lifespan import serve_lifespan
 
 READ_AHEAD_DEADLINE = 1.0
