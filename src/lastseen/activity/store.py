@@ -87,3 +87,11 @@ class ClientStore(ActivityRecorder, Protocol):
 
     def check_schema(self) -> None:
         """Return when the tables are as they must be; raise `SchemaError` that says what to run when not."""
+
+
+@runtime_checkable
+class ClientRemoval(Protocol):
+    """The optional ability of a client store to forget clients."""
+
+    def remove_clients(self, client_ids: Collection[str]) -> int:
+        """Remove these clients and their active hours, in one transaction; return how many clients were there."""

@@ -99,6 +99,13 @@ class MemoryClients:
     def check_schema(self) -> None:
         """Return: there is no schema."""
 
+    def remove_clients(self, client_ids: Collection[str]) -> int:
+        """See `ClientRemoval`."""
+        with self._lock:
+            for client_id in client_ids:
+                self._hours.pop(client_id, None)
+            return sum(self._clients.pop(client_id, None) is not None for client_id in client_ids)
+
 
 def _passes(client: Client, where: ClientFilter) -> bool:
     return (

@@ -65,6 +65,10 @@ WHERE hour >= ? AND client_id IN (SELECT value FROM json_each(?)) ORDER BY clien
 
 ACTIVE_BY_HOUR = "SELECT hour, count(*) FROM client_active_hours WHERE hour >= ? GROUP BY hour ORDER BY hour"
 
+REMOVE = "DELETE FROM client_activity WHERE client_id = ?"
+
+REMOVE_HOURS = "DELETE FROM client_active_hours WHERE client_id = ?"
+
 TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 
 
@@ -149,6 +153,13 @@ class SQLiteClients:
                 f"table {' and '.join(missing)} missing in {self._database.path}; "
                 f"run: lastseen migrate --database sqlite:///{self._database.path}"
             )
+
+    def remove_clients(self, client_ids: Collection[str]) -> int:
+        """See `ClientRemoval`."""
+        rows = [(client_id,) for client_id in client_ids]
+        with self._database.write() as connection:
+            connection.executemany(REMOVE_HOURS, rows)
+            return connection.executemany(REMOVE, rows).rowcount
 
     def _parameters(self, where: ClientFilter) -> dict[str, str | int | float | None]:
         return {

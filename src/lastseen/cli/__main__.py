@@ -1,0 +1,5 @@
+"""`python -m lastseen.cli`: the same as `lastseen`."""
+
+from lastseen.cli import main
+
+main()

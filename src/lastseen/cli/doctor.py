@@ -1,0 +1,186 @@
+"""`lastseen doctor`: whether a database is fit to work with."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+from lastseen.activity.store import ClientRemoval, ClientStore
+from lastseen.cli.opening import configure_logging, require_file
+from lastseen.cli.options import JsonOption, with_settings
+from lastseen.cli.output import console, print_json
+from lastseen.errors import LastSeenError, SchemaError, StoreError
+from lastseen.settings import Settings
+from lastseen.stores import Store, open_store
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+
+  lastseen doctor
+  lastseen doctor --database postgresql://lastseen@db/lastseen --json
+"""
+
+BATCH = 5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor", epilog=EXAMPLES)(doctor)
+
+
+@with_settings()
+def doctor(*, as_json: JsonOption = False, settings: Settings) -> None:
+    """Check a database: connection, schema, rights, and a round trip that leaves nothing behind.
+
+    The round trip inserts a client of its own, moves it forward, writes a batch of five, shows them and takes them
+    back. The exit code is 1 when anything is wrong.
+    """
+    configure_logging(settings)
+    results = list(run_checks(settings))
+    healthy = all(result.passed for result in results)
+    if as_json:
+        print_json({"healthy": healthy, "checks": results})
+    else:
+        _print(results)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckResult:
+    """One look at one thing. `passed` is None for what was not looked at, because something before it failed."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def run_checks(settings: Settings) -> Iterator[CheckResult]:
+    """Look at one thing after the other, each only when those before it passed."""
+    store: Store | None = None
+    try:
+        store = open_store(settings.database_url, pool_size=1)
+        require_file(settings)
+    except LastSeenError as error:
+        yield CheckResult(name="connection", passed=False, detail=str(error))
+    if store is not None:
+        examination = Examination(store)
+        try:
+            yield from examination.run()
+        finally:
+            store.close()
+
+
+class Examination:
+    """The checks of one open store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clients: ClientStore = store.clients
+        name = f"lastseen-doctor-{secrets.token_hex(8)}"
+        self._one = f"{name}-one"
+        self._batch = [f"{name}-{number}" for number in range(1, BATCH + 1)]
+        self._now = datetime.now(UTC).replace(microsecond=0)
+        self._wrote = False
+
+    def run(self) -> Iterator[CheckResult]:
+        """Yield the results; what the checks wrote is taken back whatever happens."""
+        sick = False
+        for name, check in self._checks():
+            if sick and not (name == "taken back" and self._wrote):
+                yield CheckResult(name=name, passed=None, detail="not tried")
+                continue
+            result = _examine(name, check)
+            sick = sick or not result.passed
+            yield result
+
+    def _checks(self) -> list[tuple[str, Callable[[], str]]]:
+        return [
+            ("connection", self._connection),
+            ("schema", self._schema),
+            ("insert", self._insert),
+            ("update", self._update),
+            ("batch of five", self._write_batch),
+            ("shown", self._show),
+            ("taken back", self._take_back),
+        ]
+
+    def _connection(self) -> str:
+        self._store.pending_migrations()
+        return self._store.address
+
+    def _schema(self) -> str:
+        pending = self._store.pending_migrations()
+        if pending:
+            raise SchemaError(f"not applied: {', '.join(pending)}; run: lastseen migrate")
+        self._clients.check_schema()
+        return "up to date"
+
+    def _insert(self) -> str:
+        removal(self._clients)
+        self._wrote = True
+        at = self._now - timedelta(hours=1)
+        _expect(self._clients.batch_record_activity({self._one: at}) == 1, "a new client was not inserted")
+        client = self._clients.get_client(self._one)
+        _expect(client is not None and client.last_seen_at == client.created_at == at, f"read back: {client}")
+        return "a new client, read back"
+
+    def _update(self) -> str:
+        moved = self._clients.batch_record_activity({self._one: self._now})
+        older = self._clients.batch_record_activity({self._one: self._now - timedelta(days=1)})
+        client = self._clients.get_client(self._one)
+        _expect((moved, older) == (1, 0), f"a newer time moved {moved} rows, an older one {older}")
+        _expect(client is not None and client.last_seen_at == self._now, f"read back: {client}")
+        _expect(client is not None and client.created_at < self._now, "created_at changed")
+        return "moved forward, never back"
+
+    def _write_batch(self) -> str:
+        moved = self._clients.batch_record_activity(dict.fromkeys(self._batch, self._now))
+        hour = self._now.replace(minute=0, second=0)
+        hours = self._clients.batch_record_hours({client_id: [hour] for client_id in self._batch})
+        _expect((moved, hours) == (BATCH, BATCH), f"wrote {moved} clients and {hours} hours")
+        return "in one statement each"
+
+    def _show(self) -> str:
+        found = [self._clients.get_client(client_id) for client_id in self._batch]
+        _expect(all(found), "the batch is not there")
+        return ", ".join(client.client_id[-8:] for client in found if client is not None)
+
+    def _take_back(self) -> str:
+        ours = [self._one, *self._batch]
+        removed = removal(self._clients).remove_clients(ours)
+        left = [client_id for client_id in ours if self._clients.get_client(client_id) is not None]
+        _expect(not left, f"still there: {', '.join(left)}")
+        return f"{removed} clients, nothing is left"
+
+
+def removal(clients: ClientStore) -> ClientRemoval:
+    """Return the store as one that can remove clients; raises `StoreError` before anything is written to another."""
+    if not isinstance(clients, ClientRemoval):
+        raise StoreError(f"{type(clients).__name__} cannot take clients back, so nothing is written to it")
+    return clients
+
+
+def _examine(name: str, check: Callable[[], str]) -> CheckResult:
+    try:
+        return CheckResult(name=name, passed=True, detail=check())
+    except (LastSeenError, OSError) as error:
+        return CheckResult(name=name, passed=False, detail=str(error))
+
+
+def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - an assertion, not an option
+    if not holds:
+        raise StoreError(otherwise)
+
+
+def _print(results: list[CheckResult]) -> None:
+    out = console()
+    signs = {True: ("✓", "green"), False: ("✗", "red"), None: ("-", "bright_black")}
+    for result in results:
+        sign, style = signs[result.passed]
+        out.print(sign, style=style, end=" ")
+        out.print(f"{result.name:14} {result.detail}", soft_wrap=True)

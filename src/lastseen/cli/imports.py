@@ -1,0 +1,299 @@
+"""`lastseen import`: bring in what is known already."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from lastseen.activity.buffer import Outcome
+from lastseen.activity.clients import ClientActivity
+from lastseen.activity.settings import TrackerSettings
+from lastseen.app import LastSeen
+from lastseen.cli.lines import BadLine, BrokenFile, decompressed, parse_activity, read_lines
+from lastseen.cli.opening import configure_logging, refuse_memory
+from lastseen.cli.options import JsonOption, with_settings
+from lastseen.cli.output import console, print_json
+from lastseen.errors import ConfigurationError, LastSeenError
+from lastseen.settings import Settings
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+
+  lastseen import activity history.ndjson more.ndjson.gz
+  jq -c '{client_id: .device, at: .time}' log.json | lastseen import activity -
+
+[bold]A line[/bold]: {"client_id": "till-7", "at": "2026-01-31T12:00:00Z"} or {"client_id": "till-7", "at": 1769860800}
+"""
+
+FLUSH_EVERY = 10_000
+"""Lines between two flushes: what an interruption costs at the most."""
+
+SHOWN_BAD_LINES = 10
+COUNTED_CLIENTS = 1_000_000
+"""Up to this many, the clients of an import are counted exactly; their count must not take all the memory."""
+
+STANDARD_INPUT = Path("-")
+
+group = typer.Typer(no_args_is_help=True, help="Bring in what is known already.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(group, name="import")
+
+
+@group.callback()
+def _root() -> None:
+    """Bring in what is known already."""
+
+
+@group.command("activity", epilog=EXAMPLES)
+@with_settings()
+def activity(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Files; - is standard input."),
+    ],
+    *,
+    as_json: JsonOption = False,
+    settings: Settings,
+) -> None:
+    """Import activity from files of JSON lines, plain or gzip; no server need run.
+
+    Creates the database when there is none. Importing twice, or in another order, changes nothing: only the latest time
+    of a client counts. Bad lines are counted, the first are shown, and the rest is imported. The exit code is 1 when a
+    file could not be read to its end, or when there were lines and none could be imported.
+    """
+    _require_files(files)
+    refuse_memory(settings)
+    configure_logging(settings)
+    summary = Summary()
+    stopped: LastSeenError | KeyboardInterrupt | None = None
+    seen = _open(settings)
+    try:
+        with _Progress(files) as progress:
+            _import(files, Importer(seen.clients, summary, progress), progress)
+    except (LastSeenError, KeyboardInterrupt) as error:
+        stopped = error
+    finally:
+        seen.close()
+    _print_summary(summary, as_json=as_json, stopped=stopped)
+    if stopped is not None:
+        raise stopped
+    if summary.unreadable or (summary.bad_lines and not summary.activities):
+        raise typer.Exit(1)
+
+
+def _require_files(files: list[Path]) -> None:
+    """Look before anything is imported."""
+    for path in files:
+        if path != STANDARD_INPUT and not path.exists():
+            raise ConfigurationError(f"there is no file {path}; nothing was imported")
+        if path.is_dir():
+            raise ConfigurationError(f"{path} is a folder; nothing was imported")
+
+
+def _open(settings: Settings) -> LastSeen:
+    # What a failed flush logs is what the command says at its end.
+    logger = logging.getLogger("lastseen.import")
+    logger.disabled = settings.log_level != "debug"
+    tracking = _tracking(settings.tracking())
+    return LastSeen.open(settings.database_url, migrate=True, tracking=tracking, pool_size=1, logger=logger)
+
+
+def _tracking(tracking: TrackerSettings) -> TrackerSettings:
+    """Leave flushing to the importer, and give each flush the time that a slow database needs."""
+    return replace(
+        tracking,
+        flush_interval=timedelta(days=1),
+        max_buffer_size=None,
+        min_persist_interval=timedelta(0),
+        flush_deadline=timedelta(minutes=10),
+    )
+
+
+@dataclass(slots=True)
+class Summary:
+    """What an import did so far."""
+
+    activities: int = 0
+    saved: int = 0
+    """How many of the activities are in the database for certain."""
+    rows: int = 0
+    """Rows inserted or moved forward."""
+    bad_lines: int = 0
+    first_bad_lines: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Clients that the database refuses for ever."""
+    unreadable: list[dict[str, str]] = field(default_factory=list)
+    client_hashes: set[int] = field(default_factory=set)
+
+    def clients(self) -> str:
+        """Say of how many clients the activities are."""
+        count = len(self.client_hashes)
+        return f"{count:,}" if count < COUNTED_CLIENTS else f"more than {count:,}"
+
+
+class Importer:
+    """Records lines and flushes now and then; raises the error of a flush that fails."""
+
+    def __init__(self, clients: ClientActivity, summary: Summary, progress: _Progress) -> None:
+        self._clients = clients
+        self._summary = summary
+        self._progress = progress
+        self._since_flush = 0
+        # Later than the tracker tolerates is in the future; the clock is asked once, so a long import is strict.
+        self._latest = time.time() + clients.tracker.settings.future_tolerance.total_seconds()
+
+    def line(self, file: str, number: int, line: bytes | None) -> None:
+        """Record one line, or count it as bad."""
+        try:
+            client_id, at = parse_activity(line, self._latest)
+        except BadLine as error:
+            self._bad(file, number, str(error))
+            return
+        if self._clients.record(client_id, at) is Outcome.DROPPED:
+            self.flush()
+            self._clients.record(client_id, at)
+        summary = self._summary
+        summary.activities += 1
+        if len(summary.client_hashes) < COUNTED_CLIENTS:
+            summary.client_hashes.add(hash(client_id))
+        self._since_flush += 1
+        if self._since_flush >= FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; raises `FlushError`."""
+        result = self._clients.flush()
+        self._since_flush = 0
+        self._summary.rows += result.updated_count
+        self._summary.refused.extend(result.poison)
+        self._summary.saved = self._summary.activities
+
+    def _bad(self, file: str, number: int, reason: str) -> None:
+        summary = self._summary
+        summary.bad_lines += 1
+        if summary.bad_lines <= SHOWN_BAD_LINES:
+            summary.first_bad_lines.append({"file": file, "line": number, "reason": reason})
+            self._progress.say(f"{file}:{number}: {reason}")
+        elif summary.bad_lines == SHOWN_BAD_LINES + 1:
+            self._progress.say("further bad lines are only counted")
+
+    def unreadable(self, file: str, reason: str) -> None:
+        """Note that the rest of a file could not be read."""
+        self._summary.unreadable.append({"file": file, "reason": reason})
+        self._progress.say(f"{file}: {reason}; what came before is imported")
+
+
+def _import(files: list[Path], importer: Importer, progress: _Progress) -> None:
+    try:
+        for path in files:
+            name = "standard input" if path == STANDARD_INPUT else str(path)
+            try:
+                with _opened(path) as stream:
+                    progress.begin(name, path, stream)
+                    for number, line in read_lines(decompressed(stream)):
+                        importer.line(name, number, line)
+                        progress.tick()
+            except (BrokenFile, OSError) as error:
+                importer.unreadable(name, getattr(error, "strerror", None) or str(error))
+    except KeyboardInterrupt:
+        importer.flush()
+        raise
+    importer.flush()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path == STANDARD_INPUT:
+        yield sys.stdin.buffer
+    else:
+        with path.open("rb") as stream:
+            yield stream
+
+
+class _Progress:
+    """A bar on standard error while that is a terminal; nothing otherwise."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._sizes = {path: path.stat().st_size for path in files if path.is_file()}
+        self._console = console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._stream: BinaryIO | None = None
+        self._lines = 0
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str, path: Path, stream: BinaryIO) -> None:
+        """Show a file; how far it is read is told from its compressed bytes."""
+        size = self._sizes.get(path)
+        self._task = self._bar.add_task(name, total=size)
+        self._stream = stream if size is not None else None
+
+    def tick(self) -> None:
+        """Move on now and then."""
+        self._lines += 1
+        if self._lines % 1_000 == 0 and self._task is not None and self._stream is not None:
+            self._bar.update(self._task, completed=self._stream.tell())
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, soft_wrap=True)
+
+
+def _print_summary(summary: Summary, *, as_json: bool, stopped: BaseException | None) -> None:
+    reason = None if stopped is None else str(stopped) or "interrupted"
+    if as_json:
+        print_json(
+            {
+                "activities": summary.activities,
+                "clients": len(summary.client_hashes),
+                "bad_lines": summary.bad_lines,
+                "saved": summary.saved,
+                "rows_changed": summary.rows,
+                "first_bad_lines": summary.first_bad_lines,
+                "refused_clients": summary.refused,
+                "unreadable_files": summary.unreadable,
+                "error": reason,
+            }
+        )
+        return
+    for client_id in summary.refused:
+        typer.echo(f"the database refuses the client {client_id}", err=True)
+    if stopped is None:
+        typer.echo(f"imported {summary.activities:,} activities of {summary.clients()} clients, {_bad(summary)}")
+    else:
+        typer.echo(
+            f"stopped: at least {summary.saved:,} of {summary.activities:,} activities read so far are saved, "
+            f"{_bad(summary)}; import the same again, nothing is counted twice",
+            err=True,
+        )
+
+
+def _bad(summary: Summary) -> str:
+    return f"{summary.bad_lines:,} bad line{'' if summary.bad_lines == 1 else 's'}"

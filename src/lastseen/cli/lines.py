@@ -1,0 +1,150 @@
+"""Activity as lines: `{"client_id": "...", "at": seconds or ISO 8601}`, plain or gzip, bounded in memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, BinaryIO
+
+import msgspec
+
+from lastseen.activity.key import key_problem
+from lastseen.clock import seconds_since_1970
+
+MAX_LINE = 64 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class BadLine(ValueError):  # noqa: N818 - it is counted, not raised to anybody outside
+    """A line that is no activity; the message says why."""
+
+
+class BrokenFile(Exception):  # noqa: N818 - as above
+    """A compressed file is cut short or damaged; what came before was read."""
+
+
+class _Line(msgspec.Struct, gc=False):
+    client_id: str | int | float | None = None
+    at: str | int | float | None = None
+
+
+class _RawLine(msgspec.Struct, gc=False):
+    client_id: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+_decode_raw = msgspec.json.Decoder(_RawLine).decode
+_decode_anything = msgspec.json.Decoder().decode
+
+
+def parse_activity(line: bytes | None, latest: float) -> tuple[str, float]:
+    """Return the client and the moment, in seconds since 1970; raise `BadLine`. None is a line that was too long.
+
+    A client id that is a number is its text as written. A moment needs an offset from UTC and must not be later than
+    `latest`: a history that reaches into the future was written by a wrong clock, or in milliseconds.
+    """
+    if line is None:
+        raise BadLine("longer than 64 KiB")
+    found = _object(line)
+    if found.client_id is None:
+        raise BadLine("client_id is missing")
+    if found.at is None:
+        raise BadLine("at is missing")
+    client_id = found.client_id if isinstance(found.client_id, str) else bytes(_decode_raw(line).client_id).decode()
+    problem = key_problem(client_id)
+    if problem is not None:
+        raise BadLine(f"client_id {problem}")
+    at = _moment(found.at)
+    if at > latest:
+        raise BadLine(f"at lies in the future: {_shown(found.at)} (seconds are expected, not milliseconds)")
+    return client_id, at
+
+
+def _object(line: bytes) -> _Line:
+    try:
+        return _decode(line)
+    except msgspec.ValidationError as error:
+        # It is JSON; a member of the object has the wrong type, or it is no object.
+        if not isinstance(_decode_anything(line), dict):
+            raise BadLine('not an object such as {"client_id": "till-7", "at": 1767225600}') from error
+        member = "at" if str(error).endswith("`$.at`") else "client_id"
+        raise BadLine(f"{member} must be a text or a number") from error
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise BadLine(f"not JSON: {error}") from error
+
+
+def _moment(at: Any) -> float:
+    try:
+        parsed = datetime.fromisoformat(at) if isinstance(at, str) else at
+        moment = seconds_since_1970(parsed)
+    except (ValueError, OverflowError):
+        parsed = moment = None
+    if isinstance(parsed, datetime) and parsed.tzinfo is None:
+        raise BadLine(f"at has no offset from UTC: {_shown(at)}; end it with Z or +02:00")
+    if moment is None:
+        raise BadLine(f"at must be seconds since 1970 or ISO 8601 with an offset, not {_shown(at)}")
+    return moment
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004 - enough to recognize it
+
+
+def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Yield numbered lines without their end; None stands for a line over 64 KiB. Empty lines are left out.
+
+    Raises `BrokenFile` where gzip data is cut short or damaged.
+    """
+    number = 0
+    while line := _read_line(stream):
+        number += 1
+        if len(line) > MAX_LINE:
+            while line and not line.endswith(b"\n"):
+                line = _read_line(stream)
+            yield number, None
+            continue
+        if number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        if stripped := line.strip():
+            yield number, stripped
+
+
+def _read_line(stream: BinaryIO) -> bytes:
+    try:
+        return stream.readline(MAX_LINE + 1)
+    except EOFError as error:
+        raise BrokenFile("the gzip data is cut short") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise BrokenFile(f"the gzip data is damaged: {error}") from error
+
+
+def decompressed(stream: BinaryIO) -> BinaryIO:
+    """Return the stream's plain bytes: gzip is recognized by its first two bytes, whatever the name of the file."""
+    start = stream.read(len(_GZIP_MAGIC))
+    whole = io.BufferedReader(_Joined(start, stream), MAX_LINE)
+    return io.BufferedReader(gzip.GzipFile(fileobj=whole), MAX_LINE) if start == _GZIP_MAGIC else whole
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read already, then the rest of a stream that cannot seek."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._start:
+            count = min(len(buffer), len(self._start))
+            buffer[:count], self._start = self._start[:count], self._start[count:]
+            return count
+        chunk = self._rest.read1(len(buffer))  # type: ignore[attr-defined]
+        buffer[: len(chunk)] = chunk
+        return len(chunk)

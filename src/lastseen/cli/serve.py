@@ -1,0 +1,42 @@
+"""`lastseen serve`."""
+
+from __future__ import annotations
+
+import typer
+
+from lastseen.cli.options import ALL_SETTINGS, with_settings
+from lastseen.errors import MissingExtra
+from lastseen.settings import Settings
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+
+  lastseen serve
+  lastseen serve --port 9000 --data-folder /var/lib/lastseen
+  lastseen serve --database postgresql://lastseen@db/lastseen --log-format json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve", epilog=EXAMPLES)(serve)
+
+
+@with_settings(*ALL_SETTINGS)
+def serve(*, settings: Settings) -> None:
+    """Start the server: its HTTP API and its page.
+
+    Creates its data folder and database when they are not there. Ctrl-C or SIGTERM saves what waits and ends it.
+    """
+    serve_settings(settings)
+
+
+def serve_settings(settings: Settings) -> None:
+    """Run the server until it is told to end; raises `MissingExtra` when its libraries are not installed."""
+    try:
+        from lastseen import server
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("lastseen"):
+            raise
+        raise MissingExtra(f"the server needs its extra ({error.name}): pip install 'lastseen[server]'") from error
+    server.serve(settings)
