@@ -68,8 +68,7 @@ ClientSource = Callable[[RequestFacts], str | None]
 taken to read both and is asked when the answer starts."""
 
 _JSON_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_QUOTE = 0x22
-_decode_text: Callable[[bytes], str] = msgspec.json.Decoder(str).decode
+_decode_string: Callable[[bytes], str] = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +76,15 @@ class JSONBody:
     """See `json_body`."""
 
     name: str
-    _decode: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
+    _decode_text: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
+    _decode_any: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
     reads_body = True
     reads_principal = False
 
     def __post_init__(self) -> None:
-        # Raw keeps the one value as it was written; everything else in the body is skipped without being built.
-        members = [("client", msgspec.Raw, msgspec.Raw())]
-        body = msgspec.defstruct("Body", members, rename={"client": self.name}, gc=False)
-        object.__setattr__(self, "_decode", msgspec.json.Decoder(body).decode)
+        # The one member is built and the rest is skipped. Raw keeps it as it was written, whatever it is.
+        object.__setattr__(self, "_decode_text", _member_decoder(self.name, str | None, None))
+        object.__setattr__(self, "_decode_any", _member_decoder(self.name, msgspec.Raw, msgspec.Raw()))
 
     def __call__(self, facts: RequestFacts) -> str | None:
         """Return the member's text; never raises."""
@@ -93,13 +92,24 @@ class JSONBody:
         if not body:
             return None
         try:
-            raw = bytes(self._decode(body).client)
-            if raw[:1] == b'"':
-                return _decode_text(raw) or None
+            return self._decode_text(body).client or None
         except (ValueError, RecursionError):
-            # msgspec's errors are ValueErrors; a body nested too deep for it is no client either.
+            return self._other_than_text(body)
+
+    def _other_than_text(self, body: bytes) -> str | None:
+        try:
+            raw = bytes(self._decode_any(body).client)
+            if raw[:1] == b'"':
+                return _decode_string(raw) or None
+        except (ValueError, RecursionError):
+            # msgspec's errors are ValueErrors; a body nested too deep for it names no client either.
             return None
         return raw.decode("ascii") if _JSON_NUMBER.fullmatch(raw) else None
+
+
+def _member_decoder(name: str, kind: Any, default: object) -> Callable[[bytes], Any]:
+    body = msgspec.defstruct("Body", [("client", kind, default)], rename={"client": name}, gc=False)
+    return msgspec.json.Decoder(body).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +224,16 @@ class FirstOf:
         return None
 
 
+def reads_body(source: ClientSource) -> bool:
+    """Return whether the source may look at the body; unknown functions may."""
+    return bool(getattr(source, "reads_body", True))
+
+
+def reads_principal(source: ClientSource) -> bool:
+    """Return whether the source may look at the principal; unknown functions may."""
+    return bool(getattr(source, "reads_principal", True))
+
+
 def json_body(name: str = "client_id") -> JSONBody:
     """Take the client from a member of the JSON object in the body.
 
@@ -261,19 +281,6 @@ def first_of(*sources: ClientSource) -> FirstOf:
     return FirstOf(sources)
 
 
-DEFAULT_SOURCE = first_of(json_body(), query())
-
-
-def reads_body(source: ClientSource) -> bool:
-    """Return whether the source may look at the body; unknown functions may."""
-    return bool(getattr(source, "reads_body", True))
-
-
-def reads_principal(source: ClientSource) -> bool:
-    """Return whether the source may look at the principal; unknown functions may."""
-    return bool(getattr(source, "reads_principal", True))
-
-
 def principal_name(who: Any) -> str | None:
     """Return a text or a number as text, else the first of the attributes pk, id, identity, username, display_name."""
     if isinstance(who, str | int) and not isinstance(who, bool):
@@ -294,3 +301,7 @@ def authenticated(who: Any) -> Any:
     if who is None or who == "":
         return None
     return who if getattr(who, "is_authenticated", True) else None
+
+
+DEFAULT_SOURCE = first_of(json_body(), query())
+"""The client in the JSON body, and where that names none, in the query."""

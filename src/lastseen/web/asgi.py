@@ -10,7 +10,7 @@ from typing import Any
 from lastseen.activity.identify import authenticated
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.environment import open_from_env
-from lastseen.web.facts import RequestTracking, Tracker, content_length, header_text, is_json
+from lastseen.web.facts import RequestTracking, Tracker, header_text, is_json
 from lastseen.web.lifespan import serve_lifespan
 
 READ_AHEAD_DEADLINE = 1.0
@@ -48,30 +48,55 @@ class ActivityMiddleware:
         if scope["type"] == "lifespan":
             await serve_lifespan(self.app, self._tracking.tracker, scope, receive, send)
             return
-        exchange = self._begin(scope, receive, send)
-        if exchange is None:
+        request = self._begin(scope, receive, send)
+        if request is None:
             await self.app(scope, receive, send)
             return
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.app(scope, request.receive, request.send)
         finally:
-            exchange.finish()
+            request.finish()
 
-    def _begin(self, scope: Scope, receive: Receive, send: Send) -> _Exchange | None:
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> _WatchedRequest | None:
         """Record at once what can be; return what must be watched for the rest."""
         tracking = self._tracking
         try:
-            facts = ASGIFacts(scope, tracking.now())
-            if facts.path in tracking.excluded:
+            path = _path_below_root(scope)
+            if tracking.excludes(path):
                 return None
-            body = _PeekedBody.of(scope, tracking) if tracking.reads_body else None
-            if body is not None or tracking.reads_principal:
-                return _Exchange(tracking, facts, body, receive, send)
+            headers = _headers_of_peekable(scope, tracking) if tracking.reads_body else None
+            if headers is not None or tracking.reads_principal:
+                return _WatchedRequest(scope, path, tracking, headers, receive, send)
+            tracking.record(ASGIFacts(scope, path, tracking.now()))
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             tracking.tell(error)
-            return None
-        tracking.record(facts)
         return None
+
+
+def _path_below_root(scope: Scope) -> str:
+    """Return the path without the `root_path` that the server or a mount put before it."""
+    path: str = scope["path"]
+    root: str | None = scope.get("root_path")
+    if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):
+        return path[len(root) :]
+    return path
+
+
+def _headers_of_peekable(scope: Scope, tracking: RequestTracking) -> dict[bytes, bytes] | None:
+    """Return the headers of a body to look at; None for no body, not JSON, compressed, or declared too large."""
+    if scope["type"] != "http":
+        return None
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    content_type = headers.get(b"content-type")
+    if content_type is None:
+        return None
+    if content_type != b"application/json" and not is_json(content_type.decode("latin-1")):
+        return None
+    if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
+        return None
+    if b"content-length" in headers and not 0 < int(headers[b"content-length"]) <= tracking.peek_limit:
+        return None
+    return headers
 
 
 class ASGIFacts:
@@ -79,14 +104,12 @@ class ASGIFacts:
 
     __slots__ = ("arrived_at", "body", "native", "path", "refused")
 
-    def __init__(self, scope: Scope, arrived_at: float) -> None:
+    def __init__(self, scope: Scope, path: str, arrived_at: float) -> None:
         self.native = scope
+        self.path = path
         self.arrived_at = arrived_at
         self.body: bytes | None = None
         self.refused = False
-        path: str = scope["path"]
-        root: str | None = scope.get("root_path")
-        self.path = path[len(root) :] if root and path.startswith(root) and path[len(root) :][:1] in ("", "/") else path
 
     @property
     def method(self) -> str:
@@ -117,73 +140,57 @@ class ASGIFacts:
         return None
 
 
-class _PeekedBody:
-    """A JSON body that passes by: what was seen of it, and whether all of it was."""
+class _WatchedRequest(ASGIFacts):
+    """A request whose facts are still coming in: its body passes by, its answer has not started.
 
-    __slots__ = ("_chunks", "_left", "complete", "read_ahead", "settled")
+    One object is both the facts and the pair of channels, because one is made for every request.
+    """
 
-    def __init__(self, limit: int, *, read_ahead: bool) -> None:
-        self._chunks: list[bytes] = []
-        self._left = limit
-        self.read_ahead = read_ahead
-        self.complete: bytes | None = None
-        self.settled = False
-
-    @classmethod
-    def of(cls, scope: Scope, tracking: RequestTracking) -> _PeekedBody | None:
-        """Return None for a body that is not looked at: none at all, not JSON, compressed, or declared too large."""
-        if scope["type"] != "http":
-            return None
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        content_type = headers.get(b"content-type")
-        if content_type is None:
-            return None
-        if content_type != b"application/json" and not is_json(content_type.decode("latin-1")):
-            return None
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
-            return None
-        declared = headers.get(b"content-length")
-        length = None if declared is None else content_length(declared.decode("latin-1"))
-        if length is not None and not 0 < length <= tracking.peek_limit:
-            return None
-        read_ahead = tracking.finish_reading and length is not None and b"expect" not in headers
-        return cls(tracking.peek_limit, read_ahead=read_ahead)
-
-    def note(self, message: Message) -> bool:
-        """Note one message to the application; True when nothing more is to be learned."""
-        if message["type"] != "http.request":
-            self.settled = True
-            return True
-        chunk: bytes = message.get("body", b"")
-        more: bool = message.get("more_body", False)
-        self._left -= len(chunk)
-        if self._left < 0:
-            self._chunks.clear()
-            self.settled = True
-        elif not more:
-            self.complete = b"".join((*self._chunks, chunk)) if self._chunks else chunk
-            self.settled = True
-        else:
-            self._chunks.append(chunk)
-        return self.settled
-
-
-class _Exchange:
-    """One request and its answer, watched until its client is recorded."""
-
-    __slots__ = ("_ahead", "_app_reads", "_body", "_facts", "_receive", "_recorded", "_replay", "_send", "_tracking")
+    __slots__ = (
+        "_ahead",
+        "_app_reads",
+        "_chunks",
+        "_left",
+        "_may_read_ahead",
+        "_receive",
+        "_recorded",
+        "_replay",
+        "_send",
+        "_settled",
+        "_tracking",
+    )
 
     def __init__(
-        self, tracking: RequestTracking, facts: ASGIFacts, body: _PeekedBody | None, receive: Receive, send: Send
+        self,
+        scope: Scope,
+        path: str,
+        tracking: RequestTracking,
+        headers: dict[bytes, bytes] | None,
+        receive: Receive,
+        send: Send,
     ) -> None:
+        self.native = scope
+        self.path = path
+        self.arrived_at = tracking.now()
+        self.body = None
+        self.refused = False
         self._tracking = tracking
-        self._facts = facts
-        self._body = body
         self._receive = receive
         self._send = send
         self._recorded = False
-        self._app_reads = False
+        # The body: what was seen of it, and whether there is anything left to see.
+        self._chunks: list[bytes] = []
+        self._left = tracking.peek_limit
+        self._settled = headers is None
+        # A client that expects "100 Continue" sends its body only when the application asks for it.
+        self._may_read_ahead = (
+            headers is not None
+            and b"content-length" in headers
+            and b"expect" not in headers
+            and tracking.finish_reading
+        )
         # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
+        self._app_reads = False
         self._replay: deque[Message] | None = None
         self._ahead: asyncio.Task[Message] | None = None
 
@@ -199,7 +206,8 @@ class _Exchange:
             message = await self._receive()
         finally:
             self._app_reads = False
-        self._note(message)
+        if not self._settled:
+            self._note(message)
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
@@ -207,16 +215,15 @@ class _Exchange:
         if not self._recorded:
             kind = message["type"]
             if kind == "http.response.start":
-                self._facts.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
-                body = self._body
-                if body is not None and body.read_ahead and not body.settled and not self._app_reads:
-                    return self._read_ahead_and_send(body, message)
+                self.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
+                if self._may_read_ahead and not self._settled and not self._app_reads:
+                    return self._read_ahead_and_send(message)
                 self._answer_starts()
             elif kind == "websocket.accept":
                 self._answer_starts()
             elif kind in ("websocket.close", "websocket.http.response.start"):
                 # Closed before it was accepted: refused.
-                self._facts.refused = True
+                self.refused = True
         return self._send(message)
 
     def finish(self) -> None:
@@ -228,35 +235,48 @@ class _Exchange:
             self._ahead.add_done_callback(_forget)
 
     def _note(self, message: Message) -> None:
-        body = self._body
-        if body is None or body.settled:
-            return
         try:
-            if body.note(message):
-                self._facts.body = body.complete
+            if self._settles(message):
+                self._settled = True
+                self._chunks = []
                 if not self._tracking.reads_principal:
                     self._record()
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
+            self._settled = True
             self._tracking.tell(error)
 
+    def _settles(self, message: Message) -> bool:
+        """Take in one message; True when nothing more is to be learned about the body."""
+        if message["type"] != "http.request":
+            return True
+        chunk: bytes = message.get("body", b"")
+        self._left -= len(chunk)
+        if self._left < 0:
+            return True
+        if message.get("more_body", False):
+            self._chunks.append(chunk)
+            return False
+        self.body = b"".join((*self._chunks, chunk)) if self._chunks else chunk
+        return True
+
     def _answer_starts(self) -> None:
-        if self._body is None or self._body.settled:
+        if self._settled:
             self._record()
 
     def _record(self) -> None:
         self._recorded = True
-        self._tracking.record(self._facts)
+        self._tracking.record(self)
 
-    async def _read_ahead_and_send(self, body: _PeekedBody, message: Message) -> None:
+    async def _read_ahead_and_send(self, message: Message) -> None:
         try:
-            await self._read_ahead(body)
+            await self._read_ahead()
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             self._tracking.tell(error)
         if not self._recorded:
             self._answer_starts()
         await self._send(message)
 
-    async def _read_ahead(self, body: _PeekedBody) -> None:
+    async def _read_ahead(self) -> None:
         """Read the rest of the body, for the tracking now and for the application whenever it asks.
 
         A receive is never cancelled, as it might take a message with it: one that comes too late is left to the
@@ -268,7 +288,7 @@ class _Exchange:
             return  # trio or another loop: only what the application reads is seen
         self._replay = deque()
         until = loop.time() + READ_AHEAD_DEADLINE
-        while not body.settled:
+        while not self._settled:
             ahead = self._ahead = asyncio.ensure_future(self._receive_and_note())
             await asyncio.wait((ahead,), timeout=until - loop.time())
             if self._ahead is not ahead or not ahead.done() or ahead.cancelled() or ahead.exception() is not None:
@@ -278,7 +298,8 @@ class _Exchange:
 
     async def _receive_and_note(self) -> Message:
         message = await self._receive()
-        self._note(message)
+        if not self._settled:
+            self._note(message)
         return message
 
 

@@ -102,7 +102,7 @@ class ActivityMiddleware:
         tracking = self.tracking
         try:
             facts = DjangoFacts(request, tracking.now())
-            if facts.path in tracking.excluded:
+            if tracking.excludes(facts.path):
                 return None
             if tracking.reads_body and peekable(request.META, _body_limit(tracking)):
                 facts.peek()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 DEFAULT_EXCLUDED = (
     "/health*",
@@ -21,29 +21,22 @@ DEFAULT_EXCLUDED = (
 _WILD = re.compile(r"[*?\[]")
 
 
-class ExcludedPaths:
-    """Patterns as in a shell: `*` for anything (also slashes), `?` for one character, `[…]` for one of these.
+def excluded_paths(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Return a function that tells whether a path is excluded.
 
-    The patterns are sorted into exact ones, prefixes and the rest once, because every request is compared.
+    Patterns are those of a shell: `*` for anything (also slashes), `?` for one character, `[…]` for one of these. They
+    are sorted into exact ones, prefixes and the rest once, because every request is compared.
     """
+    patterns = tuple(patterns)
+    exact = frozenset(pattern for pattern in patterns if not _WILD.search(pattern))
+    prefixes = tuple(pattern[:-1] for pattern in patterns if _is_prefix(pattern))
+    rest = [fnmatch.translate(pattern) for pattern in patterns if pattern not in exact and not _is_prefix(pattern)]
+    matches = re.compile("|".join(rest)).match if rest else None
 
-    __slots__ = ("_exact", "_pattern", "_prefixes")
+    def excludes(path: str) -> bool:
+        return path in exact or path.startswith(prefixes) or (matches is not None and matches(path) is not None)
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = tuple(patterns)
-        self._exact = frozenset(pattern for pattern in patterns if not _WILD.search(pattern))
-        others = [pattern for pattern in patterns if pattern not in self._exact]
-        self._prefixes = tuple(pattern[:-1] for pattern in others if _is_prefix(pattern))
-        rest = [fnmatch.translate(pattern) for pattern in others if not _is_prefix(pattern)]
-        self._pattern = re.compile("|".join(rest)) if rest else None
-
-    def __contains__(self, path: str) -> bool:
-        """Return whether the path is excluded."""
-        return (
-            path in self._exact
-            or path.startswith(self._prefixes)
-            or (self._pattern is not None and self._pattern.match(path) is not None)
-        )
+    return excludes
 
 
 def _is_prefix(pattern: str) -> bool:

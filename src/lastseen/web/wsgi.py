@@ -57,7 +57,7 @@ class ActivityMiddleware:
         tracking = self._tracking
         try:
             facts = WSGIFacts(environ, tracking.now())
-            if facts.path in tracking.excluded:
+            if tracking.excludes(facts.path):
                 return None
             body = None
             if tracking.reads_body and peekable(environ, tracking.peek_limit):
