@@ -52,6 +52,10 @@ class Rounds:
         """Return the middle of the ratios."""
         return statistics.median(self.ratios(name, peer))
 
+    def median_difference(self, name: str, peer: str) -> float:
+        """Return the middle of what one costs more than the other, each pair from the same round."""
+        return statistics.median(a - b for a, b in zip(self.costs[name], self.costs[peer], strict=True))
+
     def ratio_spread(self, name: str, peer: str, *, inverted: bool = False) -> str:
         """Return the lowest and the highest ratio; inverted for speeds instead of costs."""
         found = [1 / ratio if inverted else ratio for ratio in self.ratios(name, peer)]
