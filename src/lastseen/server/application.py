@@ -8,6 +8,7 @@ from typing import cast
 from litestar import Litestar, Response, get
 from litestar.config.compression import CompressionConfig
 from litestar.contrib.jinja import JinjaTemplateEngine
+from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.static_files import create_static_files_router
@@ -16,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from lastseen.app import LastSeen
 from lastseen.server.body import AsgiApp
-from lastseen.server.dashboard import show_page, show_rows
+from lastseen.server.dashboard import STATIC, show_page, show_rows
 from lastseen.server.gate import Gate
 from lastseen.server.health import HealthController
 from lastseen.server.metrics import Metrics
@@ -55,7 +56,12 @@ def _pages(seen: LastSeen, metrics: Metrics) -> Litestar:
             show_metrics,
             show_page,
             show_rows,
-            create_static_files_router(path="/static", directories=[_HERE / "static"], include_in_schema=False),
+            create_static_files_router(
+                path="/static",
+                directories=[STATIC],
+                include_in_schema=False,
+                cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
+            ),
         ],
         dependencies={"seen": Provide(lambda: seen, sync_to_thread=False)},
         exception_handlers={Exception: answer_problem},

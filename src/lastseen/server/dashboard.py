@@ -1,18 +1,223 @@
-"""The page."""
+"""The page: clients, how they are, and when they were active; complete without a script, live with it."""
 
 from __future__ import annotations
 
-from litestar import MediaType, get
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.params import Parameter
+from litestar.response import Template
+
+from lastseen.activity.status import ClientStatus, StatusRule
+from lastseen.activity.store import ClientOrder
 from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.server.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
+from lastseen.server.hint import curl_line
+from lastseen.server.problem import problem_of
+from lastseen.server.queries import Cursor, Filters, hour_of, provide_filters
+from lastseen.settings import format_span
+
+STATIC = Path(__file__).parent / "static"
+PAGE_SIZE = 50
+OVERVIEW = timedelta(days=7)
+
+_UNITS = (
+    ("s", 1, 60),
+    ("min", 60, 3_600),
+    ("h", 3_600, 86_400),
+    ("d", 86_400, 2_592_000),
+    ("mo", 2_592_000, 31_536_000),
+)
+
+Digest = Annotated[str | None, Parameter(header="if-none-match")]
 
 
-@get("/", sync_to_thread=True, media_type=MediaType.HTML, include_in_schema=False)
-def show_page(seen: LastSeen) -> str:
-    rows = "".join(f"<tr><td>{client.client_id}" for client in seen.clients.list())
-    return f"<!doctype html><title>lastseen</title><table>{rows}</table>"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """What the address asks for; every view has an address of its own, the same fields as the API's."""
+
+    status: str | None = None
+    active_within: str | None = None
+    inactive_for: str | None = None
+    search: str = ""
+    order: str = ClientOrder.NEWEST.value
+    cursor: str | None = None
+
+    def query(self) -> str:
+        """Return the query string, without what is the default."""
+        fields = {
+            "status": self.status,
+            "active_within": self.active_within,
+            "inactive_for": self.inactive_for,
+            "search": self.search,
+            "order": self.order if self.order != ClientOrder.NEWEST else None,
+            "cursor": self.cursor,
+        }
+        return urlencode({name: value for name, value in fields.items() if value})
+
+    def address(self, **changes: str | None) -> str:
+        """Return the address of this view with changes; it starts at the first page again."""
+        query = replace(self, **{"cursor": None, **changes}).query()  # type: ignore[arg-type]
+        return f"/?{query}" if query else "/"
+
+    def filtered(self, **filters: str | None) -> str:
+        """Return the address of another filter, keeping search and order."""
+        return self.address(**{"status": None, "active_within": None, "inactive_for": None, **filters})
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some clients are left out."""
+        return bool(self.status or self.active_within or self.inactive_for or self.search)
 
 
-@get("/rows", sync_to_thread=True, media_type=MediaType.HTML, include_in_schema=False)
-def show_rows(seen: LastSeen) -> str:
-    return ""
+def _asset_version() -> str:
+    """Return a digest of everything under `static`: it goes into the addresses, which may then be cached for ever."""
+    digest = hashlib.blake2s(digest_size=6)
+    for file in sorted(STATIC.rglob("*")):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+ASSET_VERSION = _asset_version()
+
+
+def show_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Show what went wrong as a page."""
+    problem = problem_of(error)
+    template = Template("problem.html", context={"problem": problem, "version": ASSET_VERSION})
+    answer = template.to_asgi_response(request.app, request, status_code=problem.status_code)
+    return Response(answer.body, status_code=problem.status_code, media_type=MediaType.HTML)
+
+
+@get(
+    "/",
+    sync_to_thread=True,
+    include_in_schema=False,
+    dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
+    exception_handlers={Exception: show_problem},
+)
+def show_page(
+    request: Request[None, None, State],
+    seen: LastSeen,
+    filters: Filters,
+    order: ClientOrder = ClientOrder.NEWEST,
+    cursor: Cursor = None,
+) -> Template:
+    """Show the whole page."""
+    view = _view(request, order, cursor)
+    content = _content(seen, filters, view, str(request.base_url).rstrip("/"))
+    return Template("page.html", context={**content, "version": ASSET_VERSION})
+
+
+@get(
+    "/rows",
+    sync_to_thread=True,
+    include_in_schema=False,
+    dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
+)
+def show_rows(  # noqa: PLR0917 - Litestar fills them by name
+    request: Request[None, None, State],
+    seen: LastSeen,
+    filters: Filters,
+    order: ClientOrder = ClientOrder.NEWEST,
+    cursor: Cursor = None,
+    known: Digest = None,
+) -> Template | Response[None]:
+    """Show what changes on the page; 304 when nothing did."""
+    view = _view(request, order, cursor)
+    content = _content(seen, filters, view, str(request.base_url).rstrip("/"))
+    headers = {"etag": content["etag"]}
+    if known == content["etag"]:
+        return Response(None, status_code=304, headers=headers, media_type=MediaType.HTML)
+    return Template("clients.html", context=content, headers=headers)
+
+
+def _view(request: Request[None, None, State], order: ClientOrder, cursor: str | None) -> View:
+    given = request.query_params
+    return View(
+        status=given.get("status") or None,
+        active_within=given.get("active_within") or None,
+        inactive_for=given.get("inactive_for") or None,
+        search=given.get("search") or "",
+        order=order.value,
+        cursor=cursor,
+    )
+
+
+def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict[str, Any]:
+    clients = seen.clients
+    now = utc(SYSTEM_CLOCK.now())
+    page = clients.list(
+        active_within=filters.active_within,
+        inactive_for=filters.inactive_for,
+        status=filters.status,
+        search=filters.search,
+        order=ClientOrder(view.order),
+        limit=PAGE_SIZE,
+        cursor=view.cursor,
+    )
+    counts = clients.counts(filters.search)
+    strip_since = hour_of(now) - DAY_STRIP
+    hours = clients.active_hours([client.client_id for client in page], strip_since)
+    overview_since = hour_of(now) - OVERVIEW
+    by_hour = clients.active_clients_by_hour(overview_since)
+    content = {
+        "rows": [
+            {
+                "client_id": client.client_id,
+                "element_id": f"client-{hashlib.blake2s(client.client_id.encode(), digest_size=8).hexdigest()}",
+                "status": clients.status(client).value,
+                "last_seen_at": client.last_seen_at,
+                "created_at": client.created_at,
+                "strip": active_strip(hours.get(client.client_id, ()), strip_since),
+            }
+            for client in page
+        ],
+        "counts": {"total": counts.total, **{status.value: getattr(counts, status.value) for status in ClientStatus}},
+        "next": view.address(cursor=page.next_cursor) if page.next_cursor else None,
+        "hours": hourly_values(by_hour, overview_since, now),
+        "hours_start": int(overview_since.timestamp()),
+        "busiest": busiest_hour(by_hour),
+        "query": view.query(),
+    }
+    etag = f'W/"{hashlib.blake2s(msgspec.json.encode(content), digest_size=12).hexdigest()}"'
+    return {
+        **content,
+        "etag": etag,
+        "view": view,
+        "now": now,
+        "relative": lambda moment: relative(moment, now),
+        "spans": status_spans(clients.status_rule),
+        "curl_line": curl_line(address),
+        "nobody": counts.total == 0 and not view.search,
+    }
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """Return how long ago in the words that the script goes on with."""
+    seconds = int((now - moment).total_seconds())
+    for unit, size, until in _UNITS:
+        if seconds < until:
+            return f"{max(seconds, 0) // size} {unit} ago"
+    return f"{seconds // 31_536_000} y ago"
+
+
+def status_spans(rule: StatusRule) -> dict[str, str]:
+    """Say in words where each status begins and ends."""
+    online, recent, idle = (format_span(span) for span in (rule.online, rule.recent, rule.idle))
+    return {
+        "online": f"seen under {online} ago",
+        "recent": f"{online} to {recent} ago",
+        "idle": f"{recent} to {idle} ago",
+        "inactive": f"not for {idle}",
+    }
