@@ -14,17 +14,15 @@ def main() -> int:
     """Run the tests in two processes, then hold the coverage of `src` to its limit; return the exit code."""
     os.chdir(PROJECT)
     run("coverage", "erase")
-    # Started processes (servers, the command line) measure themselves, so that what they run counts too.
-    environment = {**os.environ, "COVERAGE_PROCESS_START": str(PROJECT / "pyproject.toml")}
-    tested = run("pytest", "-n", "2", "--dist", "loadgroup", "--cov", "--cov-report=", *sys.argv[1:], env=environment)
+    tested = run("pytest", "-n", "2", "--dist", "loadgroup", "--cov", "--cov-report=", *sys.argv[1:])
     if tested or sys.argv[1:]:
         return tested
     return run("coverage", "report")
 
 
-def run(*command: str, env: dict[str, str] | None = None) -> int:
+def run(*command: str) -> int:
     """Run a module of this environment; return its exit code."""
-    return subprocess.run([sys.executable, "-m", *command], check=False, env=env).returncode
+    return subprocess.run([sys.executable, "-m", *command], check=False).returncode
 
 
 if __name__ == "__main__":

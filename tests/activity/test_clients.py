@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -255,7 +256,7 @@ def test_clients_that_are_not_tracked_leave_no_hours(store: Breakable, clock: Ma
     """Refused and dropped clients cost no memory."""
     settings = TrackerSettings(max_pending=2, max_buffer_size=None, flush_interval=timedelta(hours=1))
     clients = ClientActivity(store, settings, clock=clock)
-    outcomes = [clients.record(key) for key in ("a", "b", "c", "", "nul\0")]
+    outcomes = [clients.record(key, moment(hours=-5)) for key in ("a", "b", "c", "", "nul\0")]
     assert outcomes == [Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.DROPPED, Outcome.REJECTED, Outcome.REJECTED]
     assert len(clients._hours) == 2
     clients.close()
@@ -276,7 +277,7 @@ def test_a_bad_time_is_refused(clients: ClientActivity, at: Any) -> None:
     clients.record("a")
     assert clients.record("a", at) is Outcome.REJECTED
     assert clients.health().rejected == 2
-    assert len(clients._hours) == 1
+    assert len(clients._hours) == 0
 
 
 @pytest.mark.parametrize("key", [7, None, [], {}, b"a"])
@@ -284,6 +285,97 @@ def test_a_bad_client_id_is_refused(clients: ClientActivity, key: Any) -> None:
     """Also one that cannot be hashed."""
     assert clients.record(key) is Outcome.REJECTED
     assert len(clients._hours) == 0
+
+
+def test_the_turn_of_the_hour_forgets_nobody(clients: ClientActivity, clock: ManualClock) -> None:
+    """Who waits when the hour turns was active in the old hour too, though only the newer time is kept."""
+    for key in ("waits", "silent"):
+        clients.record(key)
+    clock.advance(hours=1)
+    clients.record("waits")
+    clients.flush()
+    noon = moment()
+    expected = {"waits": [noon, noon + timedelta(hours=1)], "silent": [noon]}
+    assert clients.active_hours(["waits", "silent"], noon) == expected
+
+
+def test_a_clock_set_back_over_the_hour_invents_and_forgets_nothing(
+    clients: ClientActivity, clock: ManualClock
+) -> None:
+    """The hours are those that the clock said when the activity was recorded, until it was found to be wrong."""
+    clients.record("a")
+    clock.jump(3600)
+    clients.record("a")
+    clients.flush()
+    clock.jump(-3600)
+    clients.record("b")
+    clients.flush()
+    noon = moment()
+    assert clients.active_hours(["a", "b"], noon) == {"a": [noon, noon + timedelta(hours=1)], "b": [noon]}
+
+
+def test_a_record_that_is_overtaken_by_the_turn_of_the_hour_is_noted(
+    clients: ClientActivity, clock: ManualClock
+) -> None:
+    """Between looking at the hour and recording, another thread turns the hour and records the same client."""
+
+    class Overtaken:
+        """The real tracker, whose first record is overtaken."""
+
+        def __init__(self, tracker: ActivityTracker) -> None:
+            self._tracker = tracker
+            self._first = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._tracker, name)
+
+        def record(self, key: str, at: float) -> Outcome:
+            if self._first:
+                self._first = False
+                clock.advance(hours=1)
+                clients.record("a")
+            return self._tracker.record(key, at)
+
+    clients.record("earlier")
+    clients.tracker = Overtaken(clients.tracker)  # type: ignore[assignment]
+    clients.record("a")
+    clients.flush()
+    assert clients.active_hours(["a"], moment()) == {"a": [moment(), moment(hours=1)]}
+
+
+def test_threads_that_race_the_turn_of_the_hour_lose_no_hour(store: Breakable, clock: ManualClock) -> None:
+    """However threads, turns of the hour and flushes interleave, every recorded (client, hour) is written."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    patient = TrackerSettings(
+        flush_interval=timedelta(days=999), max_buffer_size=None, flush_deadline=timedelta(days=999)
+    )
+    clients = ClientActivity(store, patient, clock=clock)
+    recorded: list[set[tuple[str, int]]] = [set() for _ in range(4)]
+
+    def work(thread: int) -> None:
+        for number in range(3_000):
+            client_id, now = f"client-{number % 3}", clock.now()
+            recorded[thread].add((client_id, int(now // 3600)))
+            clients.record(client_id, now)
+            if number % 10 == 0 and thread == 0:
+                clock.advance(minutes=31)
+            if number % 100 == 0:
+                clients.flush()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(before)
+    clients.close()
+    written = {
+        (client_id, int(hour.timestamp() // 3600))
+        for client_id, hours in store.active_hours([f"client-{number}" for number in range(3)], moment(days=-9)).items()
+        for hour in hours
+    }
+    assert written == set().union(*recorded)
 
 
 def test_many_threads_note_every_hour(clients: ClientActivity, clock: ManualClock) -> None:

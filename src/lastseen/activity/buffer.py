@@ -76,6 +76,8 @@ class ActivityBuffer:
         for key in list(self.pending):
             at = self.pending.pop(key)
             batch[key] = max(at, self._held.pop(key, at))
+        # Empty now, and nobody adds without the lock: this only gives the room for many keys back.
+        self.pending.clear()
         for key in self._due(now) if not everything else list(self._held):
             batch[key] = self._held.pop(key)
         if not everything:
@@ -125,6 +127,11 @@ class ActivityBuffer:
         times = [place[key] for place in (self.pending, self._held, self._in_flight) if key in place]
         return max(times, default=None)
 
+    def times(self) -> Iterator[tuple[str, float]]:
+        """Iterate over every waiting time; a key in two places comes twice."""
+        for place in (self.pending, self._held, self._in_flight):
+            yield from list(place.items())
+
     def drop(self) -> int:
         """Forget everything that waits (after a fork, or at the end) and return how many keys that were."""
         size = len(self)
@@ -148,10 +155,6 @@ class ActivityBuffer:
         began = [since for since in (self._since, self._taken_since) if since is not None]
         began += [self._persisted_at[key] for key in self._held if key in self._persisted_at]
         return max(0.0, now - min(began)) if began else None
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the distinct waiting keys."""
-        return iter(self.pending.keys() | self._held.keys() | self._in_flight.keys())
 
     def __len__(self) -> int:
         """Count the distinct waiting keys."""

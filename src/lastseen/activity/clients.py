@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,7 +12,8 @@ from lastseen.activity.buffer import Outcome
 from lastseen.activity.cursor import decode_cursor, encode_cursor
 from lastseen.activity.flush import FlushResult
 from lastseen.activity.health import ActivityHealth
-from lastseen.activity.hours import SECONDS_PER_HOUR, HoursBuffer
+from lastseen.activity.hours import SECONDS_PER_HOUR, HoursBuffer, hour_of
+from lastseen.activity.key import key_problem
 from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import ClientStatus, StatusRule
 from lastseen.activity.store import MAX_PAGE, Client, ClientFilter, ClientOrder, ClientQuery, ClientStore
@@ -74,7 +75,7 @@ class ClientActivity:
         self._now = clock.now
         self._logger = logger or logging.getLogger("lastseen")
         settings = settings or TrackerSettings()
-        self._recorder = _ClientRecorder(store, settings.max_pending)
+        self._recorder = _ClientRecorder(store)
         self._hours = self._recorder.hours
         self.tracker = ActivityTracker(
             self._recorder, settings, clock=clock, logger=logger, on_flush_error=on_flush_error, on_flush=on_flush
@@ -85,20 +86,34 @@ class ClientActivity:
     def record(self, client_id: str, at: datetime | float | None = None) -> Outcome:
         """Note that the client was active, now or then; see `ActivityTracker.record`."""
         try:
-            moment = self._now() if at is None else seconds_since_1970(at)
-            hour = int(moment // SECONDS_PER_HOUR)  # type: ignore[operator]
-            noted = self._hours.is_noted(client_id, hour)
+            moment = self._now() if at is None else at if type(at) is float else seconds_since_1970(at)
+            hour = moment // SECONDS_PER_HOUR  # type: ignore[operator]
+            if hour != self._hours.current:
+                return self._record_other_hour(client_id, moment)
+            outcome = self.tracker.record(client_id, moment)
+            if hour != self._hours.current:
+                # The hour turned in between, and this client's newer activity may have taken the place of this one.
+                self._recorder.note(client_id, hour_of(moment))  # type: ignore[arg-type]
+                outcome = self.tracker.record(client_id, moment)
         except Exception:  # noqa: BLE001 - not a moment, or a key that cannot be hashed
             return self.tracker.reject(client_id)
-        return self.tracker.record(client_id, moment) if noted else self._record_new_hour(client_id, moment, hour)
+        return outcome
 
-    def _record_new_hour(self, client_id: str, at: float | None, hour: int) -> Outcome:
-        """Note the hour before the activity, so that the flush which takes the client finds it."""
-        latest = self._now() + self.tracker.settings.future_tolerance.total_seconds()
-        self._recorder.note(client_id, min(hour, int(latest // SECONDS_PER_HOUR)))
-        outcome = self.tracker.record(client_id, at)
+    def _record_other_hour(self, client_id: str, at: float | None) -> Outcome:
+        """Turn to the hour that it is now, and note the activity's hour when that is another one.
+
+        Noted before the activity is recorded, so that the flush which takes the client finds it.
+        """
+        moment = seconds_since_1970(at)
+        if moment is None or key_problem(client_id):
+            return self.tracker.reject(client_id)
+        hour = hour_of(min(moment, self._now()))
+        if not self._recorder.turn_or_note(client_id, hour, hour_of(self._now()), self.tracker.waiting_times):
+            in_the_future = hour != hour_of(moment)
+            return self.tracker.record(client_id, moment) if in_the_future else self.record(client_id, moment)
+        outcome = self.tracker.record(client_id, moment)
         if outcome is not Outcome.ACCEPTED:
-            self._recorder.forget(client_id)
+            self._recorder.forget(client_id, hour)
         return outcome
 
     def flush(self) -> FlushResult:
@@ -233,39 +248,53 @@ class ClientActivity:
 class _ClientRecorder:
     """Writes a batch of clients, then the hours that belong to them, each in its own transaction."""
 
-    def __init__(self, store: ClientStore, limit: int) -> None:
+    def __init__(self, store: ClientStore) -> None:
         self._store = store
-        self.hours = HoursBuffer(limit)
+        self.hours = HoursBuffer()
         self._lock = threading.RLock()
         reset_in_forked_children(self)
+
+    def reset_after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self.hours.clear()
+
+    def turn_or_note(
+        self, client_id: str, hour: int, present: int, waiting: Callable[[], Iterable[tuple[str, float]]]
+    ) -> bool:
+        """Turn to the present hour when it is not the current one; note the client's hour when it is another."""
+        with self._lock:
+            if self.hours.current != present:
+                self.hours.turn(present, waiting())
+            if hour == present:
+                return False
+            self.hours.note(client_id, hour)
+            return True
 
     def note(self, client_id: str, hour: int) -> None:
         with self._lock:
             self.hours.note(client_id, hour)
 
-    def forget(self, client_id: str) -> None:
+    def forget(self, client_id: str, hour: int) -> None:
         with self._lock:
-            self.hours.forget(client_id)
+            self.hours.forget(client_id, hour)
 
     def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
         with self._lock:
-            hours = self.hours.take(updates)
+            taken = self.hours.take({client_id: at.timestamp() for client_id, at in updates.items()})
         try:
             moved = self._store.batch_record_activity(updates)
             self._store.batch_record_hours(
                 {
-                    client_id: [utc(hour * SECONDS_PER_HOUR) for hour in sorted(noted)]
-                    for client_id, noted in hours.items()
+                    client_id: [utc(hour * SECONDS_PER_HOUR) for hour in sorted(hours)]
+                    for client_id, hours in taken.items()
                 }
             )
         except BaseException as error:
-            poisoned = isinstance(error, InvalidData) and len(updates) == 1
-            if not poisoned:
+            is_poison = isinstance(error, InvalidData) and len(updates) == 1
+            if not is_poison:
                 with self._lock:
-                    self.hours.restore(hours)
+                    self.hours.restore(taken)
             raise
+        with self._lock:
+            self.hours.written(taken)
         return moved
-
-    def reset_after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self.hours.clear()

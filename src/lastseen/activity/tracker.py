@@ -146,6 +146,11 @@ class ActivityTracker:
             at = self._buffer.waiting(key)
         return None if at is None else utc(min(at, self._latest_moment()))
 
+    def waiting_times(self) -> list[tuple[str, float]]:
+        """Return every key that waits, with its time (seconds since 1970); a key in two places comes twice."""
+        with self._lock:
+            return list(self._buffer.times())
+
     # Flushing
 
     def flush(self) -> FlushResult:
