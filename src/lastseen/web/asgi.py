@@ -13,6 +13,8 @@ from lastseen.web.environment import open_from_env
 from lastseen.web.facts import RequestTracking, Tracker, header_text, is_json
 from lastseen.web.lifespan import serve_lifespan
 
+Channels = tuple[Receive, Send]
+
 READ_AHEAD_DEADLINE = 1.0
 """Seconds that an answer waits at most for the rest of a body that the application did not read."""
 
@@ -66,7 +68,7 @@ class ActivityMiddleware:
                 return None
             headers = _headers_of_peekable(scope, tracking) if tracking.reads_body else None
             if headers is not None or tracking.reads_principal:
-                return _WatchedRequest(scope, path, tracking, headers, receive, send)
+                return _WatchedRequest(scope, path, headers, tracking, (receive, send))
             tracking.record(ASGIFacts(scope, path, tracking.now()))
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             tracking.tell(error)
@@ -101,8 +103,6 @@ def _headers_of_peekable(scope: Scope, tracking: RequestTracking) -> dict[bytes,
 
 class ASGIFacts:
     """See `RequestFacts`."""
-
-    __slots__ = ("arrived_at", "body", "native", "path", "refused")
 
     def __init__(self, scope: Scope, path: str, arrived_at: float) -> None:
         self.native = scope
@@ -143,56 +143,32 @@ class ASGIFacts:
 class _WatchedRequest(ASGIFacts):
     """A request whose facts are still coming in: its body passes by, its answer has not started.
 
-    One object is both the facts and the pair of channels, because one is made for every request.
+    One object is both the facts and the pair of channels, and what is rare has its default in the class, because one is
+    made for every request.
     """
 
-    __slots__ = (
-        "_ahead",
-        "_app_reads",
-        "_chunks",
-        "_left",
-        "_may_read_ahead",
-        "_receive",
-        "_recorded",
-        "_replay",
-        "_send",
-        "_settled",
-        "_tracking",
-    )
+    body: bytes | None = None
+    refused = False
+    _recorded = False
+    # The body: what was seen of it, and whether there is anything left to see.
+    _chunks: list[bytes] | None = None
+    _settled = False
+    # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
+    _app_reads = False
+    _replay: deque[Message] | None = None
+    _ahead: asyncio.Task[Message] | None = None
 
     def __init__(
-        self,
-        scope: Scope,
-        path: str,
-        tracking: RequestTracking,
-        headers: dict[bytes, bytes] | None,
-        receive: Receive,
-        send: Send,
+        self, scope: Scope, path: str, headers: dict[bytes, bytes] | None, tracking: RequestTracking, channels: Channels
     ) -> None:
         self.native = scope
         self.path = path
         self.arrived_at = tracking.now()
-        self.body = None
-        self.refused = False
+        self._headers = headers
         self._tracking = tracking
-        self._receive = receive
-        self._send = send
-        self._recorded = False
-        # The body: what was seen of it, and whether there is anything left to see.
-        self._chunks: list[bytes] = []
-        self._left = tracking.peek_limit
-        self._settled = headers is None
-        # A client that expects "100 Continue" sends its body only when the application asks for it.
-        self._may_read_ahead = (
-            headers is not None
-            and b"content-length" in headers
-            and b"expect" not in headers
-            and tracking.finish_reading
-        )
-        # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
-        self._app_reads = False
-        self._replay: deque[Message] | None = None
-        self._ahead: asyncio.Task[Message] | None = None
+        self._receive, self._send = channels
+        if headers is None:
+            self._settled = True
 
     async def receive(self) -> Message:
         """Hand the next message to the application."""
@@ -216,7 +192,7 @@ class _WatchedRequest(ASGIFacts):
             kind = message["type"]
             if kind == "http.response.start":
                 self.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
-                if self._may_read_ahead and not self._settled and not self._app_reads:
+                if not self._settled and not self._app_reads and self._may_read_ahead():
                     return self._read_ahead_and_send(message)
                 self._answer_starts()
             elif kind == "websocket.accept":
@@ -235,29 +211,44 @@ class _WatchedRequest(ASGIFacts):
             self._ahead.add_done_callback(_forget)
 
     def _note(self, message: Message) -> None:
+        """Take in one message of the body; record when nothing more is to be learned from it."""
         try:
-            if self._settles(message):
+            if message["type"] == "http.request":
+                chunk: bytes = message.get("body", b"")
+                if self._chunks is not None or message.get("more_body", False):
+                    self._note_chunk(chunk, more=message.get("more_body", False))
+                else:
+                    self._settled = True
+                    if len(chunk) <= self._tracking.peek_limit:
+                        self.body = chunk
+            else:
                 self._settled = True
-                self._chunks = []
-                if not self._tracking.reads_principal:
-                    self._record()
+            if self._settled and not self._tracking.reads_principal:
+                self._recorded = True
+                self._tracking.record(self)
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             self._settled = True
             self._tracking.tell(error)
 
-    def _settles(self, message: Message) -> bool:
-        """Take in one message; True when nothing more is to be learned about the body."""
-        if message["type"] != "http.request":
-            return True
-        chunk: bytes = message.get("body", b"")
+    def _note_chunk(self, chunk: bytes, *, more: bool) -> None:
+        if self._chunks is None:
+            self._chunks = []
+            self._left = self._tracking.peek_limit
         self._left -= len(chunk)
-        if self._left < 0:
-            return True
-        if message.get("more_body", False):
-            self._chunks.append(chunk)
-            return False
-        self.body = b"".join((*self._chunks, chunk)) if self._chunks else chunk
-        return True
+        self._chunks.append(chunk)
+        if not more and self._left >= 0:
+            self.body = b"".join(self._chunks)
+        if not more or self._left < 0:
+            self._settled = True
+            self._chunks.clear()
+
+    def _may_read_ahead(self) -> bool:
+        """Return whether the rest of the body has a known end and is on its way.
+
+        A client that expects "100 Continue" sends its body only when the application asks for it.
+        """
+        headers = self._headers or {}
+        return self._tracking.finish_reading and b"content-length" in headers and b"expect" not in headers
 
     def _answer_starts(self) -> None:
         if self._settled:
