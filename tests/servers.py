@@ -188,7 +188,7 @@ class PostgresServer:
         shutil.copytree(installation, copy, ignore=shutil.ignore_patterns("include", "*.a"))
         if libraries.exists():
             shutil.copytree(libraries, self._folder / "copy" / libraries.name)
-        for path in (self._folder / "copy").rglob("*"):
+        for path in (self._folder / "copy", *(self._folder / "copy").rglob("*")):
             path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
         self._binaries = copy / "bin"
 

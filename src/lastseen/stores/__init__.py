@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
 from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
 
 DEFAULT_POOL_SIZE = 4
@@ -19,7 +20,9 @@ DEFAULT_DEADLINE = timedelta(seconds=5)
 class Store(Protocol):
     """A database with its abilities, one attribute a feature."""
 
-    clients: ClientStore
+    @property
+    def clients(self) -> ClientStore:
+        """Clients, and when each was last seen."""
 
     @property
     def address(self) -> str:
@@ -56,9 +59,9 @@ def open_store(source: Any, *, pool_size: int = DEFAULT_POOL_SIZE, deadline: tim
 
         return SQLiteStore(sqlite_path(source), deadline=deadline)
     if scheme in {"postgresql", "postgres"}:
-        return _postgres().open_postgres(source, pool_size=pool_size, deadline=deadline)
+        return _postgres_store(_own_pool(source, pool_size, deadline), deadline)
     raise ConfigurationError(
-        f"no store for {scheme + ':' if scheme else repr(source)}; "
+        f"no store for {scheme + ':' if scheme else 'an address without a scheme'}; "
         "a database is memory:, sqlite:///path or postgresql://user@host/name"
     )
 
@@ -71,12 +74,28 @@ def table_recorder(
     `source` is what `open_store` takes, but not `memory:`. The table and its columns are looked up at once: raises
     `SchemaError` that names what is missing.
     """
-    if isinstance(source, str) and urlsplit(source).scheme == "sqlite":
+    if not isinstance(source, str):
+        connections = _connections_of(source)
+    elif urlsplit(source).scheme == "sqlite":
         from lastseen.stores.sqlite.database import SQLiteDatabase
         from lastseen.stores.sqlite.recorder import SQLiteTableRecorder
 
         return SQLiteTableRecorder(SQLiteDatabase(sqlite_path(source), deadline=deadline, synchronous="NORMAL"), table)
-    raise ConfigurationError(f"no table recorder for {source!r}")
+    elif urlsplit(source).scheme in {"postgresql", "postgres"}:
+        connections = _own_pool(source, pool_size, deadline)
+    else:
+        raise ConfigurationError(
+            f"no table recorder for {urlsplit(source).scheme or 'this address'}: lastseen takes {SUPPORTED}"
+        )
+    if connections.dialect == "sqlite":
+        from lastseen.stores.sqlite.database import LentSQLiteDatabase
+        from lastseen.stores.sqlite.recorder import SQLiteTableRecorder
+
+        return SQLiteTableRecorder(LentSQLiteDatabase(connections), table)
+    from lastseen.stores.postgres.database import PostgresDatabase
+    from lastseen.stores.postgres.recorder import PostgresTableRecorder
+
+    return PostgresTableRecorder(PostgresDatabase(connections, deadline=deadline), table)
 
 
 def sqlite_path(url: str) -> str:
@@ -91,12 +110,34 @@ def sqlite_path(url: str) -> str:
 
 
 def _open_connections(source: Any, deadline: timedelta) -> Store:
-    raise ConfigurationError(f"no store for {source!r}")
+    connections = _connections_of(source)
+    if connections.dialect == "sqlite":
+        from lastseen.stores.sqlite import SQLiteStore
+
+        return SQLiteStore(connections, deadline=deadline)
+    return _postgres_store(connections, deadline)
 
 
-def _postgres() -> Any:
+def _postgres_store(connections: Connections, deadline: timedelta) -> Store:
+    from lastseen.stores.postgres import PostgresStore
+
+    return PostgresStore(connections, deadline=deadline)
+
+
+def _connections_of(source: Any) -> Connections:
+    connections = recognise(source)
+    if connections is None and type(source).__module__.partition(".")[0] == "psycopg_pool":
+        from lastseen.stores.postgres.pool import recognise_pool
+
+        connections = recognise_pool(source)
+    if connections is None:
+        raise ConfigurationError(f"no store for a {type(source).__qualname__}; lastseen takes {SUPPORTED}")
+    return connections
+
+
+def _own_pool(url: str, size: int, deadline: timedelta) -> Connections:
     try:
-        from lastseen.stores import postgres
+        from lastseen.stores.postgres.pool import OwnPool
     except ImportError as error:
         raise MissingExtra("PostgreSQL needs its driver: pip install 'lastseen[postgres]'") from error
-    return postgres
+    return OwnPool(url, size=size, deadline=deadline)

@@ -6,9 +6,10 @@ import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
+from lastseen.stores.connections import Connections
 from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
 from lastseen.stores.sqlite.clients import SQLiteClients
-from lastseen.stores.sqlite.database import SQLiteDatabase
+from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
 
 CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
 VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
@@ -19,16 +20,22 @@ REMEMBER = f"INSERT INTO {VERSION_TABLE} (name, applied_at) VALUES (?, datetime(
 class SQLiteStore:
     """Everything in one file, which several processes may use at once."""
 
-    def __init__(self, path: str | Path, *, deadline: timedelta = timedelta(seconds=5)) -> None:
-        self._database = SQLiteDatabase(path, deadline=deadline)
-        # Activity is not acknowledged as saved, so its commits need not wait for the disk.
-        self._activity_database = SQLiteDatabase(path, deadline=deadline, synchronous="NORMAL")
+    def __init__(self, source: str | Path | Connections, *, deadline: timedelta = timedelta(seconds=5)) -> None:
+        self._database: Database
+        self._activity_database: Database
+        if isinstance(source, str | Path):
+            self._database = SQLiteDatabase(source, deadline=deadline)
+            # Activity is not acknowledged as saved, so its commits need not wait for the disk.
+            self._activity_database = SQLiteDatabase(source, deadline=deadline, synchronous="NORMAL")
+        else:
+            self._database = self._activity_database = LentSQLiteDatabase(source)
+        self._database.advice = self._activity_database.advice = f"run: lastseen migrate --database {self.address}"
         self.clients = SQLiteClients(self._activity_database)
 
     @property
     def address(self) -> str:
         """Where the data is."""
-        return f"sqlite:///{self._database.path}"
+        return self._database.address
 
     def pending_migrations(self) -> list[str]:
         """Return the names of the migrations that `migrate` would apply."""
@@ -37,7 +44,8 @@ class SQLiteStore:
 
     def migrate(self) -> list[str]:
         """Apply what is pending, in one transaction that keeps other migrators out; return the names."""
-        self._database.path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._database, SQLiteDatabase):
+            self._database.make_folder()
         with self._database.write() as connection:
             connection.execute(CREATE_VERSIONS)
             pending = _pending(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -9,10 +10,11 @@ import msgspec
 
 from lastseen.activity.store import Client, ClientFilter, ClientOrder, ClientQuery
 from lastseen.errors import SchemaError
-from lastseen.stores.sqlite.database import SQLiteDatabase
+from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.recorder import SQLiteTableRecorder
 from lastseen.stores.sqlite.times import TEXT, TimeFormat
 from lastseen.stores.table import ActivityTable, WriteMode
+from lastseen.stores.text import can_be_stored
 
 CLIENT_ACTIVITY = ActivityTable(
     table="client_activity",
@@ -75,7 +77,7 @@ TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 class SQLiteClients:
     """Implements `ClientStore`; adopts an existing `client_activity` whatever type its time columns have."""
 
-    def __init__(self, database: SQLiteDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
         self._adopted: SQLiteTableRecorder | None = None
 
@@ -106,15 +108,17 @@ class SQLiteClients:
     def get_client(self, client_id: str) -> Client | None:
         """See `ClientStore`."""
         with self._database.read() as connection:
-            row = connection.execute(GET, (client_id,)).fetchone()
+            row = connection.execute(GET, (client_id,)).fetchone() if can_be_stored(client_id) else None
         return None if row is None else self._client(row)
 
     def list_clients(self, query: ClientQuery) -> list[Client]:
         """See `ClientStore`."""
         from_at, from_id = (None, None) if query.after is None else query.after
+        if not can_be_stored(query.where.search) or not can_be_stored(from_id or ""):
+            return []
         parameters = {
             **self._parameters(query.where),
-            "from_at": from_at and self._times.encode(from_at),
+            "from_at": self._encoded(from_at),
             "from_id": from_id,
             "limit": query.limit,
         }
@@ -126,13 +130,21 @@ class SQLiteClients:
         """See `ClientStore`."""
         parameters = [self._parameters(one) for one in where]
         with self._database.read() as connection:
-            return [int(connection.execute(COUNT, one).fetchone()[0]) for one in parameters]
+            # One transaction, so that all counts are of one moment.
+            connection.execute("BEGIN")
+            try:
+                return [_count(connection, one) for one in parameters]
+            finally:
+                connection.execute("ROLLBACK")
 
     def active_hours(self, client_ids: Collection[str], since: datetime) -> dict[str, list[datetime]]:
         """See `ClientStore`."""
         found: dict[str, list[datetime]] = {}
         with self._database.read() as connection:
-            parameters = (TEXT.encode(since), msgspec.json.encode(list(client_ids)).decode())
+            parameters = (
+                TEXT.encode(since),
+                msgspec.json.encode([one for one in client_ids if can_be_stored(one)]).decode(),
+            )
             for client_id, hour in connection.execute(ACTIVE_HOURS, parameters):
                 found.setdefault(client_id, []).append(TEXT.decode(hour))
         return found
@@ -150,8 +162,7 @@ class SQLiteClients:
         missing = sorted({"client_activity", "client_active_hours"} - present)
         if missing:
             raise SchemaError(
-                f"table {' and '.join(missing)} missing in {self._database.path}; "
-                f"run: lastseen migrate --database sqlite:///{self._database.path}"
+                f"table {' and '.join(missing)} missing in {self._database.address}; {self._database.advice}"
             )
 
     def remove_clients(self, client_ids: Collection[str]) -> int:
@@ -163,12 +174,21 @@ class SQLiteClients:
 
     def _parameters(self, where: ClientFilter) -> dict[str, str | int | float | None]:
         return {
-            "after": where.seen_after and self._times.encode(where.seen_after),
-            "until": where.seen_until and self._times.encode(where.seen_until),
+            "after": self._encoded(where.seen_after),
+            "until": self._encoded(where.seen_until),
             "search": where.search,
         }
+
+    def _encoded(self, moment: datetime | None) -> str | int | float | None:
+        return None if moment is None else self._times.encode(moment)
 
     def _client(self, row: tuple[str, str | int | float, str | int | float]) -> Client:
         client_id, last_seen, created_at = row
         decode = self._times.decode
         return Client(client_id=client_id, last_seen_at=decode(last_seen), created_at=decode(created_at))
+
+
+def _count(connection: sqlite3.Connection, parameters: dict[str, str | int | float | None]) -> int:
+    if not can_be_stored(str(parameters["search"])):
+        return 0
+    return int(connection.execute(COUNT, parameters).fetchone()[0])

@@ -1,15 +1,16 @@
-"""One SQLite file: a connection that writes, a connection that reads, errors in our words."""
+"""One SQLite file: transactions, errors in our words; on connections of our own or on the application's."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
-from lastseen.errors import InvalidData, LastSeenError, SchemaError, StoreError, StoreUnavailable
+from lastseen.errors import ConfigurationError, InvalidData, LastSeenError, SchemaError, StoreError, StoreUnavailable
 from lastseen.forking import hold_still_for_forks
 
 # https://www.sqlite.org/rescode.html: what can never succeed with these values.
@@ -21,6 +22,29 @@ _REFUSED_FOR_EVER = {
 }
 
 
+_REFUSING = (sqlite3.DataError, sqlite3.IntegrityError)
+
+
+class Database(Protocol):
+    """What the SQLite store needs of a file."""
+
+    advice: str
+    """Ends the message of a `SchemaError`; empty for tables that are not ours."""
+
+    @property
+    def address(self) -> str:
+        """Where the data is."""
+
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Lend a connection to read with, in no transaction."""
+
+    def write(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Lend a connection inside one transaction: committed at the end, rolled back by an error."""
+
+    def close(self) -> None:
+        """Close what was opened for lastseen alone; the next use opens it again."""
+
+
 class SQLiteDatabase:
     """A file in WAL mode, open to several threads and processes at once; opened on first use.
 
@@ -30,6 +54,7 @@ class SQLiteDatabase:
 
     def __init__(self, path: str | Path, *, deadline: timedelta, synchronous: str = "FULL") -> None:
         self.path = Path(path)
+        self.advice = ""
         self._deadline = deadline
         self._synchronous = synchronous
         self._connections: dict[str, sqlite3.Connection] = {}
@@ -51,25 +76,31 @@ class SQLiteDatabase:
         """Begin with new locks: another thread of the parent may have waited for the old ones."""
         self._locks = {"read": threading.RLock(), "write": threading.RLock()}
 
+    @property
+    def address(self) -> str:
+        """See `Database`."""
+        return f"sqlite:///{self.path}"
+
+    def make_folder(self) -> None:
+        """Make the folder of the file, with its parents, when it is missing."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.address}: {error}") from error
+
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Lend the reading connection; it never waits for a writer."""
-        with self._locks["read"], self._translated():
+        with self._locks["read"], _translated(self):
             yield self._connection("read")
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Lend the writing connection inside one transaction: committed at the end, rolled back by an error."""
-        with self._locks["write"], self._translated():
+        with self._locks["write"], _translated(self):
             connection = self._connection("write")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _immediate_transaction(connection):
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     def close(self) -> None:
         """Close both connections; the next use opens them again."""
@@ -101,22 +132,71 @@ class SQLiteDatabase:
             raise
         return connection
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, UnicodeError, OverflowError) as error:
-            raise self._in_our_words(error) from error
 
-    def _in_our_words(self, error: Exception) -> LastSeenError:
-        if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.DataError):
-            return InvalidData(f"SQLite refuses a value: {error}")
-        # The low byte is the primary result code.
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _REFUSED_FOR_EVER or isinstance(error, sqlite3.IntegrityError):
-            return InvalidData(f"SQLite refuses a value: {error}")
-        if code == sqlite3.SQLITE_ERROR:
-            return SchemaError(f"{error}; run: lastseen migrate --database sqlite:///{self.path}")
-        if code == sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{self.path} is not an SQLite database")
-        return StoreUnavailable(f"SQLite file {self.path}: {error}")
+class LentSQLiteDatabase:
+    """A file on the application's connections; how long they wait for a lock and how they sync is its affair."""
+
+    def __init__(self, connections: Connections) -> None:
+        if connections.address.endswith(":memory:") or "mode=memory" in connections.address:
+            raise ConfigurationError(
+                "an SQLite database in memory is not shared between threads; give a file or memory:"
+            )
+        self._connections = connections
+        self.advice = ""
+
+    @property
+    def address(self) -> str:
+        """See `Database`."""
+        return self._connections.address
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with self._connections.lend(0) as connection, _translated(self):
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """See `Database`."""
+        with (
+            self._connections.lend(0) as connection,
+            _translated(self),
+            _immediate_transaction(connection),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        """See `Database`."""
+        self._connections.close()
+
+
+@contextmanager
+def _immediate_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _translated(database: Database) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, UnicodeError, OverflowError) as error:
+        raise _in_our_words(error, database) from error
+
+
+def _in_our_words(error: Exception, database: Database) -> LastSeenError:
+    # The low byte is the primary result code.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if not isinstance(error, sqlite3.Error) or isinstance(error, _REFUSING) or code in _REFUSED_FOR_EVER:
+        return InvalidData(f"SQLite refuses a value: {error}")
+    if code == sqlite3.SQLITE_ERROR:
+        return SchemaError(f"{error}; {database.advice}" if database.advice else str(error))
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreError(f"{database.address} is not an SQLite database")
+    return StoreUnavailable(f"{database.address}: {error}")

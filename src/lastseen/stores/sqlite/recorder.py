@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from lastseen.errors import SchemaError
-from lastseen.stores.sqlite.database import SQLiteDatabase
+from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.times import TimeFormat, time_format_of
 from lastseen.stores.table import ActivityTable, WriteMode, quote_identifier
 
@@ -45,7 +45,7 @@ class SQLiteTableRecorder:
     How moments are kept follows the time column's declared type: text unless it is a number, see `times.py`.
     """
 
-    def __init__(self, database: SQLiteDatabase, table: ActivityTable) -> None:
+    def __init__(self, database: Database, table: ActivityTable) -> None:
         self._database = database
         self._table = table
         self.time_format = self._check()
@@ -65,7 +65,7 @@ class SQLiteTableRecorder:
         with self._database.read() as connection:
             types: dict[str, str] = dict(connection.execute(COLUMNS, (table.table,)).fetchall())
             if not types:
-                raise SchemaError(f"there is no table {table.table} in {self._database.path}")
+                raise SchemaError(f"there is no table {table.table} in {self._database.address}")
             for column in (table.key_column, table.time_column, table.created_column):
                 if column is not None and column not in types:
                     raise SchemaError(f"table {table.table} has no column {column}; it has {', '.join(sorted(types))}")

@@ -22,8 +22,9 @@ def _to_text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
-def _from_text(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+def _from_text(value: str | datetime) -> datetime:
+    # Django's connections convert what is declared as a time by themselves.
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

@@ -1,0 +1,99 @@
+"""Writes batches of activity into any table of a PostgreSQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from lastseen.stores.postgres.catalog import TIME_TYPES, Column, TableShape, look_up
+from lastseen.stores.postgres.database import PostgresDatabase
+from lastseen.stores.table import ActivityTable, WriteMode
+
+# Rows are locked in the order of `ORDER BY`, which is the same in every process, so two writers never deadlock. A time
+# in the future of the database's clock is clamped, because one wrong clock must not keep a client fresh for ever.
+UPSERT = """
+INSERT INTO {table} AS stored ({columns})
+SELECT {values}
+FROM (
+    SELECT key::{key_type} AS key, {moment}::{time_type} AS at
+    FROM unnest(%b::text[], %b::timestamptz[]) AS recorded (key, at){group_by}
+) AS new
+ORDER BY key::text COLLATE "C"
+ON CONFLICT ({key}) DO UPDATE SET {time} = EXCLUDED.{time}
+WHERE stored.{time} < EXCLUDED.{time} OR stored.{time} IS NULL
+"""
+
+UPDATE = """
+WITH new AS MATERIALIZED (
+    SELECT key::{key_type} AS key, {moment}::{time_type} AS at
+    FROM unnest(%b::text[], %b::timestamptz[]) AS recorded (key, at){group_by}
+), locked AS MATERIALIZED (
+    SELECT stored.{key} AS key, new.at
+    FROM {table} AS stored JOIN new ON stored.{key} = new.key
+    WHERE stored.{time} < new.at OR stored.{time} IS NULL
+    ORDER BY stored.{key}::text COLLATE "C"
+    FOR NO KEY UPDATE OF stored
+)
+UPDATE {table} AS stored SET {time} = locked.at
+FROM locked WHERE stored.{key} = locked.key AND (stored.{time} < locked.at OR stored.{time} IS NULL)
+"""
+
+MOMENT = "least(at, now() + interval '5 s')"
+
+# Two spellings may be one key (1 and 01, an upper case and a lower case UUID), but a row is moved only once.
+LATEST_MOMENT = "least(max(at), now() + interval '5 s')"
+
+SPELLED_ONE_WAY = {"text", "character varying"}
+
+
+class PostgresTableRecorder:
+    """An `ActivityRecorder` for one table; made for a table that is not there, it raises `SchemaError`.
+
+    Keys of any type are cast from text. Columns without a time zone hold UTC.
+    """
+
+    def __init__(self, database: PostgresDatabase, table: ActivityTable) -> None:
+        self._database = database
+        self.shape = look_up(database, table)
+        self._statement = _upsert(self.shape) if table.mode is WriteMode.UPSERT else _update(self.shape)
+
+    def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
+        """See `ActivityRecorder`."""
+        if not updates:
+            return 0
+        parameters = (list(updates), list(updates.values()))
+        with self._database.write_activity() as cursor:
+            cursor.execute(self._statement, parameters)
+        return cursor.rowcount
+
+
+def _upsert(shape: TableShape) -> str:
+    columns, values = [shape.key.name, shape.time.name], ["key", "at"]
+    if shape.created is not None:
+        columns.append(shape.created.name)
+        values.append(_converted("at", shape.time, shape.created))
+    return _statement(UPSERT, shape, columns=", ".join(columns), values=", ".join(values))
+
+
+def _update(shape: TableShape) -> str:
+    return _statement(UPDATE, shape)
+
+
+def _statement(template: str, shape: TableShape, **parts: str) -> str:
+    grouped = shape.key.type not in SPELLED_ONE_WAY
+    return template.format(
+        table=shape.name,
+        key=shape.key.name,
+        key_type=shape.key.type.replace("%", "%%"),
+        time=shape.time.name,
+        time_type=shape.time.exact_type.replace("%", "%%"),
+        moment=TIME_TYPES[shape.time.base_type].format(LATEST_MOMENT if grouped else MOMENT),
+        group_by=" GROUP BY 1" if grouped else "",
+        **parts,
+    )
+
+
+def _converted(expression: str, source: Column, target: Column) -> str:
+    if source.base_type == target.base_type:
+        return expression
+    return f"({expression} AT TIME ZONE 'UTC')"
