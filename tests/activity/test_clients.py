@@ -323,8 +323,8 @@ def test_a_record_that_is_overtaken_by_the_turn_of_the_hour_is_noted(
         """The real tracker, whose first record is overtaken."""
 
         def __init__(self, tracker: ActivityTracker) -> None:
-            self._tracker = tracker
-            self._first = True
+            self._tracker: ActivityTracker = tracker
+            self._first: bool = True
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._tracker, name)
