@@ -61,18 +61,16 @@ class CheckResult:
 
 def run_checks(settings: Settings) -> Iterator[CheckResult]:
     """Look at one thing after the other, each only when those before it passed."""
-    store: Store | None = None
     try:
-        store = open_store(settings.database_url, pool_size=1)
         require_file(settings)
+        store = open_store(settings.database_url, pool_size=1)
     except LastSeenError as error:
         yield CheckResult(name="connection", passed=False, detail=str(error))
-    if store is not None:
-        examination = Examination(store)
-        try:
-            yield from examination.run()
-        finally:
-            store.close()
+        return
+    try:
+        yield from Examination(store).run()
+    finally:
+        store.close()
 
 
 class Examination:

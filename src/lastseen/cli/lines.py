@@ -39,6 +39,8 @@ class _RawLine(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_Line).decode
 _decode_raw = msgspec.json.Decoder(_RawLine).decode
 _decode_anything = msgspec.json.Decoder().decode
+# Beside msgspec's own errors: too deep, too many digits, not UTF-8.
+_NOT_DECODABLE = (msgspec.DecodeError, RecursionError, ValueError)
 
 
 def parse_activity(line: bytes | None, latest: float) -> tuple[str, float]:
@@ -67,14 +69,22 @@ def parse_activity(line: bytes | None, latest: float) -> tuple[str, float]:
 def _object(line: bytes) -> _Line:
     try:
         return _decode(line)
-    except msgspec.ValidationError as error:
-        # It is JSON; a member of the object has the wrong type, or it is no object.
-        if not isinstance(_decode_anything(line), dict):
-            raise BadLine('not an object such as {"client_id": "till-7", "at": 1767225600}') from error
-        member = "at" if str(error).endswith("`$.at`") else "client_id"
-        raise BadLine(f"{member} must be a text or a number") from error
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise BadLine(f"not JSON: {error}") from error
+    except _NOT_DECODABLE as error:
+        raise BadLine(_problem(line, error)) from error
+
+
+def _problem(line: bytes, error: Exception) -> str:
+    """Say what is wrong with a line: no JSON at all, no object, or a member of the wrong type."""
+    try:
+        found = _decode_anything(line)
+    except _NOT_DECODABLE as broken:
+        return f"not JSON: {broken}"
+    if not isinstance(found, dict):
+        return 'not an object such as {"client_id": "till-7", "at": 1767225600}'
+    for member in ("client_id", "at"):
+        if isinstance(found.get(member), bool | list | dict):
+            return f"{member} must be a text or a number"
+    return str(error)
 
 
 def _moment(at: Any) -> float:
@@ -103,7 +113,7 @@ def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
     number = 0
     while line := _read_line(stream):
         number += 1
-        if len(line) > MAX_LINE:
+        if len(line.removesuffix(b"\n")) > MAX_LINE:
             while line and not line.endswith(b"\n"):
                 line = _read_line(stream)
             yield number, None
