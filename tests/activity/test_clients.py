@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lastseen import (
+    ActivityTracker,
     Client,
     ClientActivity,
     ClientOrder,
