@@ -37,7 +37,7 @@ class PostgresStore:
 
     def pending_migrations(self) -> list[str]:
         """Return the names of the migrations that `migrate` would apply."""
-        with self._database.read() as cursor:
+        with self._database.transaction() as cursor:
             return [migration.name for migration in _pending(cursor)]
 
     def migrate(self) -> list[str]:

@@ -61,7 +61,7 @@ def look_up(database: PostgresDatabase, table: ActivityTable) -> TableShape:
     plain_name = quote_identifier(table.table)
     if table.schema is not None:
         plain_name = f"{quote_identifier(table.schema)}.{plain_name}"
-    with database.read() as cursor:
+    with database.transaction() as cursor:
         columns = _columns(cursor, plain_name)
         if not columns:
             raise SchemaError(f"there is no table {plain_name} in {database.address}")

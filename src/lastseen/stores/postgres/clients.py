@@ -98,6 +98,17 @@ SELECT (extract(epoch FROM hour) * 1000000)::bigint, count(*) FROM client_active
 WHERE hour >= %s GROUP BY hour ORDER BY hour
 """
 
+# Locked in the order in which activity is written: neither then waits for the other in a circle.
+REMOVE = """
+WITH gone AS MATERIALIZED (
+    SELECT client_id FROM client_activity WHERE client_id = ANY(%(client_ids)s::text[])
+    ORDER BY client_id COLLATE "C" FOR UPDATE
+), hours AS (
+    DELETE FROM client_active_hours WHERE client_id = ANY(%(client_ids)s::text[])
+)
+DELETE FROM client_activity WHERE client_id IN (SELECT client_id FROM gone)
+"""
+
 MISSING_TABLES = """
 SELECT name FROM unnest(ARRAY['client_active_hours', 'client_activity']) AS needed (name)
 WHERE to_regclass(name) IS NULL
@@ -138,7 +149,7 @@ class PostgresClients:
         rows = [(client_id, hour) for client_id, active in hours.items() for hour in active]
         if not rows:
             return 0
-        with self._database.write_activity() as cursor:
+        with self._database.write() as cursor:
             cursor.execute(RECORD_HOURS, ([client_id for client_id, _ in rows], [hour for _, hour in rows]))
         return cursor.rowcount
 
@@ -176,7 +187,7 @@ class PostgresClients:
     def active_hours(self, client_ids: Collection[str], since: datetime) -> dict[str, list[datetime]]:
         """See `ClientStore`."""
         found: dict[str, list[datetime]] = {}
-        with self._database.read() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(ACTIVE_HOURS, (since, [one for one in client_ids if can_be_stored(one)]))
             for client_id, hour in cursor.fetchall():
                 found.setdefault(client_id, []).append(_moment(hour))
@@ -184,13 +195,21 @@ class PostgresClients:
 
     def active_clients_by_hour(self, since: datetime) -> dict[datetime, int]:
         """See `ClientStore`."""
-        with self._database.read() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(ACTIVE_BY_HOUR, (since,))
             return {_moment(hour): int(count) for hour, count in cursor.fetchall()}
 
+    def remove_clients(self, client_ids: Collection[str]) -> int:
+        """See `ClientRemoval`."""
+        possible = [one for one in client_ids if can_be_stored(one)]
+        # Not as activity is written: what was removed stays removed, so this commit waits for the disk.
+        with self._database.transaction() as cursor:
+            cursor.execute(REMOVE, {"client_ids": possible})
+            return cursor.rowcount
+
     def check_schema(self) -> None:
         """See `ClientStore`."""
-        with self._database.read() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(MISSING_TABLES)
             missing = sorted(name for (name,) in cursor.fetchall())
         if missing:
@@ -200,7 +219,7 @@ class PostgresClients:
 
     def _ask(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         _, clients = self._adopt()
-        with self._database.read() as cursor:
+        with self._database.transaction() as cursor:
             cursor.execute(statement.format(clients=clients), parameters)
             return cursor.fetchall()
 

@@ -57,12 +57,12 @@ class PostgresDatabase:
         """Where the data is, without secrets."""
         return self.connections.address
 
-    def read(self) -> AbstractContextManager[Cursor]:
+    def transaction(self) -> AbstractContextManager[Cursor]:
         """Lend a cursor inside a transaction."""
         return self._transaction(LIMITS)
 
-    def write_activity(self) -> AbstractContextManager[Cursor]:
-        """Lend a cursor inside a transaction whose commit does not wait for the disk.
+    def write(self) -> AbstractContextManager[Cursor]:
+        """Lend a cursor inside a transaction for activity, whose commit does not wait for the disk.
 
         Its statements travel together with the commit where the driver can do that: look at `rowcount` after the end.
         """

@@ -62,7 +62,7 @@ class PostgresTableRecorder:
         if not updates:
             return 0
         parameters = (list(updates), list(updates.values()))
-        with self._database.write_activity() as cursor:
+        with self._database.write() as cursor:
             cursor.execute(self._statement, parameters)
         return cursor.rowcount
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lastseen.errors import ConfigurationError, InvalidData, LastSeenError, SchemaError, StoreError, StoreUnavailable
 from lastseen.forking import hold_still_for_forks
+from lastseen.stores.connections import Connections
 
 # https://www.sqlite.org/rescode.html: what can never succeed with these values.
 _REFUSED_FOR_EVER = {
@@ -20,8 +21,6 @@ _REFUSED_FOR_EVER = {
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_RANGE,
 }
-
-
 _REFUSING = (sqlite3.DataError, sqlite3.IntegrityError)
 
 
