@@ -222,7 +222,14 @@ def _demand(kind: Any) -> str:
 
 # Spans
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_UNITS = {
+    "w": timedelta(weeks=1),
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
 _SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+", re.ASCII)
 _SPAN_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
@@ -235,20 +242,18 @@ def parse_span(value: object) -> timedelta:
         if _SECONDS.fullmatch(text):
             return timedelta(seconds=float(text))
         if _SPAN.fullmatch(text):
-            return timedelta(seconds=sum(float(count) * _UNITS[unit] for count, unit in _SPAN_PART.findall(text)))
+            return sum((float(count) * _UNITS[unit] for count, unit in _SPAN_PART.findall(text)), timedelta(0))
     except OverflowError as error:
         raise ValueError(f"{value!r} is too long a span") from error
     raise ValueError(f"{value!r} is no span; write 500ms, 30s, 5m, 24h, 7d, or plain seconds")
 
 
 def format_span(span: timedelta) -> str:
-    """Return the span as `parse_span` reads it, in the largest unit that divides it."""
-    milliseconds = span / timedelta(milliseconds=1)
+    """Return the span as `parse_span` reads it, in the largest unit up to days that divides it."""
     for unit in ("d", "h", "m", "s"):
-        count = milliseconds / (_UNITS[unit] * 1_000)
-        if count >= 1 and count.is_integer():
-            return f"{count:.0f}{unit}"
-    return f"{milliseconds:g}ms" if milliseconds else "0s"
+        if span and span % _UNITS[unit] == timedelta(0):
+            return f"{span // _UNITS[unit]}{unit}"
+    return f"{span / _UNITS['ms']:.3f}".rstrip("0").rstrip(".") + "ms" if span else "0s"
 
 
 # PostgreSQL's own variables

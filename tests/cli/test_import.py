@@ -139,7 +139,7 @@ def test_a_database_that_gets_locked_ends_the_import_with_3(alone: Path) -> None
     """The exit code says "try again later", the message how much is saved; importing again completes it."""
     first = lines(*((f"client-{number}", 1_000) for number in range(10_000)))
     path = alone / "locked.db"
-    command = [LASTSEEN, "import", "activity", "-", "--database", f"sqlite:///{path}"]
+    command: list[str | Path] = [LASTSEEN, "import", "activity", "-", "--database", f"sqlite:///{path}"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as importing:
@@ -178,7 +178,7 @@ def _wait_for_rows(path: Path) -> sqlite3.Connection:
 def test_an_interrupted_import_saves_what_it_read(alone: Path) -> None:
     """Ctrl-C writes what was read so far, says how much, and ends with 130 as shells expect."""
     database = f"sqlite:///{alone}/interrupted.db"
-    command = [LASTSEEN, "import", "activity", "-", "--database", database]
+    command: list[str | Path] = [LASTSEEN, "import", "activity", "-", "--database", database]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as importing:

@@ -34,13 +34,11 @@ def messages() -> Messages:
 def stored(database: str) -> tuple[Figures, Hours]:
     """Look the figures and the active hours up in the database itself."""
     with LastSeen.open(database) as seen:
-        found, cursor = [], None
-        while True:
-            page = seen.clients.list(limit=1_000, cursor=cursor)
-            found += page.clients
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        page = seen.clients.list(limit=1_000)
+        found = list(page)
+        while page.next_cursor is not None:
+            page = seen.clients.list(limit=1_000, cursor=page.next_cursor)
+            found += page
         hours = seen.clients.active_hours([client.client_id for client in found], datetime(1970, 1, 1, tzinfo=UTC))
     return (len(found), sum(int(client.last_seen_at.timestamp()) for client in found)), hours
 

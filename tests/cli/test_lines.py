@@ -98,7 +98,7 @@ def test_lines_are_numbered_and_empty_ones_left_out() -> None:
 
 def test_a_line_without_end_takes_no_memory() -> None:
     """A line over the limit comes out as None, once, and the next line is whole."""
-    stream = io.BufferedReader(io.BytesIO(b"a" * MAX_LINE + b"\n" + b"b" * (3 * MAX_LINE) + b"\nlast\n"))  # type: ignore[arg-type]
+    stream = io.BufferedReader(io.BytesIO(b"a" * MAX_LINE + b"\n" + b"b" * (3 * MAX_LINE) + b"\nlast\n"))
     assert list(read_lines(stream)) == [(1, b"a" * MAX_LINE), (2, None), (3, b"last")]
 
 
