@@ -116,6 +116,7 @@ class Reception:
     def _item(self, item: bytes | msgspec.Raw, position: dict[str, int]) -> None:
         try:
             touch = _decode_any_touch(item)
+            client_id = _client_id_text(touch.client_id)
         except _NOT_DECODABLE as error:
             reason = str(error) or "nested too deep"
             self.tally.reject(position, f'not an object such as {{"client_id": "my-client"}}: {reason}')
@@ -124,7 +125,7 @@ class Reception:
             at = _decode_at(touch.at) if touch.at else None
         except _NOT_DECODABLE:
             at = NO_TIME
-        self._record(_client_id_text(touch.client_id), at, position)
+        self._record(client_id, at, position)
 
     def _record(self, client_id: str, at: str | float | None, position: dict[str, int]) -> None:
         client_id = client_id or self.client_id
@@ -154,6 +155,7 @@ def _items(body: bytes) -> list[msgspec.Raw]:
     """Return the items of an array, or one object as the only item."""
     start = body.lstrip()[:1]
     try:
+        body.decode()
         msgspec.json.decode(body, type=msgspec.Raw)
         if start == b"[":
             return _decode_items(body)
@@ -165,12 +167,12 @@ def _items(body: bytes) -> list[msgspec.Raw]:
 
 
 def _client_id_text(raw: msgspec.Raw) -> str:
-    """Return a text, or a number as it was written; anything else names no client."""
+    """Return a text, or a number as it was written; anything else names no client; `ValueError` for no JSON."""
     if not raw:
         return ""
     try:
         value = _decode_client_id(raw)
-    except _NOT_DECODABLE:
+    except msgspec.ValidationError:
         return ""
     if value is None or isinstance(value, str):
         return value or ""
