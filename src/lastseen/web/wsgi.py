@@ -235,7 +235,7 @@ class _Exchange:
         """Return the answer with a `close` that records; of a kind that the server treats as it would the original."""
         if self._recorded:
             return answer
-        if isinstance(answer, list):
+        if isinstance(answer, list | tuple):
             return _WatchedList(answer, self)
         file_wrapper = self._facts.environ.get("wsgi.file_wrapper")
         if isinstance(file_wrapper, type) and isinstance(answer, file_wrapper):
@@ -266,7 +266,7 @@ class _Exchange:
 class _WatchedList(list[bytes]):
     """An answer in one piece; its length tells servers that they need not send it in chunks (PEP 3333)."""
 
-    def __init__(self, answer: list[bytes], exchange: _Exchange) -> None:
+    def __init__(self, answer: Iterable[bytes], exchange: _Exchange) -> None:
         super().__init__(answer)
         self.close = exchange.read_on_and_finish
 
