@@ -66,17 +66,17 @@ def test_the_command_line_reads_beside_the_server(call: Command, alone: Path) ->
         assert ask(address, "/api/v1/clients")["clients"][0]["client_id"] == "older"
 
 
-def test_a_taken_port_is_one_line(call: Command) -> None:
+def test_a_taken_port_is_one_line(process: Command) -> None:
     """The message names the address and what to do."""
     with running("serve") as (_, address):
-        done = call("serve", "--port", address.rpartition(":")[2])
+        done = process("serve", "--port", address.rpartition(":")[2])
     assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert "--port" in done.err
 
 
-def test_an_address_that_others_can_reach_is_refused(call: Command) -> None:
+def test_an_address_that_others_can_reach_is_refused(process: Command) -> None:
     """Without accounts the server listens on this machine only."""
-    done = call("serve", "--host", "0.0.0.0", "--port", "0")
+    done = process("serve", "--host", "0.0.0.0", "--port", "0")
     assert (done.code, done.out) == (2, "")
     assert "0.0.0.0" in done.err
 

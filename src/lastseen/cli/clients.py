@@ -31,8 +31,10 @@ SHOWN_DAYS = 7
 ACTIVE_WITHIN = timedelta(hours=1)
 INACTIVE_FOR = timedelta(hours=24)
 
-Within = Annotated[timedelta | None, typer.Option("--within", parser=span, metavar="SPAN", help="Seen within it.")]
-For = Annotated[timedelta | None, typer.Option("--for", parser=span, metavar="SPAN", help="Not seen for it.")]
+Within = Annotated[
+    timedelta | None, typer.Option("--within", parser=span, metavar="SPAN", help="Seen within this span.")
+]
+For = Annotated[timedelta | None, typer.Option("--for", parser=span, metavar="SPAN", help="Not seen for this span.")]
 Status = Annotated[ClientStatus | None, typer.Option("--status", help="Only clients of this status.")]
 Search = Annotated[str, typer.Option("--search", metavar="TEXT", help="Part of the client id; ASCII case is ignored.")]
 Order = Annotated[ClientOrder, typer.Option("--order", help="How they are sorted.")]
@@ -75,7 +77,8 @@ def list_clients(
 def active(
     *,
     within: Annotated[
-        timedelta | None, typer.Option("--within", parser=span, metavar="SPAN", help="Seen within it; by default 1h.")
+        timedelta | None,
+        typer.Option("--within", parser=span, metavar="SPAN", help="Seen within this span; by default 1h."),
     ] = None,
     search: Search = "",
     order: Order = ClientOrder.NEWEST,
@@ -97,7 +100,8 @@ def active(
 def inactive(
     *,
     inactive_for: Annotated[
-        timedelta | None, typer.Option("--for", parser=span, metavar="SPAN", help="Not seen for it; by default 24h.")
+        timedelta | None,
+        typer.Option("--for", parser=span, metavar="SPAN", help="Not seen for this span; by default 24h."),
     ] = None,
     search: Search = "",
     order: Order = ClientOrder.OLDEST,

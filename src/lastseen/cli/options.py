@@ -84,9 +84,15 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
         # Typer reads a command's parameters from its signature and its annotations.
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        command.__doc__ = _reflowed(inspect.getdoc(function) or "")
         return command
 
     return decorate
+
+
+def _reflowed(text: str) -> str:
+    """Put each paragraph on one line: Typer keeps line ends, and terminals have their own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 ALL_SETTINGS = SETTING_NAMES
