@@ -7,10 +7,11 @@ from typing import cast
 
 from litestar import Litestar, Response, get
 from litestar.config.compression import CompressionConfig
-from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lastseen.app import LastSeen
 from lastseen.server.body import AsgiApp
 from lastseen.server.dashboard import STATIC, show_page, show_rows
+from lastseen.server.description import describe_posting
 from lastseen.server.gate import Gate
 from lastseen.server.health import HealthController
 from lastseen.server.metrics import Metrics
@@ -40,7 +42,9 @@ def create_app(seen: LastSeen, settings: Settings, *, metrics: Metrics | None = 
     activity = ActivityRoute(seen.clients)
     metrics.watch(seen.clients, activity.totals)
     # Litestar's types name each message, ours are the standard's dictionaries.
-    pages = cast("AsgiApp", _pages(seen, metrics))
+    litestar = _pages(seen, metrics)
+    describe_posting(litestar.openapi_schema)
+    pages = cast("AsgiApp", litestar)
     return Gate(pages, activity, metrics, {*LOOPBACK_NAMES, *settings.allowed_hosts})
 
 
@@ -67,7 +71,9 @@ def _pages(seen: LastSeen, metrics: Metrics) -> Litestar:
         exception_handlers={Exception: answer_problem},
         template_config=TemplateConfig(directory=_HERE / "templates", engine=JinjaTemplateEngine),
         compression_config=CompressionConfig(backend="gzip", minimum_size=500),
-        openapi_config=OpenAPIConfig(title="lastseen", version="1", path="/api/v1/docs"),
+        openapi_config=OpenAPIConfig(
+            title="lastseen", version="1", path="/api/v1", render_plugins=[JsonRenderPlugin()]
+        ),
         logging_config=None,
         signature_types=[LastSeen],
     )

@@ -13,7 +13,7 @@ import msgspec
 from litestar import MediaType, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Template
 
 from lastseen.activity.status import ClientStatus, StatusRule
@@ -38,7 +38,7 @@ _UNITS = (
     ("mo", 2_592_000, 31_536_000),
 )
 
-Digest = Annotated[str | None, Parameter(header="if-none-match")]
+Digest = Annotated[str | None, HeaderParameter(name="if-none-match")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

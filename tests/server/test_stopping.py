@@ -1,0 +1,163 @@
+"""Starting and stopping: what was answered 202 is saved."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.running import ServerProcess, environment, eventually
+
+
+class Load:
+    """Threads that post clients, each with its own id, until the server is gone; remembers what was answered 202."""
+
+    def __init__(self, address: str, threads: int = 4) -> None:
+        self.acknowledged: set[str] = set()
+        self._address = address
+        self._threads = [threading.Thread(target=self._post, args=(number,)) for number in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _post(self, number: int) -> None:
+        with httpx.Client(base_url=self._address) as http:
+            for count in range(1_000_000):
+                client_id = f"{number}-{count}"
+                try:
+                    answer = http.post("/api/v1/activity", json={"client_id": client_id})
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 202:
+                    self.acknowledged.add(client_id)
+
+    def join(self) -> None:
+        """Wait until every thread has noticed."""
+        for thread in self._threads:
+            thread.join()
+
+
+def stored(database: Path) -> set[str]:
+    connection = sqlite3.connect(database)
+    try:
+        return {client_id for (client_id,) in connection.execute("SELECT client_id FROM client_activity")}
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("turn", range(2))
+def test_a_signal_under_load_loses_nothing(tmp_path: Path, number: int, turn: int) -> None:
+    """Whatever was answered 202 before the end is in the database after it; the exit code is 0."""
+    database = tmp_path / "load.db"
+    # A long interval: what is saved is saved by the orderly stop.
+    options = ("--flush-interval", "1h", "--max-buffer-size", "none")
+    with ServerProcess(tmp_path, f"sqlite:///{database}", *options) as server:
+        load = Load(server.address)
+        eventually(lambda: len(load.acknowledged) > 200, "the load runs")
+        server.send_signal(number)
+        assert server.wait() == 0
+        load.join()
+        assert "everything is saved" in server.log
+    assert stored(database) >= load.acknowledged
+
+
+def test_a_kill_loses_what_waited(tmp_path: Path) -> None:
+    """The negative control: killed without warning, the server cannot have saved what waited in memory."""
+    database = tmp_path / "killed.db"
+    options = ("--flush-interval", "1h", "--max-buffer-size", "none")
+    with ServerProcess(tmp_path, f"sqlite:///{database}", *options) as server:
+        load = Load(server.address)
+        eventually(lambda: len(load.acknowledged) > 200, "the load runs")
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        load.join()
+    assert not stored(database) >= load.acknowledged
+
+
+def test_a_stream_that_never_ends_does_not_hold_the_stop_up(tmp_path: Path) -> None:
+    """A client in the middle of its body is cut off; what it had sent is saved."""
+    database = tmp_path / "stream.db"
+    with (
+        ServerProcess(tmp_path, f"sqlite:///{database}", "--flush-interval", "1h") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as raw,
+    ):
+        line = b'{"client_id": "streamed"}\n'
+        raw.sendall(
+            b"POST /api/v1/activity HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n" + f"{len(line):x}\r\n".encode() + line + b"\r\n"
+        )
+        eventually(lambda: server.http.get("/api/v1/clients/streamed").status_code == 200, "the line is recorded")
+        assert server.stop() == 0
+    assert stored(database) == {"streamed"}
+
+
+def test_it_starts_with_nothing_and_says_where(tmp_path: Path) -> None:
+    """On a fresh machine the folder and the database are made; the printed line works when pasted into a shell."""
+    with ServerProcess(tmp_path) as server:
+        assert (tmp_path / ".local/share/lastseen/lastseen.db").exists()
+        line = server.announcement.split("try it")[1].splitlines()[0].strip()
+        pasted = subprocess.run(["bash", "-c", f"{line} --silent"], capture_output=True, text=True, check=True)
+        assert pasted.stdout == '{"accepted":1,"rejected":0,"dropped":0}'
+        assert server.http.get("/api/v1/clients/hello").status_code == 200
+
+
+def serve(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lastseen.cli", "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(home), cwd=home, check=False)
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    """The message names the address and what to do; there is no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(tmp_path, "--port", str(port))
+    assert done.returncode != 0
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "--port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_address_is_refused(tmp_path: Path) -> None:
+    """`--host 0.0.0.0` ends with the reason, before anything is opened."""
+    done = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")
+    assert done.returncode != 0
+    assert "no accounts yet" in " ".join(done.stderr.split())
+    assert not (tmp_path / ".local").exists()
+
+
+def test_a_database_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    """The server does not start half: the message says what failed, without a traceback and without the password."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+    done = serve(tmp_path, "--port", "0", "--database", f"postgresql://user:secret@127.0.0.1:{port}/none")
+    assert done.returncode != 0
+    assert "secret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_the_database_may_go_and_come_back(tmp_path: Path, postgres: Any) -> None:
+    """While PostgreSQL is away activity is still answered 202; when it is back, everything is written."""
+    with ServerProcess(tmp_path, postgres.create_database()) as server:
+        assert server.http.post("/api/v1/activity?client_id=before").status_code == 202
+        postgres.stop()
+        try:
+            for count in range(20):
+                assert server.http.post(f"/api/v1/activity?client_id=away-{count}").status_code == 202
+            assert server.http.get("/health/ready").status_code == 503
+            assert server.http.get("/api/v1/clients").status_code == 503
+            assert server.http.get("/health/live").status_code == 200
+            eventually(lambda: server.http.get("/health/activity").json()["status"] == "degraded", "it is degraded")
+            assert server.http.get("/health/activity").status_code == 200
+        finally:
+            postgres.start()
+        eventually(lambda: server.http.get("/api/v1/clients/away-19").status_code == 200, "the store answers")
+        counting = "/api/v1/clients/count"
+        eventually(lambda: server.http.get(counting).json() == {"count": 21}, "everything is written")
