@@ -39,13 +39,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(rows: Sequence[Row], machine: Sequence[str], absent: Sequence[str], today: date) -> str:
+def page(rows: Sequence[Row], machine: Sequence[str], today: date) -> str:
     """Return the whole page."""
     judged = [row for row in rows if row.met is not None]
     facts = "\n".join(f"- {fact}" for fact in [*machine, f"measured on {today.isoformat()}"])
     summary = f"{sum(bool(row.met) for row in judged)} of {len(judged)} limits are met.\n"
-    missing = "".join(f"\nNot measured: {reason}\n" for reason in absent)
-    return f"{HEADER}{facts}\n\n{summary}\n{table(rows)}{missing}{EXPLANATION}"
+    return f"{HEADER}{facts}\n\n{summary}\n{table(rows)}{EXPLANATION}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
