@@ -26,7 +26,7 @@ class Case:
         return f"{self.path}?{self.query}" if self.query else self.path
 
     def all_headers(self) -> dict[str, str]:
-        """The headers that a client would send."""
+        """Return the headers that a client would send."""
         found = dict(self.headers)
         if self.content_type is not None:
             found["Content-Type"] = self.content_type

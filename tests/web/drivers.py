@@ -100,7 +100,8 @@ def echo_wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     length = int(environ.get("CONTENT_LENGTH") or 0)
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(length))])
-        return iter(environ["wsgi.input"])
+        lines: Iterable[bytes] = iter(environ["wsgi.input"])
+        return lines
     body = b"" if path == "/unread" else environ["wsgi.input"].read(length)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

@@ -19,10 +19,9 @@ def seen() -> Iterator[LastSeen]:
         yield opened
 
 
-@pytest.fixture(params=DRIVERS.values(), ids=DRIVERS.keys())
+@pytest.fixture(params=DRIVERS)
 def drive(request: pytest.FixtureRequest) -> Driver:
-    driver: Driver = request.param
-    return driver
+    return DRIVERS[request.param]
 
 
 def ids(seen: LastSeen) -> list[str]:

@@ -32,7 +32,7 @@ def seen() -> Iterator[LastSeen]:
 
 
 def stored(seen: LastSeen) -> set[str]:
-    """The clients that are in the store already."""
+    """Return the clients that are in the store already."""
     found = {client_id: seen.store.clients.get_client(client_id) for client_id in ("early", "late")}
     return {client_id for client_id, client in found.items() if client is not None}
 
@@ -101,7 +101,7 @@ async def returns(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("app", [raises, receives_and_raises, returns])
 async def test_application_without_lifespan(app: Any, seen: LastSeen) -> None:
-    """For an application that does not speak it, the lifespan is served here, so that there is a shutdown to save at."""
+    """An application that does not speak it has its lifespan served, so that there is a shutdown to save at."""
     seen.clients.record("early")
     assert await live(ActivityMiddleware(app, seen.clients)) == [STARTED, ENDED]
     assert stored(seen) == {"early"}

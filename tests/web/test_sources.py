@@ -32,14 +32,18 @@ class Facts:
         return None
 
 
-PAIR = st.tuples(st.sampled_from(["client_id", "client_id[]", "x", "Client_id"]) | st.text(max_size=5), st.text(max_size=8))
+PAIR = st.tuples(
+    st.sampled_from(["client_id", "client_id[]", "x", "Client_id"]) | st.text(max_size=5), st.text(max_size=8)
+)
 
 
 @given(pairs=st.lists(PAIR, max_size=6), encode=st.sampled_from([quote, quote_plus]))
 @example(pairs=[("client_id", ""), ("client_id", "+ &=%")], encode=quote_plus)
 def test_query_equals_the_standard_library(pairs: list[tuple[str, str]], encode: Any) -> None:
     """The first value that is not empty, as `urllib.parse.parse_qs` decodes it."""
-    text = "&".join(f"{encode(name.encode('utf-8', 'replace'))}={encode(value.encode('utf-8', 'replace'))}" for name, value in pairs)
+    text = "&".join(
+        f"{encode(name.encode('utf-8', 'replace'))}={encode(value.encode('utf-8', 'replace'))}" for name, value in pairs
+    )
     expected = parse_qs(text).get("client_id", [None])[0]
     assert identify.query()(Facts(query_string=text.encode())) == expected
 
@@ -60,7 +64,7 @@ OBJECT = st.dictionaries(st.text(max_size=5) | st.just("client_id"), JSON, max_s
 
 
 def reference(body: bytes) -> str | None:
-    """What the standard library finds, with numbers as they were written."""
+    """Return what the standard library finds, with numbers as they were written."""
     try:
         value = json.loads(body, parse_int=Number, parse_float=Number)
     except (ValueError, RecursionError):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
-from lastseen.activity.buffer import Outcome
 from lastseen.activity.identify import (
     DEFAULT_SOURCE,
     ClientSource,
@@ -25,8 +24,8 @@ DEFAULT_PEEK_LIMIT = 1024 * 1024
 class Tracker(Protocol):
     """Whatever keeps activity: a `ClientActivity` (`LastSeen.clients`) or an `ActivityTracker`."""
 
-    def record(self, key: str, at: float | None = None, /) -> Outcome:
-        """Note that the key was active; at in seconds since 1970."""
+    def record(self, key: str, at: float, /) -> object:
+        """Note that the key was active at this moment, in seconds since 1970."""
 
 
 class RequestTracking:

@@ -10,7 +10,7 @@ from lastseen.web.environment import open_from_env
 from lastseen.web.facts import RequestTracking, Tracker, content_length, is_json
 
 Environ = dict[str, Any]
-StartResponse = Callable[..., Callable[[bytes], object]]
+StartResponse = Callable[..., Any]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
@@ -223,7 +223,7 @@ class _Exchange:
     def starting(self, start_response: StartResponse) -> StartResponse:
         """Return a start_response that notes the status and records when nothing more is to be learned."""
 
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
             self._facts.refused = status.startswith("401")
             if self._body is None or self._body.whole() is not None:
                 self.finish()
