@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -72,7 +72,7 @@ def activity(
 
     Creates the database when there is none. Importing twice, or in another order, changes nothing: only the latest time
     of a client counts. Bad lines are counted, the first are shown, and the rest is imported. The exit code is 1 when a
-    file could not be read to its end, or when there were lines and none could be imported.
+    file could not be read to its end, when the database refuses a client, and when there were lines and none was good.
     """
     _require_files(files)
     refuse_memory(settings)
@@ -90,7 +90,7 @@ def activity(
     _print_summary(summary, as_json=as_json, stopped=stopped)
     if stopped is not None:
         raise stopped
-    if summary.unreadable or (summary.bad_lines and not summary.activities):
+    if summary.unreadable or summary.refused or (summary.bad_lines and not summary.activities):
         raise typer.Exit(1)
 
 
@@ -133,7 +133,7 @@ class Summary:
     """Rows inserted or moved forward."""
     bad_lines: int = 0
     first_bad_lines: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     """Clients that the database refuses for ever."""
     unreadable: list[dict[str, str]] = field(default_factory=list)
     client_hashes: set[int] = field(default_factory=set)
@@ -145,41 +145,63 @@ class Summary:
 
 
 class Importer:
-    """Records lines and flushes now and then; raises the error of a flush that fails."""
+    """Collects lines and writes them now and then; raises the error of a flush that fails.
+
+    A client that is new gets the earliest of its moments among the lines of one flush as `created_at`: in a file sorted
+    by time, the moment when it was first seen.
+    """
 
     def __init__(self, clients: ClientActivity, summary: Summary, progress: _Progress) -> None:
         self._clients = clients
         self._summary = summary
         self._progress = progress
-        self._since_flush = 0
+        self._waiting: list[tuple[str, float]] = []
+        self._first: dict[str, float] = {}
         # Later than the tracker tolerates is in the future; the clock is asked once, so a long import is strict.
         self._latest = time.time() + clients.tracker.settings.future_tolerance.total_seconds()
 
     def line(self, file: str, number: int, line: bytes | None) -> None:
-        """Record one line, or count it as bad."""
+        """Take one line, or count it as bad."""
         try:
             client_id, at = parse_activity(line, self._latest)
         except BadLine as error:
             self._bad(file, number, str(error))
             return
-        if self._clients.record(client_id, at) is Outcome.DROPPED:
-            self.flush()
-            self._clients.record(client_id, at)
-        summary = self._summary
-        summary.activities += 1
-        if len(summary.client_hashes) < COUNTED_CLIENTS:
-            summary.client_hashes.add(hash(client_id))
-        self._since_flush += 1
-        if self._since_flush >= FLUSH_EVERY:
+        self._waiting.append((client_id, at))
+        self._summary.activities += 1
+        self._note_first(client_id, at)
+        if len(self._waiting) >= FLUSH_EVERY:
             self.flush()
 
+    def _note_first(self, client_id: str, at: float) -> None:
+        hashes = self._summary.client_hashes
+        number = hash(client_id)
+        if number not in hashes:
+            self._first[client_id] = at
+            if len(hashes) < COUNTED_CLIENTS:
+                hashes.add(number)
+        elif client_id in self._first:
+            self._first[client_id] = min(at, self._first[client_id])
+
     def flush(self) -> None:
-        """Write what waits; raises `FlushError`."""
-        result = self._clients.flush()
-        self._since_flush = 0
-        self._summary.rows += result.updated_count
-        self._summary.refused.extend(result.poison)
+        """Write what waits; raises `FlushError`. Interrupted and called again, it writes the same again."""
+        self._record(self._first.items())
+        self._record((client_id, at) for client_id, at in self._waiting if self._first.get(client_id) != at)
+        self._first.clear()
+        self._waiting.clear()
         self._summary.saved = self._summary.activities
+
+    def _record(self, activities: Iterable[tuple[str, float]]) -> None:
+        for client_id, at in activities:
+            if self._clients.record(client_id, at) is Outcome.DROPPED:
+                self._write()
+                self._clients.record(client_id, at)
+        self._write()
+
+    def _write(self) -> None:
+        result = self._clients.flush()
+        self._summary.rows += result.updated_count
+        self._summary.refused.update(result.poison)
 
     def _bad(self, file: str, number: int, reason: str) -> None:
         summary = self._summary
@@ -277,13 +299,13 @@ def _print_summary(summary: Summary, *, as_json: bool, stopped: BaseException | 
                 "saved": summary.saved,
                 "rows_changed": summary.rows,
                 "first_bad_lines": summary.first_bad_lines,
-                "refused_clients": summary.refused,
+                "refused_clients": sorted(summary.refused),
                 "unreadable_files": summary.unreadable,
                 "error": reason,
             }
         )
         return
-    for client_id in summary.refused:
+    for client_id in sorted(summary.refused):
         typer.echo(f"the database refuses the client {client_id}", err=True)
     if stopped is None:
         typer.echo(f"imported {summary.activities:,} activities of {summary.clients()} clients, {_bad(summary)}")
