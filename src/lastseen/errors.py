@@ -7,6 +7,11 @@ LastSeenError
 ├── MissingExtra            an optional dependency is not installed; also an ImportError
 ├── InvalidCursor           a page cursor that this product did not make; also a ValueError
 ├── FlushError              recorded activity could not be written now; nothing is lost
+├── SessionError            a login session cannot be made, continued or ended
+│   ├── SessionNotFound     there is none (any more), it has expired, or it is somebody else's
+│   ├── SessionRefused      all sessions of the user were ended in the same instant
+│   ├── TooManySessions     the user has as many as are allowed
+│   └── UnknownUser         the store has no such user
 └── StoreError              a store failed; the driver's error is the cause
     ├── StoreUnavailable    connection, timeout, lock, deadlock: try again later
     ├── InvalidData         the database refuses a value: trying again is useless
@@ -49,6 +54,26 @@ class FlushError(LastSeenError):
         super().__init__(f"failed to flush activity batch error={error} batch_size={batch_size}")
         self.error = error
         self.batch_size = batch_size
+
+
+class SessionError(LastSeenError):
+    """A login session cannot be made, continued or ended."""
+
+
+class SessionNotFound(SessionError):
+    """There is no such session, it has expired, or it belongs to somebody else: the three are not told apart."""
+
+
+class SessionRefused(SessionError):
+    """All sessions of the user were ended at or after the moment of this authentication; sign in again."""
+
+
+class TooManySessions(SessionError):
+    """The user has as many sessions as are allowed; one must end first."""
+
+
+class UnknownUser(SessionError):
+    """The store has no such user; make it with upsert_user."""
 
 
 class StoreError(LastSeenError):

@@ -7,5 +7,13 @@ from lastseen.testing.clients import ClientStoreContract
 from lastseen.testing.clock import ManualClock
 from lastseen.testing.factories import moment, updates
 from lastseen.testing.recorder import ActivityRecorderContract
+from lastseen.testing.sessions import SessionStoreContract
 
-__all__ = ["ActivityRecorderContract", "ClientStoreContract", "ManualClock", "moment", "updates"]
+__all__ = [
+    "ActivityRecorderContract",
+    "ClientStoreContract",
+    "ManualClock",
+    "SessionStoreContract",
+    "moment",
+    "updates",
+]

@@ -1,4 +1,4 @@
-"""The store in memory: the reference that the others are compared with, for tests and for trying things out."""
+"""Clients in memory."""
 
 from __future__ import annotations
 
@@ -8,29 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from lastseen.activity.store import Client, ClientFilter, ClientOrder, ClientQuery
-
-
-class MemoryStore:
-    """Everything in dictionaries, gone with the process."""
-
-    def __init__(self) -> None:
-        self.clients = MemoryClients()
-
-    @property
-    def address(self) -> str:
-        """Where the data is, without secrets."""
-        return "memory:"
-
-    def pending_migrations(self) -> list[str]:
-        """Return nothing: there is no schema."""
-        return []
-
-    def migrate(self) -> list[str]:
-        """Return nothing: there is no schema."""
-        return []
-
-    def close(self) -> None:
-        """Keep the data: a closed memory store can be looked at."""
 
 
 class MemoryClients:

@@ -1,0 +1,1 @@
+"""Login sessions: deadlines, truthful last activity, safe by default, revocable."""

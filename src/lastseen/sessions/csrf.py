@@ -1,0 +1,36 @@
+"""Cross-site request forgery: a request that a browser sends with the cookie, but not for this site's own page.
+
+Only cookies are sent by themselves, so only cookie sessions need the check, and only for methods that change something.
+The browser says where a request comes from (https://www.w3.org/TR/fetch-metadata/); `Origin` is for the older ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+def forgery_problem(
+    method: str,
+    *,
+    fetch_site: str | None,
+    origin: str | None,
+    own_origin: str,
+    trusted_origins: Collection[str] = (),
+) -> str | None:
+    """Return in words why a request with a session cookie must be refused (403), or None when it may pass.
+
+    `own_origin` is the scheme and host that the request was sent to. A request of an unsafe method that says neither
+    where it comes from nor carries an origin is refused: every browser in use says one of the two.
+    """
+    if method.upper() in SAFE_METHODS:
+        return None
+    trusted = {own_origin, *trusted_origins}
+    if fetch_site is not None:
+        if fetch_site in {"same-origin", "none"} or (origin is not None and origin in trusted):
+            return None
+        return "the request comes from another site"
+    if origin is None:
+        return "the request does not say where it comes from"
+    return None if origin in trusted else "the request comes from another origin"

@@ -1,0 +1,32 @@
+"""The store in memory: the reference that the others are compared with, for tests and for trying things out."""
+
+from __future__ import annotations
+
+from lastseen.stores.memory.clients import MemoryClients
+from lastseen.stores.memory.sessions import MemorySessions
+
+__all__ = ["MemoryClients", "MemorySessions", "MemoryStore"]
+
+
+class MemoryStore:
+    """Everything in dictionaries, gone with the process."""
+
+    def __init__(self) -> None:
+        self.clients = MemoryClients()
+        self.sessions = MemorySessions()
+
+    @property
+    def address(self) -> str:
+        """Where the data is, without secrets."""
+        return "memory:"
+
+    def pending_migrations(self) -> list[str]:
+        """Return nothing: there is no schema."""
+        return []
+
+    def migrate(self) -> list[str]:
+        """Return nothing: there is no schema."""
+        return []
+
+    def close(self) -> None:
+        """Keep the data: a closed memory store can be looked at."""
