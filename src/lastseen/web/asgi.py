@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Unpack
 
 from lastseen.activity.identify import authenticated
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.environment import open_from_env
-from lastseen.web.facts import RequestTracking, Tracker, header_text, is_json
+from lastseen.web.facts import RequestTracking, Tracker, TrackingOptions, header_text, is_json
 from lastseen.web.lifespan import serve_lifespan
 
 Channels = tuple[Receive, Send]
@@ -22,7 +22,7 @@ READ_AHEAD_DEADLINE = 1.0
 class ActivityMiddleware:
     """Records the client of every request to `app`; the application and its answers stay exactly as they are.
 
-    `tracker` is the `clients` of a `LastSeen`, or an `ActivityTracker`; the options are those of `RequestTracking`.
+    `tracker` is the `clients` of a `LastSeen`, or an `ActivityTracker`; the options are `TrackingOptions`.
     The time recorded is the request's arrival. It is recorded as soon as the client is known: on arrival for query,
     header and path; when the last of the body has passed for a client in the body; when the answer starts for a
     principal or a function of your own. Nothing that tracking does reaches the request or its answer.
@@ -33,12 +33,12 @@ class ActivityMiddleware:
     When the server shuts down, what waits is saved before the application's own shutdown and once more after it.
     """
 
-    def __init__(self, app: ASGIApp, tracker: Tracker, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, tracker: Tracker, **options: Unpack[TrackingOptions]) -> None:
         self.app = app
         self._tracking = RequestTracking(tracker, **options)
 
     @classmethod
-    def from_env(cls, app: ASGIApp, *, migrate: bool = False, **options: Any) -> ActivityMiddleware:
+    def from_env(cls, app: ASGIApp, *, migrate: bool = False, **options: Unpack[TrackingOptions]) -> ActivityMiddleware:
         """Return the middleware with the database and the settings that the environment names (`LASTSEEN_…`).
 
         `migrate=True` creates the tables. The database may be missing or unreachable: that is logged, not raised.

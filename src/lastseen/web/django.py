@@ -43,7 +43,7 @@ class ActivityMiddleware:
     - `TRACKING`: the fields of `TrackerSettings`.
     - `TRACKER`: instead of these three, a tracker of your own, or its dotted path.
     - `SOURCE`, `SKIP`: a source and a predicate, or their dotted paths; `EXCLUDE`: patterns of paths;
-      `PEEK_LIMIT`: bytes. See `RequestTracking`.
+      `PEEK_LIMIT`: bytes. See `TrackingOptions`.
 
     A JSON body within the peek limit and `DATA_UPLOAD_MAX_MEMORY_SIZE` is read before the view, which can still read or
     stream all of it. The principal is the logged in user's primary key; it is looked at after the view, and never

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 from uuid import UUID
 
 from lastseen.activity.identify import (
@@ -28,13 +28,30 @@ class Tracker(Protocol):
         """Note that the key was active at this moment, in seconds since 1970."""
 
 
-class RequestTracking:
-    """The options of an adapter, checked once, and the one place where a request's client is recorded.
+class TrackingOptions(TypedDict, total=False):
+    """What can be chosen for a middleware; every option may be left out."""
 
-    `source` names the client, see `lastseen.activity.identify`. `exclude` are patterns of paths that record nothing.
-    `skip` is asked for every other request that is about to be recorded and keeps it out when true: for polling that
-    says nothing about a person. `peek_limit` is the largest body, in bytes, that is looked at. `finish_reading`: a JSON
-    body that the application leaves unread is read for it, so that a handler that only answers is tracked too.
+    source: ClientSource
+    """Names the client, see `lastseen.activity.identify`: the JSON body's `client_id`, then the query's."""
+
+    exclude: Iterable[str]
+    """Patterns of paths that record nothing: `DEFAULT_EXCLUDED`."""
+
+    skip: Callable[[RequestFacts], object] | None
+    """Asked for every request that is about to be recorded; true keeps it out: passive polling, say."""
+
+    peek_limit: int
+    """The largest body, in bytes, that is looked at: 1 MiB."""
+
+    finish_reading: bool
+    """Read a JSON body that the application leaves unread, so that a handler that only answers is tracked too."""
+
+    clock: Clock
+    logger: logging.Logger | None
+
+
+class RequestTracking:
+    """The options of a middleware, checked once, and the one place where a request's client is recorded.
 
     Raises `MissingAbility` for a tracker that cannot record and `ConfigurationError` for a wrong option.
     """

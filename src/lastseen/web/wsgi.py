@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from lastseen.activity.identify import authenticated
 from lastseen.web.environment import open_from_env
-from lastseen.web.facts import RequestTracking, Tracker, content_length, is_json
+from lastseen.web.facts import RequestTracking, Tracker, TrackingOptions, content_length, is_json
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -17,7 +17,7 @@ WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
 class ActivityMiddleware:
     """Records the client of every request to `app`; the application and its answers stay exactly as they are.
 
-    `tracker` is the `clients` of a `LastSeen`, or an `ActivityTracker`; the options are those of `RequestTracking`.
+    `tracker` is the `clients` of a `LastSeen`, or an `ActivityTracker`; the options are `TrackingOptions`.
     The time recorded is the request's arrival. It is recorded as soon as the client is known: on arrival for query,
     header and path; else when the answer is complete. Nothing that tracking does reaches the request or its answer.
 
@@ -28,12 +28,12 @@ class ActivityMiddleware:
     process is saved by the tracker itself.
     """
 
-    def __init__(self, app: WSGIApp, tracker: Tracker, **options: Any) -> None:
+    def __init__(self, app: WSGIApp, tracker: Tracker, **options: Unpack[TrackingOptions]) -> None:
         self.app = app
         self._tracking = RequestTracking(tracker, **options)
 
     @classmethod
-    def from_env(cls, app: WSGIApp, *, migrate: bool = False, **options: Any) -> ActivityMiddleware:
+    def from_env(cls, app: WSGIApp, *, migrate: bool = False, **options: Unpack[TrackingOptions]) -> ActivityMiddleware:
         """Return the middleware with the database and the settings that the environment names (`LASTSEEN_…`).
 
         `migrate=True` creates the tables. The database may be missing or unreachable: that is logged, not raised.
