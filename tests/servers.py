@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil  # type: ignore[import-untyped] # it publishes no types
 import psycopg
@@ -40,6 +42,13 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def ask(url: str, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Run one statement of the test's own on a fresh connection; return its rows, if it has any."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
 
 
 def postgres_binaries() -> Path:
@@ -225,3 +234,63 @@ class PostgresServer:
             )
             output.seek(0)
             return subprocess.CompletedProcess(command, done.returncode, output.read())
+
+
+class Proxy:
+    """Stands between a client and a server on the loopback interface, and does to the answers what networks do.
+
+    `answers` is `pass`; `cut`: the next answer is thrown away and the connection closed; or `swallow`: answers vanish
+    and connections stay open. A context manager.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port = int(self._listener.getsockname()[1])
+        self.answers = "pass"
+
+    def __enter__(self) -> Proxy:
+        """Begin to listen."""
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close everything."""
+        for connection in (self._listener, *self._open):
+            _shut(connection)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            self._open += [client, server]
+            for run, source, target in ((self._ask, client, server), (self._answer, server, client)):
+                threading.Thread(target=run, args=(source, target), daemon=True).start()
+
+    def _ask(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+        _shut(target)
+
+    def _answer(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if self.answers == "cut":
+                    break
+                if self.answers == "pass":
+                    target.sendall(data)
+        _shut(target)
+        _shut(source)
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

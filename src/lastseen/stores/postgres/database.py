@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -50,6 +50,7 @@ class PostgresDatabase:
     def __init__(self, connections: Connections, *, deadline: timedelta, advice: str = "") -> None:
         self.connections = connections
         self._deadline = deadline
+        self._limits = [str(max(1, span // timedelta(milliseconds=1))) for span in (deadline, LOCK_TIMEOUT)]
         self.advice = advice
 
     @property
@@ -57,32 +58,27 @@ class PostgresDatabase:
         """Where the data is, without secrets."""
         return self.connections.address
 
-    def transaction(self) -> AbstractContextManager[Cursor]:
-        """Lend a cursor inside a transaction."""
-        return self._transaction(LIMITS)
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """Lend a cursor inside a transaction: committed at the end, rolled back by an error."""
+        with self._connection(self._deadline) as raw, _transaction_of(raw):
+            _cursor(raw).execute(LIMITS, self._limits)
+            yield _cursor(raw)
 
-    def write(self) -> AbstractContextManager[Cursor]:
+    @contextmanager
+    def write(self) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction for activity, whose commit does not wait for the disk.
 
-        Its statements travel together with the commit where the driver can do that: look at `rowcount` after the end.
+        Everything travels together where the driver can do that: look at `rowcount` after the end.
         """
-        return self._transaction(LIMITS_OF_ACTIVITY, pipelined=True)
+        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw):
+            _cursor(raw).execute(LIMITS_OF_ACTIVITY, self._limits)
+            yield _cursor(raw)
 
     @contextmanager
     def change_schema(self) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction that may take as long as it takes."""
         with self._connection(None) as raw, _transaction_of(raw):
-            yield _cursor(raw)
-
-    @contextmanager
-    def _transaction(self, limits: str, *, pipelined: bool = False) -> Iterator[Cursor]:
-        milliseconds = [str(max(1, span // timedelta(milliseconds=1))) for span in (self._deadline, LOCK_TIMEOUT)]
-        with (
-            self._connection(self._deadline) as raw,
-            _pipeline(raw) if pipelined else nullcontext(),
-            _transaction_of(raw),
-        ):
-            _cursor(raw).execute(limits, milliseconds)
             yield _cursor(raw)
 
     @contextmanager
@@ -109,9 +105,8 @@ def _cursor(raw: Any) -> Cursor:
     """Make a plain cursor: the application's defaults may return dictionaries, or merge parameters itself."""
     if hasattr(raw, "pgconn"):
         import psycopg
-        from psycopg.rows import tuple_row
 
-        cursor: Cursor = psycopg.Cursor(raw, row_factory=tuple_row)
+        cursor: Cursor = psycopg.Cursor(raw, row_factory=psycopg.rows.tuple_row)
         return cursor
     from psycopg2.extensions import cursor as plain_cursor
 
@@ -133,13 +128,17 @@ class _TextCursor:
         return self._cursor.execute(statement.replace("%b", "%s"), parameters)
 
 
-def _pipeline(raw: Any) -> AbstractContextManager[Any]:
-    """Send what follows together (https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html), when possible."""
-    if not hasattr(raw, "pgconn"):
-        return nullcontext()
+def _pipeline(raw: Any) -> AbstractContextManager[Any] | None:
+    """Return what sends the statements of its block in one round trip, or None where that cannot be done.
+
+    Such a block is one transaction, by the protocol's own rule, when none was begun explicitly
+    (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
+    """
+    if not hasattr(raw, "pgconn") or not raw.autocommit:
+        return None
     import psycopg
 
-    pipeline: AbstractContextManager[Any] = raw.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
+    pipeline: AbstractContextManager[Any] | None = raw.pipeline() if psycopg.Pipeline.is_supported() else None
     return pipeline
 
 

@@ -6,6 +6,9 @@ from lastseen.errors import InvalidData, LastSeenError, SchemaError, StoreError,
 
 INSUFFICIENT_PRIVILEGE = "42501"
 
+PREPARED_STATEMENT_LOST = frozenset({"26000", "42P05"})
+"""A pooler between us and the server has changed the session under a prepared statement."""
+
 # By class (the first two characters): connection, read-only replica, rollback (serialization, deadlock), resources,
 # object in use (lock timeout), operator intervention (statement timeout, shutdown), system error.
 _UNAVAILABLE = ("08", "25", "40", "53", "55", "57", "58")
@@ -27,10 +30,10 @@ def in_our_words(error: Exception, address: str, advice: str) -> LastSeenError:
         return InvalidData(f"PostgreSQL refuses a value: {text}")
     if state == INSUFFICIENT_PRIVILEGE:
         return SchemaError(f"{text}; grant it to the user of {address}")
+    if state in PREPARED_STATEMENT_LOST or state.startswith(_UNAVAILABLE):
+        return StoreUnavailable(f"{address}: {text}")
     if state.startswith(_SCHEMA):
         return SchemaError(f"{text}; {advice}" if advice else text)
-    if state.startswith(_UNAVAILABLE):
-        return StoreUnavailable(f"{address}: {text}")
     return StoreError(f"{address}: {text} (SQLSTATE {state})")
 
 
