@@ -114,6 +114,14 @@ def test_the_demo_data_can_be_printed(call: Command, alone: Path) -> None:
     assert not (alone / "real.db").exists()
 
 
+@pytest.mark.parametrize("option", ["--database", "--data-folder"])
+def test_the_demo_takes_no_database(call: Command, option: str) -> None:
+    """An option that would be passed over is refused, on either side of the command."""
+    before = call(option, "sqlite:///real.db", "demo", "--no-serve")
+    assert (before.code, before.out, before.err) == (2, "", f"lastseen: {option} does not go with demo\n")
+    assert call("demo", "--no-serve", option, "sqlite:///real.db").code == 2
+
+
 def test_json_goes_with_no_serve(call: Command) -> None:
     """A server prints no document."""
     assert call("demo", "--json").code == 2

@@ -65,13 +65,12 @@ def _root(
     database_url: Annotated[str | None, setting_option("database_url")] = None,
     data_folder: Annotated[str | None, setting_option("data_folder")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
-    log_format: Annotated[str | None, setting_option("log_format")] = None,
 ) -> None:
     """Who was active, when? For any web application.
 
     The options here may also follow the command: lastseen clients list --database URL.
     """
-    given = {"database_url": database_url, "data_folder": data_folder, "log_level": log_level, "log_format": log_format}
+    given = {"database_url": database_url, "data_folder": data_folder, "log_level": log_level}
     assert given.keys() == set(COMMON_OPTIONS)  # noqa: S101 - the two lists are written by hand
     flags: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     context.obj = flags | ({"config": config} if config is not None else {})

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command("demo", epilog=EXAMPLES)(demo)
 
 
-@with_settings("host", "port", "http_server")
+@with_settings("host", "port", "http_server", "log_format", without=("database_url", "data_folder"))
 def demo(
     *,
     days: Annotated[int, typer.Option("--days", min=1, max=365, help="How many days of history to make up.")] = 7,

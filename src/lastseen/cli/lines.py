@@ -19,11 +19,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class BadLine(ValueError):  # noqa: N818 - it is counted, not raised to anybody outside
+class BadLine(ValueError):
     """A line that is no activity; the message says why."""
 
 
-class BrokenFile(Exception):  # noqa: N818 - as above
+class BrokenFile(Exception):
     """A compressed file is cut short or damaged; what came before was read."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 from lastseen.errors import ConfigurationError
 from lastseen.settings import SETTING_NAMES, Settings, flag_of, format_span, load_settings, parse_span, variable_of
 
-COMMON_OPTIONS = ("database_url", "data_folder", "log_level", "log_format")
+COMMON_OPTIONS = ("database_url", "data_folder", "log_level")
 
 CONFIG_HELP = "TOML file with settings. [dim]LASTSEEN_CONFIG; else lastseen.toml here, when present[/dim]"
 
@@ -56,14 +56,15 @@ def setting_option(name: str) -> Any:
     )
 
 
-def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_settings(*names: str, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of these settings, besides the common ones, and the finished `settings`.
 
-    The decorated function takes `settings: Settings`; its own parameters stay as they are.
+    The decorated function takes `settings: Settings`; its own parameters stay as they are. An option that it does
+    `without` is refused also before the command: it would be passed over.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        options = (*names, *(name for name in COMMON_OPTIONS if name not in names))
+        options = (*names, *(name for name in COMMON_OPTIONS if name not in {*names, *without}))
         hints = get_type_hints(function, include_extras=True)
         own = [
             parameter.replace(annotation=hints[parameter.name])
@@ -74,7 +75,11 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
         @functools.wraps(function)
         def command(_context: typer.Context, **values: Any) -> None:
             given = {name: values.pop(name) for name in (*options, "config")}
-            function(**values, settings=_settings(_context.obj or {}, given))
+            before = _context.obj or {}
+            for name in without:
+                if name in before:
+                    raise ConfigurationError(f"{flag_of(name)} does not go with {_context.info_name}")
+            function(**values, settings=_settings(before, given))
 
         parameters = [inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
         parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
