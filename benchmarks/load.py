@@ -1,7 +1,7 @@
 """A load generator: so many connections, each with one request under way, for so many seconds.
 
-Run as `python -m benchmarks.load PORT PATH CONNECTIONS SECONDS PID`; prints the number of answers a second, and how much
-of that time the server's process was busy (0 to 1). Every answer is checked to be a 2xx; one that is not ends the run.
+Run as `python -m benchmarks.load PORT PATH CONNECTIONS SECONDS PID`; prints the number of answers a second, and how
+much of that time the server's process was busy (0 to 1). Every answer is checked to be a 2xx; else the run fails.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 import tracemalloc
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ SPARING = TrackerSettings(
 )
 MOST_A_KEY = 100
 MOST_FOR_400 = 40_000
-BEGAN_AT = 1_700_000_000.0
+LONG_AGO = 1_700_000_000.0
 
 Fill = Callable[[list[str]], "Closable | dict[str, float]"]
 
@@ -86,18 +87,18 @@ def _close(kept: Closable | dict[str, float]) -> None:
 
 
 def _dict(keys: list[str]) -> dict[str, float]:
-    return {key: BEGAN_AT + number for number, key in enumerate(keys)}
+    return {key: LONG_AGO + number for number, key in enumerate(keys)}
 
 
 def _waiting(keys: list[str]) -> Closable:
     tracker = ActivityTracker(NullRecorder(), QUIET, logger=SILENT)
-    _record(tracker, keys, BEGAN_AT)
+    _record(tracker, keys, time.time())
     return tracker
 
 
 def _after_failure(keys: list[str]) -> Closable:
     tracker = ActivityTracker(BrokenClients(), QUIET, logger=SILENT)
-    _record(tracker, keys, BEGAN_AT)
+    _record(tracker, keys, time.time())
     with suppress(FlushError):
         tracker.flush()
     return tracker
@@ -106,22 +107,29 @@ def _after_failure(keys: list[str]) -> Closable:
 def _held(keys: list[str]) -> Closable:
     """Written a moment ago, active again, and so held back until the interval has passed."""
     tracker = ActivityTracker(NullRecorder(), SPARING, logger=SILENT)
-    _record(tracker, keys, BEGAN_AT)
+    _record(tracker, keys, time.time())
     tracker.flush()
-    _record(tracker, keys, BEGAN_AT + 60)
+    _record(tracker, keys, time.time())
     tracker._flush(everything=False)
     return tracker
 
 
 def _clients(keys: list[str]) -> Closable:
     clients = ClientActivity(MemoryClients(), QUIET, logger=SILENT)
-    _record(clients, keys, BEGAN_AT)
+    _record(clients, keys, time.time())
+    return clients
+
+
+def _clients_late(keys: list[str]) -> Closable:
+    """Activity of another hour than the present one, as an import brings it."""
+    clients = ClientActivity(MemoryClients(), QUIET, logger=SILENT)
+    _record(clients, keys, LONG_AGO)
     return clients
 
 
 def _clients_after_failure(keys: list[str]) -> Closable:
     clients = ClientActivity(BrokenClients(), QUIET, logger=SILENT)
-    _record(clients, keys, BEGAN_AT)
+    _record(clients, keys, time.time())
     with suppress(FlushError):
         clients.flush()
     return clients
@@ -129,7 +137,7 @@ def _clients_after_failure(keys: list[str]) -> Closable:
 
 def _record(tracker: ActivityTracker | ClientActivity, keys: list[str], began_at: float) -> None:
     for number, key in enumerate(keys):
-        tracker.record(key, began_at + number)
+        tracker.record(key, began_at + number / 1e6)
 
 
 CASES: dict[str, Fill] = {
@@ -137,5 +145,6 @@ CASES: dict[str, Fill] = {
     "ActivityTracker, after a failed flush": _after_failure,
     "ActivityTracker, held by min_persist_interval": _held,
     "ClientActivity, waiting": _clients,
+    "ClientActivity, waiting, of another hour": _clients_late,
     "ClientActivity, after a failed flush": _clients_after_failure,
 }
