@@ -23,7 +23,7 @@ _PIECE = 64 * 1024
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS  # https://docs.python.org/3/library/zlib.html#zlib.decompress: 16 is for gzip
 
 
-class ClientGone(Exception):  # noqa: N818 - an event, not a defect
+class ClientGone(Exception):
     """The client closed the connection before its body was complete."""
 
 

@@ -29,6 +29,7 @@ from lastseen.settings import format_span
 STATIC = Path(__file__).parent / "static"
 PAGE_SIZE = 50
 OVERVIEW = timedelta(days=7)
+JUST_NOW = 5
 
 _UNITS = (
     ("s", 1, 60),
@@ -206,9 +207,11 @@ def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict
 def relative(moment: datetime, now: datetime) -> str:
     """Return how long ago in the words that the script goes on with."""
     seconds = int((now - moment).total_seconds())
+    if seconds < JUST_NOW:
+        return "just now"
     for unit, size, until in _UNITS:
         if seconds < until:
-            return f"{max(seconds, 0) // size} {unit} ago"
+            return f"{seconds // size} {unit} ago"
     return f"{seconds // 31_536_000} y ago"
 
 

@@ -15,6 +15,7 @@ function say(state, words) {
 
 function relative(moment) {
   const seconds = Math.max(0, Math.floor((Date.now() + clockOffset - moment) / 1000));
+  if (seconds < 5) return "just now";
   const units = [["s", 1, 60], ["min", 60, 3600], ["h", 3600, 86400], ["d", 86400, 2592000], ["mo", 2592000, 31536000]];
   const [unit, size] = units.find(([, , until]) => seconds < until) ?? ["y", 31536000];
   return `${Math.floor(seconds / size)} ${unit} ago`;
@@ -131,6 +132,7 @@ function options(box) {
   return {
     ...size(box),
     legend: { show: false },
+    padding: [6, 4, 0, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: { x: { range: (_, from, to) => [from - 1800, to + 1800] }, y: { range: (_, __, most) => [0, Math.max(4, Math.ceil(most * 1.1))] } },
