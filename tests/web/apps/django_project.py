@@ -22,6 +22,7 @@ if not settings.configured:
         DATABASES={
             "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("APP_DATABASE", ":memory:")}
         },
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         LASTSEEN={
             "DATABASE": os.environ.get("LASTSEEN_DATABASE_URL", "memory:"),
