@@ -337,7 +337,13 @@ def test_a_port_that_is_no_number(environ: dict[str, str]) -> None:
 def test_a_password_is_shown_nowhere() -> None:
     """Neither the representation nor a message holds it."""
     assert "hunter2" not in repr(load_settings({"database_url": "postgresql://me:hunter2@db/x"}, {}))
-    wrong = ["mysql://me:hunter2@db", "//me:hunter2@db", "postgresql://me:hunter2@db:port/x", "me:hunter2@db"]
+    wrong = [
+        "mysql://me:hunter2@db",
+        "//me:hunter2@db",
+        "postgresql://me:hunter2@db:port/x",
+        "me:hunter2@db",
+        "sqlite://me:hunter2@db/x",
+    ]
     for address in wrong:
         with pytest.raises(ConfigurationError) as raised:
             load_settings({"database_url": address}, {})

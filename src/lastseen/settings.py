@@ -26,7 +26,7 @@ PREFIX = "LASTSEEN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 CONFIG_FILE = Path("lastseen.toml")
 
-_DATABASE_ADDRESS = re.compile(r"memory:|(sqlite|postgres|postgresql)://")
+_DATABASE_ADDRESS = re.compile(r"memory:|sqlite:///.|postgres(ql)?://")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 LogFormat = Literal["human", "json"]

@@ -104,6 +104,14 @@ def test_bad_lines_are_counted_and_the_first_ones_shown(process: Command, alone:
     assert [bad["line"] for bad in document["first_bad_lines"]] == list(range(3, 13))
 
 
+def test_a_file_name_that_is_no_text(call: Command, alone: Path) -> None:
+    """Its bytes are spelled out, in the messages and in JSON."""
+    log = write(alone / os.fsdecode(b"\xff.ndjson"), lines(("a", 1)) + "bad\n")
+    done = call("import", "activity", log, "--json")
+    assert done.code == 0
+    assert done.document["first_bad_lines"][0]["file"].endswith("\\udcff.ndjson")
+
+
 def test_a_file_of_something_else_is_a_failure(call: Command, alone: Path) -> None:
     """Where not one line can be imported the exit code is 1, so that a script notices."""
     done = call("import", "activity", write(alone / "noise", bytes(range(256)) * 50))

@@ -221,7 +221,7 @@ class Importer:
 def _import(files: list[Path], importer: Importer, progress: _Progress) -> None:
     try:
         for path in files:
-            name = "standard input" if path == STANDARD_INPUT else str(path)
+            name = _name(path)
             try:
                 with _opened(path) as stream:
                     progress.begin(name, path, stream)
@@ -234,6 +234,11 @@ def _import(files: list[Path], importer: Importer, progress: _Progress) -> None:
         importer.flush()
         raise
     importer.flush()
+
+
+def _name(path: Path) -> str:
+    """Return what a file is called in messages; bytes that are no UTF-8 are spelled out, JSON has no place for them."""
+    return "standard input" if path == STANDARD_INPUT else str(path).encode(errors="backslashreplace").decode()
 
 
 @contextmanager
