@@ -9,6 +9,7 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper
 
 import pytest
+from werkzeug.wsgi import LimitedStream
 
 from lastseen import LastSeen
 from lastseen.activity import identify
@@ -57,6 +58,11 @@ READS: dict[str, Callable[[Any], object]] = {
     "mixed": lambda body: (body.readline(), body.read(5), next(body), list(body), body.read()),
     "in part": lambda body: body.read(5),
     "nothing": lambda body: None,
+    "readinto": lambda body: [body.readinto(piece := bytearray(9)) and piece for _ in range(9)],
+    "readinto1": lambda body: (body.readinto1(memoryview(piece := bytearray(99))), piece),
+    "read1": lambda body: list(iter(lambda: body.read1(9), b"")),
+    "probed": lambda body: (hasattr(body, "seek"), body.readable(), body.read()),
+    "wrapped": lambda body: LimitedStream(body, len(BODY)).read(),
     "buffered": lambda body: io.BytesIO(body.read()).readlines(),
 }
 
@@ -68,7 +74,7 @@ def test_every_way_to_read(read: Callable[[Any], object], declared: bool, seen: 
     app = answering(read)
     length = {"CONTENT_LENGTH": str(len(BODY)) if declared else ""}
     assert request_wsgi(ActivityMiddleware(app, seen.clients), POST, **length) == request_wsgi(app, POST, **length)
-    unfinished = read in (READS["in part"], READS["nothing"], READS["read length"])
+    unfinished = read in [READS[name] for name in ("in part", "nothing", "read length", "readinto1", "wrapped")]
     assert ids(seen) == ({"till-7"} if declared or not unfinished else set())
 
 
@@ -78,6 +84,7 @@ def test_what_else_the_stream_can_do(seen: LastSeen) -> None:
     def read(body: Any) -> object:
         whole = body.read()
         body.seek(3)
+        assert body.tell() == 3
         return whole, body.read(), body.closed, body.readable()
 
     app = answering(read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Unpack
 
 from lastseen.activity.identify import authenticated
@@ -133,8 +134,8 @@ def peekable(environ: Mapping[str, Any], limit: int) -> bool:
 class PeekedInput:
     """`wsgi.input`, with a copy of what is read through it, up to a limit.
 
-    It has the four methods that PEP 3333 promises; whatever else the server's stream can do still works, but ends the
-    copying when it may move the stream past us.
+    It has the four methods that PEP 3333 promises, and whatever else the server's stream has; what may move the stream
+    unseen ends the copying.
     """
 
     def __init__(self, environ: Environ, tracking: RequestTracking) -> None:
@@ -179,11 +180,28 @@ class PeekedInput:
         return line
 
     def __getattr__(self, name: str) -> Any:
-        """Let through what else the stream has."""
+        """Let through what else the stream has; Werkzeug, for one, reads with `readinto` where there is one."""
         found = getattr(self._stream, name)
-        if name not in _HARMLESS:
-            self._chunks = None
-        return found
+        if name in _HARMLESS or not callable(found):
+            return found
+        how: dict[str, Callable[..., Any]]
+        how = {"readinto": self._read_into, "readinto1": self._read_into, "read1": self._read_once}
+        return partial(how.get(name, self._lose_track), found)
+
+    def _read_into(self, method: Callable[[Any], int | None], buffer: Any, /) -> int | None:
+        count = method(buffer)
+        self._note(bytes(memoryview(buffer).cast("B")[: count or 0]), at_end=count == 0 and len(buffer) > 0)
+        return count
+
+    def _read_once(self, method: Callable[..., bytes], size: int = -1, /) -> bytes:
+        chunk = method(size)
+        self._note(chunk, at_end=not chunk and size != 0)
+        return chunk
+
+    def _lose_track(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what may move the stream past us, such as `seek`."""
+        self._chunks = None
+        return method(*arguments)
 
     def _note(self, chunk: bytes, *, at_end: bool) -> None:
         self._at_end = self._at_end or at_end
@@ -207,7 +225,7 @@ class PeekedInput:
 
 
 _HARMLESS = frozenset(
-    {"closed", "close", "fileno", "flush", "isatty", "name", "readable", "seekable", "tell", "writable"}
+    {"closed", "close", "fileno", "flush", "isatty", "name", "peek", "readable", "seekable", "tell", "writable"}
 )
 
 
