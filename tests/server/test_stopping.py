@@ -53,12 +53,12 @@ def stored(database: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("turn", range(2))
-def test_a_signal_under_load_loses_nothing(tmp_path: Path, number: int, turn: int) -> None:
+@pytest.mark.parametrize("http_server", ["uvicorn", "granian"])
+def test_a_signal_under_load_loses_nothing(tmp_path: Path, number: int, http_server: str) -> None:
     """Whatever was answered 202 before the end is in the database after it; the exit code is 0."""
     database = tmp_path / "load.db"
     # A long interval: what is saved is saved by the orderly stop.
-    options = ("--flush-interval", "1h", "--max-buffer-size", "none")
+    options = ("--flush-interval", "1h", "--max-buffer-size", "none", "--http-server", http_server)
     with ServerProcess(tmp_path, f"sqlite:///{database}", *options) as server:
         load = Load(server.address)
         eventually(lambda: len(load.acknowledged) > 200, "the load runs")
@@ -82,11 +82,12 @@ def test_a_kill_loses_what_waited(tmp_path: Path) -> None:
     assert not stored(database) >= load.acknowledged
 
 
-def test_a_stream_that_never_ends_does_not_hold_the_stop_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("http_server", ["uvicorn", "granian"])
+def test_a_stream_that_never_ends_does_not_hold_the_stop_up(tmp_path: Path, http_server: str) -> None:
     """A client in the middle of its body is cut off; what it had sent is saved."""
     database = tmp_path / "stream.db"
     with (
-        ServerProcess(tmp_path, f"sqlite:///{database}", "--flush-interval", "1h") as server,
+        ServerProcess(tmp_path, f"sqlite:///{database}", "--http-server", http_server) as server,
         socket.create_connection(("127.0.0.1", server.port)) as raw,
     ):
         line = b'{"client_id": "streamed"}\n'

@@ -5,26 +5,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, cast
-
-import uvicorn
 
 from lastseen.app import LastSeen
 from lastseen.errors import ConfigurationError
 from lastseen.server.application import create_app
-from lastseen.server.body import AsgiApp
 from lastseen.server.hint import curl_line
+from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
 from lastseen.server.logs import configure_logging
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
-
-STOP_WITHIN = 10.0
-"""Seconds from the signal to the end of the process: half for the requests under way, half for the last flush."""
 
 _logger = logging.getLogger("lastseen.server")
 
@@ -39,7 +30,9 @@ def serve(settings: Settings) -> None:
     configure_logging(settings)
     listener = _listen(settings.host, settings.port)
     metrics = Metrics()
-    with listener:
+    run = run_granian if settings.http_server == "granian" else run_uvicorn
+    signals = StopSignals()
+    with listener, signals.watched():
         seen = LastSeen.open(
             settings.database_url,
             migrate=True,
@@ -48,13 +41,12 @@ def serve(settings: Settings) -> None:
             pool_size=settings.pool_size,
             on_flush=metrics.flushed,
         )
-        server = _uvicorn(create_app(seen, settings, metrics=metrics))
-        _announce(_address(settings.host, listener), seen.store.address)
-        with _signals_stop(server):
-            try:
-                server.run(sockets=[listener])
-            finally:
-                unsaved = seen.close()
+        address = _address(settings.host, listener)
+        try:
+            app = create_app(seen, settings, metrics=metrics)
+            run(app, listener, lambda: _announce(address, seen.store.address), signals)
+        finally:
+            unsaved = seen.close()
     if not unsaved:
         _logger.info("stopped, everything is saved")
 
@@ -83,7 +75,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(2_048)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError(
@@ -103,36 +95,3 @@ def _announce(address: str, data: str) -> None:
         f"lastseen is listening on {address}\n  data    {data}\n  try it  {curl_line(address)}\n  stop    Ctrl-C\n"
     )
     sys.stdout.flush()
-
-
-def _uvicorn(app: AsgiApp) -> uvicorn.Server:
-    config = uvicorn.Config(
-        cast("Any", app),  # uvicorn's types name each message, ours are the standard's dictionaries
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        lifespan="on",
-        timeout_graceful_shutdown=int(STOP_WITHIN / 2) - 1,
-    )
-    return uvicorn.Server(config)
-
-
-@contextmanager
-def _signals_stop(server: uvicorn.Server) -> Iterator[None]:
-    """Let the two signals stop the server and do nothing else, from now until everything is saved.
-
-    While it runs uvicorn listens itself; once it has stopped it raises the signal again, for whoever handled it before.
-    By default that would end the process before anything is saved.
-    """
-
-    def stop(*_: object) -> None:
-        server.should_exit = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
