@@ -32,7 +32,7 @@ WHERE things.id = new.id
 
 @pytest.fixture
 def things_url(postgres_url: str) -> str:
-    """A table of the application's with the five hundred keys, all old; deadlocks are noticed within 20 ms."""
+    """Make a table of the application's with the five hundred keys, all old; deadlocks are noticed within 20 ms."""
     ask(postgres_url, "CREATE TABLE things (id text PRIMARY KEY, last_seen_at timestamptz)")
     ask(postgres_url, "INSERT INTO things SELECT unnest(%s::text[])", [KEYS])
     ask(postgres_url, f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET deadlock_timeout = '20ms'")

@@ -105,7 +105,7 @@ def test_what_a_driver_cannot_encode_is_invalid(store: Store) -> None:
 
 
 def test_a_short_adopted_column_isolates_long_keys(postgres_url: str) -> None:
-    """An existing table with ten characters an id is adopted; the one id that is too long is dropped, 99 are written."""
+    """A table with ten characters an id is adopted; the one id that is too long is dropped, 99 are written."""
     ask(
         postgres_url,
         "CREATE TABLE client_activity (client_id varchar(10) PRIMARY KEY, last_seen timestamp, created_at timestamp)",
