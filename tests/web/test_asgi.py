@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -47,11 +48,17 @@ class Channel:
         self.incoming: asyncio.Queue[Any] = asyncio.Queue()
         self.sent: list[Any] = []
         self.started = asyncio.Event()
+        self.receiving = self.most_receiving = 0
         for message in messages:
             self.incoming.put_nowait(message)
 
     async def receive(self) -> Any:
-        return await self.incoming.get()
+        self.receiving += 1
+        self.most_receiving = max(self.receiving, self.most_receiving)
+        try:
+            return await self.incoming.get()
+        finally:
+            self.receiving -= 1
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
@@ -132,9 +139,10 @@ async def test_body_that_nobody_reads_may_be_left_alone(seen: LastSeen) -> None:
 )
 async def test_bodies_that_are_never_read_ahead(case: Case, seen: LastSeen) -> None:
     """Nothing is read for the application that the client may not have sent, or that would not be looked at."""
-    channel = Channel()
+    channel = Channel(*pieces(case.body, 1000))
     await channel.run(ActivityMiddleware(answer_only, seen.clients, peek_limit=1000), case)
     assert channel.sent == [START, END]
+    assert channel.incoming.qsize() == len(pieces(case.body, 1000))
     assert ids(seen) == set()
 
 
@@ -177,6 +185,31 @@ async def test_chunked_body_over_the_limit(seen: LastSeen) -> None:
     await serve(ActivityMiddleware(echo, seen.clients, peek_limit=1000), scope, channel)
     assert b"".join(message.get("body", b"") for message in channel.sent) == case.body
     assert ids(seen) == {"q"}
+
+
+async def test_large_bodies_take_no_memory(seen: LastSeen) -> None:
+    """What is over the limit is let go as it passes, however much follows."""
+    left = 40
+
+    async def receive() -> Any:
+        nonlocal left
+        left -= 1
+        return {"type": "http.request", "body": bytes(1_000_000), "more_body": left > 0}
+
+    async def reads(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    scope = scope_of(POST)
+    scope["headers"] = [(b"content-type", b"application/json")]
+    app = ActivityMiddleware(reads, seen.clients)
+    tracemalloc.start()
+    try:
+        await app(scope, receive, Channel().send)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert left == 0
 
 
 async def test_recorded_when_the_last_piece_has_passed(seen: LastSeen) -> None:
@@ -274,6 +307,7 @@ async def test_application_that_listens_before_its_answer(seen: LastSeen) -> Non
     channel.incoming.put_nowait({"type": "http.request", "body": POST.body})
     await task
     assert received == [{"type": "http.request", "body": POST.body}]
+    assert channel.most_receiving == 1
     assert ids(seen) == {"till-7"}
 
 

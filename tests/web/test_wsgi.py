@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.handlers import SimpleHandler
@@ -141,6 +142,28 @@ def test_short_body(seen: LastSeen) -> None:
     app = ActivityMiddleware(answer_only, seen.clients)
     assert request_wsgi(app, POST, CONTENT_LENGTH="999", QUERY_STRING="client_id=q").body == b"ok"
     assert ids(seen) == {"q"}
+
+
+class Zeros:
+    """A stream of 40 MB."""
+
+    left = 40
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        return bytes(1_000_000) if self.left >= 0 else b""
+
+
+def test_large_bodies_take_no_memory(seen: LastSeen) -> None:
+    """What is over the limit is let go as it passes, however much follows."""
+    app = ActivityMiddleware(answering(lambda body: sum(1 for _ in iter(lambda: body.read(1), b""))), seen.clients)
+    tracemalloc.start()
+    try:
+        answer = request_wsgi(app, POST, **{"wsgi.input": Zeros(), "CONTENT_LENGTH": ""})
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert answer.body == b"40"
 
 
 class BrokenStream:
