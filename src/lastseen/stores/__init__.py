@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
 from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
 
@@ -23,6 +24,10 @@ class Store(Protocol):
     @property
     def clients(self) -> ClientStore:
         """Clients, and when each was last seen."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Users and their login sessions."""
 
     @property
     def address(self) -> str:

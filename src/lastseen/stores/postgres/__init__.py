@@ -8,6 +8,7 @@ from lastseen.stores.connections import Connections
 from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
 from lastseen.stores.postgres.clients import PostgresClients
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
+from lastseen.stores.postgres.sessions import PostgresSessions
 
 # Any number that other users of advisory locks in the same database are unlikely to choose: "lastseen" in ASCII.
 MIGRATION_LOCK = 0x6C6173747365656E
@@ -29,6 +30,7 @@ class PostgresStore:
         advice = f"run: lastseen migrate --database {connections.address}"
         self._database = PostgresDatabase(connections, deadline=deadline, advice=advice)
         self.clients = PostgresClients(self._database)
+        self.sessions = PostgresSessions(self._database)
 
     @property
     def address(self) -> str:

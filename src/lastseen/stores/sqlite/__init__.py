@@ -10,6 +10,7 @@ from lastseen.stores.connections import Connections
 from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
 from lastseen.stores.sqlite.clients import SQLiteClients
 from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
+from lastseen.stores.sqlite.sessions import SQLiteSessions
 
 CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
 VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
@@ -31,6 +32,7 @@ class SQLiteStore:
             self._database = self._activity_database = LentSQLiteDatabase(source)
         self._database.advice = self._activity_database.advice = f"run: lastseen migrate --database {self.address}"
         self.clients = SQLiteClients(self._activity_database)
+        self.sessions = SQLiteSessions(self._database, self._activity_database)
 
     @property
     def address(self) -> str:
