@@ -35,12 +35,21 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _moment(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _encodable(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
-        return msgspec.json.encode(line, enc_hook=str).decode("utf-8", "replace")
+            line["exception"] = _encodable(self.formatException(record.exc_info))
+        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        try:
+            return msgspec.json.encode(line | extra, enc_hook=str).decode()
+        except (ValueError, TypeError, RecursionError):
+            # A value that only looks as if it could be encoded must not cost the line.
+            return msgspec.json.encode(line | {name: ascii(value) for name, value in extra.items()}).decode()
+
+
+def _encodable(text: str) -> str:
+    """Return the text with lone surrogates, which UTF-8 does not know, written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def configure_logging(settings: Settings) -> None:
