@@ -34,9 +34,11 @@ def serve(*, settings: Settings) -> None:
 def serve_settings(settings: Settings) -> None:
     """Run the server until it is told to end; raises `MissingExtra` when its libraries are not installed."""
     try:
+        # Both may find a library missing: the HTTP server is imported when it is about to run.
         from lastseen import server
+
+        server.serve(settings)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.startswith("lastseen"):
+        if error.name is None or error.name.startswith("lastseen"):
             raise
         raise MissingExtra(f"the server needs its extra ({error.name}): pip install 'lastseen[server]'") from error
-    server.serve(settings)
