@@ -91,6 +91,7 @@ def test_dotted_paths() -> None:
         SKIP=f"{__name__}.is_poll",
     )
     assert ids(shared) == {"till-7"}
+    shared.close()
 
 
 def from_path(facts: Any) -> str:
