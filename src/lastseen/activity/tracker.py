@@ -14,12 +14,12 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import random as random_module
 import sys
 import threading
 import weakref
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from random import Random
 
 from lastseen.activity.backoff import jittered, retry_delay
 from lastseen.activity.buffer import ActivityBuffer, Outcome
@@ -56,7 +56,7 @@ class ActivityTracker:
         logger: logging.Logger | None = None,
         on_flush_error: Callable[[FlushError], object] | None = None,
         on_flush: Callable[[FlushResult], object] | None = None,
-        random: Callable[[], float] = random_module.random,
+        random: Callable[[], float] | None = None,
     ) -> None:
         self._recorder = require_recorder(recorder)
         self.settings = settings or TrackerSettings()
@@ -65,7 +65,8 @@ class ActivityTracker:
         self._logger = logger or logging.getLogger("lastseen")
         self._on_flush_error = on_flush_error
         self._on_flush = on_flush
-        self._random = random
+        # A generator of our own: applications and tests seed the global one and count on its sequence.
+        self._random = random or Random().random
         self._closed = False
         self._unsaved = 0
         self.reset_after_fork()
