@@ -28,7 +28,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """Make an empty database that no other test uses; its address."""
-    url = postgres.create_database()
+    """Lend an empty database that no other test uses; its address."""
+    url = postgres.lend_database()
     yield url
-    postgres.drop_database(url)
+    postgres.take_back(url)
