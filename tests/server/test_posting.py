@@ -13,6 +13,9 @@ import pytest
 
 from tests.server.running import ServerProcess, eventually
 
+# One server a module, and a module a process.
+pytestmark = pytest.mark.xdist_group("server-posting")
+
 PATH = "/api/v1/activity"
 ONE = {"accepted": 1, "rejected": 0, "dropped": 0}
 
@@ -141,25 +144,25 @@ LINES = {"content-type": "application/x-ndjson"}
 GZIP = {"content-encoding": "gzip"}
 
 
-@pytest.mark.parametrize(
-    ("status", "content", "headers"),
-    [
-        (400, b"", JSON),
-        (400, b"{", JSON),
-        (400, b"client_id=a", JSON),
-        (400, b'"text"', JSON),
-        (400, b'{"client_id": "a"} trailing', JSON),
-        (400, b'{"client_id": "\xff"}', JSON),
-        (400, b"[" * 100_000, JSON),
-        (400, b"not gzip", {**JSON, **GZIP}),
-        (400, gzip.compress(b'{"client_id": "cut"}' * 100)[:-20], {**LINES, **GZIP}),
-        (413, b" " * (10 * 1024 * 1024 + 1), JSON),
-        (413, gzip.compress(b" " * 200_000_000, 1), {**JSON, **GZIP}),
-        (413, gzip.compress(b"\n" * 200_000_000), {**LINES, **GZIP}),
-        (415, b"client_id=a", {"content-type": "application/x-www-form-urlencoded"}),
-        (415, b"{}", {**JSON, "content-encoding": "br"}),
-    ],
-)
+UNREADABLE = {
+    "empty": (400, b"", JSON),
+    "cut": (400, b"{", JSON),
+    "form": (400, b"client_id=a", JSON),
+    "text": (400, b'"text"', JSON),
+    "trailing": (400, b'{"client_id": "a"} trailing', JSON),
+    "not UTF-8": (400, b'{"client_id": "\xff"}', JSON),
+    "deep": (400, b"[" * 100_000, JSON),
+    "not gzip": (400, b"not gzip", {**JSON, **GZIP}),
+    "gzip cut": (400, gzip.compress(b'{"client_id": "cut"}' * 100)[:-20], {**LINES, **GZIP}),
+    "large": (413, b" " * (10 * 1024 * 1024 + 1), JSON),
+    "bomb": (413, gzip.compress(b" " * 200_000_000, 1), {**JSON, **GZIP}),
+    "bomb of lines": (413, gzip.compress((b" " * 60_000 + b"\n") * 3_000, 1), {**LINES, **GZIP}),
+    "other type": (415, b"client_id=a", {"content-type": "application/x-www-form-urlencoded"}),
+    "other encoding": (415, b"{}", {**JSON, "content-encoding": "br"}),
+}
+
+
+@pytest.mark.parametrize(("status", "content", "headers"), UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_what_cannot_be_read_is_refused(
     server: ServerProcess, status: int, content: bytes, headers: dict[str, str]
 ) -> None:

@@ -86,7 +86,8 @@ async def gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 class LineCutter:
     """Cuts pieces into lines, numbered from 1; at most one line of `MAX_LINE` bytes is held.
 
-    A longer line comes out as None, once, and the rest of it is skipped.
+    A longer line comes out as None, once, and the rest of it is skipped. Empty lines are only counted, so that a
+    flood of them costs little.
     """
 
     def __init__(self) -> None:
@@ -98,7 +99,10 @@ class LineCutter:
         """Yield the lines that this piece completes."""
         *lines, tail = piece.split(b"\n")
         for line in lines:
-            yield from self._finish(line)
+            if line or self._tail or self._skipping:
+                yield from self._finish(line)
+            else:
+                self._number += 1
         self._tail += tail
         if len(self._tail) > MAX_LINE:
             self._tail.clear()
