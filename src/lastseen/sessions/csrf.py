@@ -10,6 +10,16 @@ from collections.abc import Collection
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_TRANSPORTS = {"ws": "http", "wss": "https"}
+
+
+def origin_of(scheme: str, host: str) -> str:
+    """Return the origin as browsers write it: lower case, without the scheme's own port (RFC 6454, 6.2)."""
+    scheme = scheme.lower()
+    scheme = _TRANSPORTS.get(scheme, scheme)
+    return f"{scheme}://{host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+
 
 def forgery_problem(
     method: str,
@@ -22,15 +32,17 @@ def forgery_problem(
     """Return in words why a request with a session cookie must be refused (403), or None when it may pass.
 
     `own_origin` is the scheme and host that the request was sent to. A request of an unsafe method that says neither
-    where it comes from nor carries an origin is refused: every browser in use says one of the two.
+    where it comes from nor carries an origin is refused: every browser in use says one of the two. What the browser
+    calls another site is believed, whatever the origin looks like, unless that is a trusted one; a host beside this one
+    (`same-site`) is another.
     """
     if method.upper() in SAFE_METHODS:
         return None
-    trusted = {own_origin, *trusted_origins}
+    # "null" is what a sandboxed frame of anybody's sends.
+    if origin is not None and origin != "null" and origin in trusted_origins:
+        return None
     if fetch_site is not None:
-        if fetch_site in {"same-origin", "none"} or (origin is not None and origin in trusted):
-            return None
-        return "the request comes from another site"
+        return None if fetch_site in {"same-origin", "none"} else "the request comes from another site"
     if origin is None:
         return "the request does not say where it comes from"
-    return None if origin in trusted else "the request comes from another origin"
+    return None if origin == own_origin and origin != "null" else "the request comes from another origin"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -148,10 +148,18 @@ class SessionManager:
 
     # Continuing
 
-    def authenticate(self, token: str | None, *, refresh: bool = False, fresh: bool = False) -> Authentication:
+    def authenticate(
+        self,
+        token: str | None,
+        *,
+        kinds: Collection[str] | None = None,
+        refresh: bool = False,
+        fresh: bool = False,
+    ) -> Authentication:
         """Say whose session the token is; with `refresh` also extend it when its policy says so.
 
         Activity is recorded after the checks, of valid sessions only. `fresh` bypasses the cache: for sensitive routes.
+        With `kinds`, the token of a session made for another kind of credential is as unknown as any other.
         """
         if token is None:
             return ANONYMOUS
@@ -160,8 +168,9 @@ class SessionManager:
             return Authentication(presented=Presented.MALFORMED)
         digest = digest_of(token)
         session = self._find(digest, fresh=fresh)
-        if session is None:
-            self._tell(SessionEventKind.REFUSED, None, reason="unknown token")
+        if session is None or (kinds is not None and session.credential_kind not in kinds):
+            reason = "unknown token" if session is None else "token of another kind of credential"
+            self._tell(SessionEventKind.REFUSED, session, reason=reason)
             return Authentication(presented=Presented.UNKNOWN)
         now = self._now()
         validity = session.validity(now)
@@ -229,6 +238,10 @@ class SessionManager:
         self._forget(digest_of(token))
         self._tell(SessionEventKind.ROTATED, session)
         return IssuedSession(session=session, token=fresh)
+
+    def now(self) -> datetime:
+        """Return the moment by the manager's clock."""
+        return self._now()
 
     def is_recent(self, session: Session, max_age: timedelta) -> bool:
         """Return whether the user proved who they are within the span."""
