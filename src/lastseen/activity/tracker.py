@@ -66,7 +66,7 @@ class ActivityTracker:
         self._on_flush_error = on_flush_error
         self._on_flush = on_flush
         # A generator of our own: applications and tests seed the global one and count on its sequence.
-        self._random = random or Random().random
+        self._random = random or Random().random  # noqa: S311 - no secret
         self._closed = False
         self._unsaved = 0
         self.reset_after_fork()
