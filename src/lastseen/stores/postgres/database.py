@@ -66,6 +66,17 @@ class PostgresDatabase:
             yield _cursor(raw)
 
     @contextmanager
+    def read(self) -> Iterator[Cursor]:
+        """Lend a cursor for one question, which travels alone where the connection begins no transaction by itself.
+
+        The server is told no limit; a question that takes too long is cut together with its connection.
+        """
+        with self._connection(self._deadline) as raw:
+            yield _cursor(raw)
+            if not raw.autocommit:
+                raw.commit()
+
+    @contextmanager
     def write(self) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction for activity, whose commit does not wait for the disk.
 

@@ -297,7 +297,7 @@ class PostgresSessions:
             return cursor.rowcount
 
     def _ask(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        with self._database.transaction() as cursor:
+        with self._database.read() as cursor:
             cursor.execute(statement, parameters)
             return cursor.fetchall()
 

@@ -24,7 +24,8 @@ class Watch:
 
     due: float
     """Monotonic seconds."""
-    connection: socket.socket
+    fileno: int
+    """A duplicate, so that it means this connection even after the driver has closed its own."""
     cut: bool = False
 
 
@@ -45,15 +46,14 @@ class Watchdog:
     @contextmanager
     def guard(self, fileno: int, seconds: float) -> Iterator[Watch]:
         """Shut the connection with this file descriptor down unless the block ends within the time."""
-        # A duplicate: the driver may close its own, and the number may mean another file by then.
-        watch = Watch(due=time.monotonic() + seconds, connection=socket.socket(fileno=os.dup(fileno)))
+        watch = Watch(due=time.monotonic() + seconds, fileno=os.dup(fileno))
         self._add(watch)
         try:
             yield watch
         finally:
             with self._changed:
                 self._watches.discard(watch)
-                watch.connection.close()
+                os.close(watch.fileno)
 
     def _add(self, watch: Watch) -> None:
         with self._changed:
@@ -65,6 +65,7 @@ class Watchdog:
                     thread.start()
                     self._thread = thread
             elif watch.due < self._wakes_at:
+                self._wakes_at = watch.due
                 self._changed.notify()
 
     def _run(self) -> None:
@@ -74,10 +75,21 @@ class Watchdog:
                 for watch in [watch for watch in self._watches if watch.due <= now]:
                     self._watches.discard(watch)
                     watch.cut = True
-                    with suppress(OSError):
-                        watch.connection.shutdown(socket.SHUT_RDWR)
-                self._wakes_at = min((watch.due for watch in self._watches), default=float("inf"))
+                    _shut_down(watch.fileno)
+                due = min((watch.due for watch in self._watches), default=float("inf"))
+                # Most watches end long before they are due. To wake up once for one that has ended costs less than to
+                # sleep for good and be woken by every new one.
+                if self._wakes_at <= now or due < self._wakes_at:
+                    self._wakes_at = due
                 self._changed.wait(None if self._wakes_at == float("inf") else self._wakes_at - now)
+
+
+def _shut_down(fileno: int) -> None:
+    connection = socket.socket(fileno=fileno)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    # The number stays its owner's to close.
+    connection.detach()
 
 
 WATCHDOG = Watchdog()
