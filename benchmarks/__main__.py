@@ -31,6 +31,7 @@ def main(names: list[str]) -> int:
         print(f"no such bar: {', '.join(unknown)}; there are {', '.join(BARS)}", file=sys.stderr)
         return 2
     rows: list[Row] = []
+    machine = describe()
     for name in names or BARS:
         print(f"{name} ...", file=sys.stderr, flush=True)
         run: Callable[[], list[Row]] = import_module(f"benchmarks.{BARS[name]}").run
@@ -38,7 +39,7 @@ def main(names: list[str]) -> int:
         rows += found
         print(table(found), flush=True)
     if not names:
-        PAGE.write_text(page(rows, describe(), datetime.now(UTC).date()), "utf-8")
+        PAGE.write_text(page(rows, machine, datetime.now(UTC).date()), "utf-8")
         print(f"written to {PAGE.name}", file=sys.stderr)
     return 0
 

@@ -16,6 +16,7 @@ def describe() -> list[str]:
     return [
         f"{os.cpu_count()} cores{_processor()}, {_memory()} of memory, {platform.system()} on {platform.machine()}",
         f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        f"load before the run: {os.getloadavg()[0]:.1f} (a calm machine has less than 0.5)",
         ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name))),
     ]
 
