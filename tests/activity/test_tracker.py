@@ -12,6 +12,7 @@ import pytest
 
 from lastseen import ActivityTracker, FlushError, HealthStatus, MissingAbility, Outcome, TrackerSettings
 from lastseen.activity.backoff import jittered, retry_delay
+from lastseen.activity.tracker import SIZE_FLUSH_SPACING
 from lastseen.clock import utc
 from lastseen.errors import ConfigurationError, InvalidData, SchemaError, StoreUnavailable
 from lastseen.testing import ManualClock, moment
@@ -157,7 +158,8 @@ def test_it_writes_by_interval(book: Book, clock: ManualClock) -> None:
 def test_it_writes_by_size_and_what_arrives_meanwhile_goes_into_the_next_batch(book: Book, clock: ManualClock) -> None:
     """The size trigger needs no clock; batches grow by themselves while one is written."""
     settings = TrackerSettings(flush_interval=timedelta(hours=1), max_buffer_size=3)
-    tracker = ActivityTracker(book, settings, clock=clock)
+    flushed = threading.Semaphore(0)
+    tracker = ActivityTracker(book, settings, clock=clock, on_flush=lambda result: flushed.release())
     book.gate.clear()
     for key in "abc":
         tracker.record(key)
@@ -165,9 +167,31 @@ def test_it_writes_by_size_and_what_arrives_meanwhile_goes_into_the_next_batch(b
     for key in "defghijk":
         tracker.record(key)
     book.gate.set()
+    assert flushed.acquire(timeout=30)
+    clock.advance(SIZE_FLUSH_SPACING)
     book.wait_for(*"abcdefghijk")
     assert [len(batch) for batch in book.batches] == [3, 8]
     tracker.close()
+
+
+def test_flushes_by_size_keep_a_distance(book: Book, clock: ManualClock) -> None:
+    """Batches follow each other by a tenth of a second however fast keys arrive, and so grow; a close does not wait."""
+    settings = TrackerSettings(flush_interval=timedelta(hours=1), max_buffer_size=2)
+    flushed = threading.Semaphore(0)
+    tracker = ActivityTracker(book, settings, clock=clock, on_flush=lambda result: flushed.release())
+    for key in "ab":
+        tracker.record(key)
+    assert flushed.acquire(timeout=30)
+    for key in "cdefgh":
+        tracker.record(key)
+    assert len(book.batches) == 1
+    clock.advance(SIZE_FLUSH_SPACING)
+    assert flushed.acquire(timeout=30)
+    assert [len(batch) for batch in book.batches] == [2, 6]
+    for key in "ij":
+        tracker.record(key)
+    assert tracker.close() == 0
+    assert [len(batch) for batch in book.batches] == [2, 6, 2]
 
 
 def test_without_a_size_limit_only_the_interval_writes(book: Book, clock: ManualClock) -> None:

@@ -141,7 +141,7 @@ def test_addresses_have_no_secrets(postgres_url: str) -> None:
         "mysql://localhost/db",
         "no address",
     ],
-    ids=str,
+    ids=["in-memory engine", "async engine", "async pool", "object", "number", "mysql", "no address"],
 )
 def test_other_sources_are_refused_with_advice(source: Any) -> None:
     """What cannot be used is refused at once, in words that say what can."""

@@ -238,6 +238,9 @@ class ClientActivity:
         return ClientFilter(seen_after=after, seen_until=until, search=search)
 
     def _flush_before_listing(self) -> None:
+        if self.tracker.is_failing:
+            # The back-off decides when to try again, not how often somebody looks.
+            return
         try:
             self.tracker.flush()
         except FlushError:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from datetime import UTC, datetime, timedelta
 
+from lastseen.activity.key import key_problem
 from lastseen.activity.store import Client, ClientOrder
 from lastseen.errors import InvalidCursor
 
@@ -27,6 +28,8 @@ def decode_cursor(order: ClientOrder, cursor: str) -> tuple[datetime, str]:
         moment = _EPOCH + int(microseconds) * _MICROSECOND
     except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidCursor("this cursor is not one that a listing returned; start again without it") from error
+    if key_problem(client_id):
+        raise InvalidCursor("this cursor is not one that a listing returned; start again without it")
     if made_for != order:
         raise InvalidCursor(f"this cursor belongs to a listing by {made_for}, not by {order}; start again without it")
     return moment, client_id
