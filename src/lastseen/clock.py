@@ -43,11 +43,13 @@ def utc(moment: float) -> datetime:
 
 
 def seconds_since_1970(at: object) -> float | None:
-    """Return the moment as seconds, or None for what is no moment: naive, not finite, before 1970, not a time at all."""
-    if isinstance(at, datetime):
+    """Return the moment as seconds, or None for what is none: naive, not finite, before 1970, not a time at all."""
+    if type(at) is float:
+        moment = at
+    elif isinstance(at, datetime):
         moment = at.timestamp() if at.tzinfo is not None else math.nan
     elif isinstance(at, int | float) and not isinstance(at, bool):
         moment = float(at)
     else:
         return None
-    return moment if moment >= 0 and math.isfinite(moment) else None
+    return moment if 0 <= moment < math.inf else None

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from lastseen import (
-    ActivityTracker,
     Client,
     ClientActivity,
     ClientOrder,
@@ -317,35 +316,6 @@ def test_a_clock_set_back_over_the_hour_invents_and_forgets_nothing(
     clients.flush()
     noon = moment()
     assert clients.active_hours(["a", "b"], noon) == {"a": [noon, noon + timedelta(hours=1)], "b": [noon]}
-
-
-def test_a_record_that_is_overtaken_by_the_turn_of_the_hour_is_noted(
-    clients: ClientActivity, clock: ManualClock
-) -> None:
-    """Between looking at the hour and recording, another thread turns the hour and records the same client."""
-
-    class Overtaken:
-        """The real tracker, whose first record is overtaken."""
-
-        def __init__(self, tracker: ActivityTracker) -> None:
-            self._tracker: ActivityTracker = tracker
-            self._first: bool = True
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._tracker, name)
-
-        def record(self, key: str, at: float) -> Outcome:
-            if self._first:
-                self._first = False
-                clock.advance(hours=1)
-                clients.record("a")
-            return self._tracker.record(key, at)
-
-    clients.record("earlier")
-    clients.tracker = Overtaken(clients.tracker)  # type: ignore[assignment]
-    clients.record("a")
-    clients.flush()
-    assert clients.active_hours(["a"], moment()) == {"a": [moment(), moment(hours=1)]}
 
 
 def test_threads_that_race_the_turn_of_the_hour_lose_no_hour(store: Breakable, clock: ManualClock) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from lastseen import ActivityTracker, TrackerSettings
+from lastseen import ActivityTracker, ClientActivity, TrackerSettings
 from lastseen.activity import buffer, tracker
 from lastseen.clock import utc
 from tests.activity.recorders import Book
@@ -128,6 +128,16 @@ def instructions_between_read_and_store(function: Callable[..., object]) -> list
 def test_nothing_can_come_between_read_and_store(function: Callable[..., object]) -> None:
     """The lock-free path has no instruction at which CPython hands its lock to another thread."""
     between = instructions_between_read_and_store(function)
+    assert "COMPARE_OP" in between
+    assert not [name for name in between if name.startswith(YIELDING)]
+
+
+def test_the_hour_cannot_turn_between_the_look_at_it_and_the_store() -> None:
+    """Clients are recorded without a lock only within the current hour, and nothing comes between the two."""
+    instructions = list(dis.get_instructions(ClientActivity.record))
+    looked = min(position for position, one in enumerate(instructions) if one.argval == "began")
+    stored = max(position for position, one in enumerate(instructions) if one.opname == "STORE_SUBSCR")
+    between = [one.opname for one in instructions[looked:stored]]
     assert "COMPARE_OP" in between
     assert not [name for name in between if name.startswith(YIELDING)]
 

@@ -55,12 +55,13 @@ class ActivityBuffer:
 
     def put(self, key: str, at: float, now: float) -> bool:
         """Merge one activity; False when it is dropped because the buffer is full of other keys."""
-        if key in self.pending:
-            merge_newer(self.pending, key, at)
+        pending = self.pending
+        if key in pending:
+            merge_newer(pending, key, at)
         elif key in self._held:
             merge_newer(self._held, key, at)
-        elif key in self._in_flight or self.reserved < self._max_pending:
-            self.pending[key] = at
+        elif len(pending) + len(self._held) + len(self._in_flight) < self._max_pending or key in self._in_flight:
+            pending[key] = at
             if self._since is None:
                 self._since = now
         else:
@@ -82,6 +83,8 @@ class ActivityBuffer:
             batch[key] = self._held.pop(key)
         if not everything:
             self._hold_back(batch, now)
+        if not batch:
+            batch.clear()
         return dict(batch)
 
     def _due(self, now: float) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +23,8 @@ from lastseen.errors import ConfigurationError, FlushError, InvalidData, Missing
 from lastseen.forking import reset_in_forked_children
 
 HoursByClient = dict[str, list[datetime]]
+
+_ACCEPTED = Outcome.ACCEPTED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,35 +88,22 @@ class ClientActivity:
     def record(self, client_id: str, at: datetime | float | None = None) -> Outcome:
         """Note that the client was active, now or then; see `ActivityTracker.record`."""
         try:
-            moment = self._now() if at is None else at if type(at) is float else seconds_since_1970(at)
-            hour = moment // SECONDS_PER_HOUR  # type: ignore[operator]
-            if hour != self._hours.current:
-                return self._record_other_hour(client_id, moment)
-            outcome = self.tracker.record(client_id, moment)
-            if hour != self._hours.current:
-                # The hour turned in between, and this client's newer activity may have taken the place of this one.
-                self._recorder.note(client_id, hour_of(moment))  # type: ignore[arg-type]
-                outcome = self.tracker.record(client_id, moment)
-        except Exception:  # noqa: BLE001 - not a moment, or a key that cannot be hashed
-            return self.tracker.reject(client_id)
-        return outcome
+            if at is None:
+                at = self._now()
+            # As in the tracker: nothing comes between these comparisons and the store, so the hour cannot turn there.
+            if self._hours.began <= at < self._hours.ends:  # type: ignore[operator]
+                pending = self.tracker.pending
+                pending[client_id] = at if (held := pending[client_id]) < at else held  # type: ignore[operator, assignment]
+                return _ACCEPTED
+        except Exception:  # noqa: BLE001 - a request never fails for its tracking: the slow way finds the words
+            return self._record_slowly(client_id, at)
+        return self._record_slowly(client_id, at)
 
-    def _record_other_hour(self, client_id: str, at: float | None) -> Outcome:
-        """Turn to the hour that it is now, and note the activity's hour when that is another one.
-
-        Noted before the activity is recorded, so that the flush which takes the client finds it.
-        """
+    def _record_slowly(self, client_id: str, at: datetime | float | None) -> Outcome:
         moment = seconds_since_1970(at)
-        if moment is None or key_problem(client_id):
+        if moment is None or key_problem(client_id) is not None:
             return self.tracker.reject(client_id)
-        hour = hour_of(min(moment, self._now()))
-        if not self._recorder.turn_or_note(client_id, hour, hour_of(self._now()), self.tracker.waiting_times):
-            in_the_future = hour != hour_of(moment)
-            return self.tracker.record(client_id, moment) if in_the_future else self.record(client_id, moment)
-        outcome = self.tracker.record(client_id, moment)
-        if outcome is not Outcome.ACCEPTED:
-            self._recorder.forget(client_id, hour)
-        return outcome
+        return self._recorder.record(self.tracker, str.__str__(client_id), moment, self._now())
 
     def flush(self) -> FlushResult:
         """Write everything that waits, at once; raises `FlushError` when something could not be written."""
@@ -261,25 +250,21 @@ class _ClientRecorder:
         self._lock = threading.RLock()
         self.hours.clear()
 
-    def turn_or_note(
-        self, client_id: str, hour: int, present: int, waiting: Callable[[], Iterable[tuple[str, float]]]
-    ) -> bool:
-        """Turn to the present hour when it is not the current one; note the client's hour when it is another."""
-        with self._lock:
-            if self.hours.current != present:
-                self.hours.turn(present, waiting())
-            if hour == present:
-                return False
-            self.hours.note(client_id, hour)
-            return True
+    def record(self, tracker: ActivityTracker, client_id: str, at: float, now: float) -> Outcome:
+        """Record one checked activity, after turning to the hour that it is now, and with a note of any other hour.
 
-    def note(self, client_id: str, hour: int) -> None:
+        The note comes first, so that the flush which takes the client finds it; the lock keeps the hour from turning.
+        """
         with self._lock:
-            self.hours.note(client_id, hour)
-
-    def forget(self, client_id: str, hour: int) -> None:
-        with self._lock:
-            self.hours.forget(client_id, hour)
+            if not self.hours.began <= now < self.hours.ends:
+                self.hours.turn(hour_of(now), tracker.waiting_times())
+            if self.hours.began <= at < self.hours.ends or at >= now:
+                return tracker.put(client_id, at)
+            self.hours.note(client_id, hour_of(at))
+            outcome = tracker.put(client_id, at)
+            if outcome is not Outcome.ACCEPTED:
+                self.hours.forget(client_id, hour_of(at))
+            return outcome
 
     def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
         with self._lock:

@@ -3,11 +3,13 @@
 The waiting time of a client tells the hour of that time by itself. What must be remembered beside it are the *other*
 hours: those of older activity that arrives late, and, at the turn of an hour, the old hour of everybody who waits.
 
-Pure like the buffer; the recorder of clients serializes the methods with its lock. `current` may be read without it.
+Pure like the buffer; the recorder of clients serializes the methods with its lock. `began` and `ends` may be read
+without it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 SECONDS_PER_HOUR = 3600.0
@@ -24,26 +26,30 @@ def hour_of(moment: float) -> int:
 class HoursBuffer:
     """Hours that wait to be written, and who has been written in the current hour already."""
 
-    __slots__ = ("_others", "_written", "current")
+    __slots__ = ("_others", "_written", "began", "current", "ends")
 
     def __init__(self) -> None:
-        self.current: float | None = None
-        """The hour whose activity needs no note; None makes every record come and ask."""
+        self.current: int | None = None
+        """The hour whose activity needs no note."""
+        self.began = self.ends = math.inf
+        """Its first moment, and that of the next; infinite makes every record come and ask."""
         self._others: Hours = {}
         self._written: set[str] = set()
 
     def turn(self, hour: int, waiting: Iterable[tuple[str, float]]) -> None:
         """Make this the current hour, and note what the waiting times of the clients say about other hours.
 
-        While it works `current` is None, so that nobody records past it.
+        While it works no time is in the current hour, so that nobody records past it.
         """
-        self.current = None
+        self.began = self.ends = math.inf
         self._written.clear()
         for client_id, at in waiting:
             # A time in the future is not an hour in which anybody was active.
             if hour_of(at) < hour:
                 self.note(client_id, hour_of(at))
-        self.current = float(hour)
+        self.current = hour
+        self.ends = (hour + 1) * SECONDS_PER_HOUR
+        self.began = hour * SECONDS_PER_HOUR
 
     def note(self, client_id: str, hour: int) -> None:
         """Remember that the client was active in this hour."""
@@ -81,6 +87,7 @@ class HoursBuffer:
     def clear(self) -> None:
         """Begin with nothing, in a forked child."""
         self.current = None
+        self.began = self.ends = math.inf
         self._others.clear()
         self._written.clear()
 

@@ -79,8 +79,9 @@ class ActivityTracker:
     def reset_after_fork(self) -> None:
         """Begin with nothing: at birth, and in a forked child, whose copies of locks and threads mean nothing."""
         self._buffer = ActivityBuffer(self.settings.max_pending, self.settings.min_persist_interval.total_seconds())
-        # Without an atomic fast path nothing is ever found here, and every record goes the locked way.
-        self._pending: dict[str, float] = self._buffer.pending if _READ_COMPARE_STORE_IS_ATOMIC else {}
+        # What may be moved forward without the lock; without an atomic expression for that, nothing is ever found here
+        # and every record takes the lock.
+        self.pending: dict[str, float] = self._buffer.pending if _READ_COMPARE_STORE_IS_ATOMIC else {}
         # Reentrant: a signal handler or a finalizer may record while this thread is inside.
         self._lock = threading.RLock()
         self._flushing = threading.Lock()
@@ -107,7 +108,7 @@ class ActivityTracker:
         try:
             if at is None:
                 at = self._now()
-            pending = self._pending
+            pending = self.pending
             # A datetime does not compare with a float (TypeError), a new key is not there (KeyError): the slow way.
             pending[key] = at if (held := pending[key]) < at else held  # type: ignore[operator, assignment]
         except Exception:  # noqa: BLE001 - a request never fails for its tracking
@@ -118,7 +119,7 @@ class ActivityTracker:
         try:
             moment = seconds_since_1970(at)
             if moment is not None and key_problem(key) is None:
-                return self._put(str.__str__(key), moment)
+                return self.put(str.__str__(key), moment)
         except Exception as error:  # noqa: BLE001 - as above; not logged here, because a log handler may block
             return self._reject(f"{type(error).__name__}: {error}")
         return self.reject(key)
@@ -134,7 +135,8 @@ class ActivityTracker:
             self._last_rejection = reason
         return Outcome.REJECTED
 
-    def _put(self, key: str, at: float) -> Outcome:
+    def put(self, key: str, at: float) -> Outcome:
+        """Record a key and a moment that have been checked (`key_problem`, `seconds_since_1970`), under the lock."""
         with self._lock:
             if self._closed or not self._buffer.put(key, at, self._clock.monotonic()):
                 self._dropped += 1
@@ -198,7 +200,7 @@ class ActivityTracker:
     def _updates(self, batch: dict[str, float]) -> dict[str, datetime]:
         """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
         latest = self._latest_moment()
-        return {key: utc(min(float(batch[key]), latest)) for key in sorted(batch)}
+        return {key: utc(at if (at := batch[key]) < latest else latest) for key in sorted(batch)}
 
     def _latest_moment(self) -> float:
         return self._now() + self.settings.future_tolerance.total_seconds()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 
@@ -18,8 +19,14 @@ class TimeFormat:
 
 
 def _to_text(moment: datetime) -> str:
+    # A batch is full of moments of the same few seconds: only their microseconds are formatted each time.
+    return f"{_second_to_text(int(moment.timestamp()))}{moment.microsecond:06}"
+
+
+@lru_cache(maxsize=4096)
+def _second_to_text(second: int) -> str:
     # isoformat, not strftime: that does not pad years before 1000.
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat(" ") + "."
 
 
 def _from_text(value: str | datetime) -> datetime:
