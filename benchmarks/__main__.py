@@ -18,6 +18,7 @@ BARS = {
     "B3": "middleware",
     "B4": "postgres_flush",
     "B5": "sqlite_flush",
+    "B6": "sessions",
     "B7": "http_activity",
     "B13": "start",
 }

@@ -25,6 +25,8 @@ What is compared:
 - **B3** the ASGI middleware, called in process, beside the same application without it.
 - **B4** a flush to PostgreSQL beside the best hand-written statement on the same driver.
 - **B5** a flush to SQLite beside bare `executemany` with prepared rows: same table, same pragmas.
+- **B6** `SessionManager.authenticate()` beside the bare read of the row, and beside what other session layers do to
+  learn whose session it is, in process: starsessions (memory only), Flask-Session (SQLAlchemy), Django (database).
 - **B7** activity over HTTP beside a raw ASGI echo under the same server, one process: requests for each second of the
   server's processor time.
 - **B13** the start of the server, and of the import.
