@@ -101,6 +101,11 @@ class Answer:
         """Return the cookies that were set, each kept by a browser."""
         return [validated(value) for key, value in self.headers if key.lower() == "set-cookie"]
 
+    @property
+    def loose_cookies(self) -> list[ParsedCookie]:
+        """Return the cookies that were set, whatever they are like."""
+        return [parsed(value) for key, value in self.headers if key.lower() == "set-cookie"]
+
     def json(self) -> Any:
         """Return the body's value."""
         return json.loads(self.text)
@@ -108,10 +113,11 @@ class Answer:
 
 @dataclass
 class Browser:
-    """A browser with one page open; `sent_from` is what it says of the page that sends unsafe requests."""
+    """A browser with a page of the site open; when it is not strict, it keeps every cookie."""
 
     port: int
     jar: dict[str, str] = field(default_factory=dict)
+    strict: bool = True
     answers: list[Answer] = field(default_factory=list)
 
     def ask(self, method: str, target: str, headers: dict[str, str | None] | None = None) -> Answer:
@@ -143,7 +149,7 @@ class Browser:
         return self.ask("POST", target, _named(headers))
 
     def _keep(self, answer: Answer) -> None:
-        for cookie in answer.cookies:
+        for cookie in answer.cookies if self.strict else answer.loose_cookies:
             if cookie.deletes:
                 self.jar.pop(cookie.name, None)
             else:

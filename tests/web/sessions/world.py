@@ -57,7 +57,7 @@ class World:
         self.store = BreakableSessions()
         self.events: list[SessionEvent] = []
         self.door = Door()
-        self.issued: list[str] = []
+        self.handed: list[IssuedSession] = []
         credentials = credentials or CompositeSource(CookieSource(), BearerSource(policy=NATIVE_APP))
         self.manager = SessionManager(
             self.store,
@@ -89,7 +89,7 @@ class World:
 
     def handed_out(self, issued: IssuedSession, to: str = "/") -> dict[str, Any]:
         """Return the answer to a login; the token only where no cookie carries it."""
-        self.issued.append(issued.token)
+        self.handed.append(issued)
         token = issued.token if issued.session.credential_kind == "bearer" else None
         return {"session": issued.session.id, "token": token, "to": to}
 
