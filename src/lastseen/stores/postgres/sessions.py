@@ -377,4 +377,4 @@ def _user(row: tuple[Any, ...]) -> User:
 
 
 def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(0, 0, microseconds)
