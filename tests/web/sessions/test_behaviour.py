@@ -40,7 +40,7 @@ def test_a_cookie_is_set_only_when_a_session_begins_changes_or_ends(browser: Bro
     assert browser.post("/logout").cookies == []
 
 
-@pytest.mark.parametrize("token", [new_token(), "guess", "x" * 4000, "ünïcode".encode().decode("latin-1")])
+@pytest.mark.parametrize("token", ["A" * 43, "guess", "x" * 4000, "ünïcode".encode().decode("latin-1")])
 def test_a_token_of_no_session_is_anonymous_and_cleared(browser: Browser, world: World, token: str) -> None:
     """Whatever it looks like: unknown, malformed, long, not even ASCII."""
     answer = browser.get("/who", Cookie=f"__Host-id={token}")
