@@ -6,12 +6,14 @@ import base64
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 
-from lastseen import SchemaError
+from lastseen import SchemaError, StoreUnavailable
 from lastseen.errors import InvalidData, LastSeenError, SessionNotFound
 from lastseen.sessions.manager import SessionManager
 from lastseen.sessions.store import SessionDraft
@@ -82,6 +84,33 @@ def _error_of(attempt: Callable[[], object]) -> BaseException:
     with pytest.raises(LastSeenError) as caught:
         attempt()
     return caught.value
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_no_error_tells_what_a_talkative_server_repeats(postgres_url: str, driver: str) -> None:
+    """A server may be set to repeat the parameters of a statement that fails: the driver shows them, we do not."""
+    name = postgres_url.rpartition("/")[2]
+    ask(postgres_url, f"ALTER DATABASE {name} SET log_parameter_max_length_on_error = -1")
+    engine = sqlalchemy.create_engine(postgres_url.replace("postgresql:", f"postgresql+{driver}:"))
+    store = open_store(postgres_url if driver == "psycopg" else engine)
+    store.migrate()
+    login = Login(store.sessions, store.sessions.upsert_user("provider|alice", moment()))
+    rotate = partial(store.sessions.rotate_session, login.id, login.digest, digest_of(new_token()), moment())
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT id FROM login_sessions FOR UPDATE")
+        error = _error_of(rotate)
+        with psycopg.connect(postgres_url, options="-c lock_timeout=1") as bare:
+            delete = partial(bare.execute, "DELETE FROM login_sessions WHERE digest = %s", [login.digest])
+            with pytest.raises(psycopg.errors.LockNotAvailable) as naive:
+                delete()
+    assert type(error) is StoreUnavailable
+    assert any(secret in str(naive.value) for secret in _spellings(login.token))
+    told = "".join(traceback.format_exception(error))
+    assert "lock timeout" in told
+    for secret in _spellings(login.token):
+        assert secret not in told
+    store.close()
+    engine.dispose()
 
 
 def test_a_naive_insert_tells_the_secret(postgres_url: str) -> None:

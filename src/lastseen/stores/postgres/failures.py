@@ -22,6 +22,7 @@ _INVALID_NAMES = {"DataError", "IntegrityError", "UnicodeError"}
 
 def in_our_words(error: Exception, address: str, advice: str) -> LastSeenError:
     """Return our error for a driver's one; `advice` ends the message when the schema is wrong."""
+    _forget_parameters(error)
     text = " ".join(str(error).split())
     state: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
     if state is None:
@@ -35,6 +36,18 @@ def in_our_words(error: Exception, address: str, advice: str) -> LastSeenError:
     if state.startswith(_SCHEMA):
         return SchemaError(f"{text}; {advice}" if advice else text)
     return StoreError(f"{address}: {text} (SQLSTATE {state})")
+
+
+def _forget_parameters(error: Exception) -> None:
+    """Take the statement's parameters out of the driver's own message, which becomes a cause that is logged.
+
+    A server repeats them at the end of the context when it is set to (`log_parameter_max_length_on_error`); the digest
+    of a session's token may be among them.
+    """
+    context: str = getattr(getattr(error, "diag", None), "context", None) or ""
+    start = context.find("$1 = ")
+    if start >= 0:
+        error.args = (str(error).replace(context[start:], "…"), *error.args[1:])
 
 
 def _without_state(error: Exception, text: str) -> LastSeenError:
