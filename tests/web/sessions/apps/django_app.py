@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import auth
 from django.contrib.auth.models import User
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
@@ -93,7 +94,16 @@ def revoke(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=_Current.world.revoke(require_session(request), request.GET["id"]))
 
 
+def django_login(request: HttpRequest) -> HttpResponse:
+    """Log in the way the application did before."""
+    user, _ = User.objects.get_or_create(username=request.GET["name"])
+    auth.login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    return HttpResponse("in")
+
+
 urlpatterns = [
+    path("user", name_of),
+    path("django-login", django_login),
     path("public", public),
     path("who", who),
     path("private", private),
