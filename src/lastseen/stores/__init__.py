@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
+from lastseen.accounts.store import AccountStore
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
 from lastseen.errors import ConfigurationError, MissingExtra
@@ -28,6 +29,10 @@ class Store(Protocol):
     @property
     def sessions(self) -> SessionStore:
         """Users and their login sessions."""
+
+    @property
+    def accounts(self) -> AccountStore:
+        """The server's own accounts, and the audit trail."""
 
     @property
     def address(self) -> str:

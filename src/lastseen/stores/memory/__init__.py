@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from lastseen.stores.memory.accounts import MemoryAccounts
 from lastseen.stores.memory.clients import MemoryClients
 from lastseen.stores.memory.sessions import MemorySessions
 
-__all__ = ["MemoryClients", "MemorySessions", "MemoryStore"]
+__all__ = ["MemoryAccounts", "MemoryClients", "MemorySessions", "MemoryStore"]
 
 
 class MemoryStore:
@@ -14,6 +15,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.clients = MemoryClients()
         self.sessions = MemorySessions()
+        self.accounts = MemoryAccounts()
 
     @property
     def address(self) -> str:

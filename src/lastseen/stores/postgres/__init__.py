@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from lastseen.stores.connections import Connections
 from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
+from lastseen.stores.postgres.accounts import PostgresAccounts
 from lastseen.stores.postgres.clients import PostgresClients
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
 from lastseen.stores.postgres.sessions import PostgresSessions
@@ -31,6 +32,7 @@ class PostgresStore:
         self._database = PostgresDatabase(connections, deadline=deadline, advice=advice)
         self.clients = PostgresClients(self._database)
         self.sessions = PostgresSessions(self._database)
+        self.accounts = PostgresAccounts(self._database)
 
     @property
     def address(self) -> str:

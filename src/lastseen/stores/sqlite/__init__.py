@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lastseen.stores.connections import Connections
 from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
+from lastseen.stores.sqlite.accounts import SQLiteAccounts
 from lastseen.stores.sqlite.clients import SQLiteClients
 from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
 from lastseen.stores.sqlite.sessions import SQLiteSessions
@@ -33,6 +34,7 @@ class SQLiteStore:
         self._database.advice = self._activity_database.advice = f"run: lastseen migrate --database {self.address}"
         self.clients = SQLiteClients(self._activity_database)
         self.sessions = SQLiteSessions(self._database, self._activity_database)
+        self.accounts = SQLiteAccounts(self._database)
 
     @property
     def address(self) -> str:
