@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg_pool import ConnectionPool
 from tests.servers import PostgresServer
 
 from benchmarks.measure import Rounds, Row, microseconds, take_turns
@@ -101,6 +102,8 @@ def _on_a_database(name: str, url: str, flask_url: str, django: Callable[[], Che
     }
     if find_spec("flask_session"):
         contenders["flask"] = _flask_session(flask_url)
+    if name == "PostgreSQL":
+        contenders["pooled"] = _pooled(url, digests)
     rounds = _compare(contenders)
     store.close()
     if name == "SQLite":
@@ -108,6 +111,7 @@ def _on_a_database(name: str, url: str, flask_url: str, django: Callable[[], Che
     else:
         yield _times(name, "authenticate", "ours", rounds)
         yield _times(name, "the store's read alone", "found", rounds)
+        yield _pool_alone(rounds)
     yield _beside(name, "Django's database sessions: read and verify the signed data", "django", rounds)
     if "flask" in contenders:
         yield _beside(name, "Flask-Session 0.8 over SQLAlchemy: open_session", "flask", rounds)
@@ -151,6 +155,17 @@ def _times(name: str, what: str, contender: str, rounds: Rounds) -> Row:
     )
 
 
+def _pool_alone(rounds: Rounds) -> Row:
+    return Row(
+        bar="B6",
+        case="the same bare read on a connection of psycopg's pool, for comparison",
+        figure=microseconds(rounds.median("pooled")),
+        peer=f"no pool {microseconds(rounds.median('bare'))}",
+        ratio=f"{rounds.ratio('pooled', 'bare'):.2f}",
+        spread=rounds.ratio_spread("pooled", "bare"),
+    )
+
+
 def _beside(name: str, peer: str, contender: str, rounds: Rounds) -> Row:
     ratio = rounds.ratio(contender, "ours")
     return Row(
@@ -184,6 +199,17 @@ def _bare(url: str, digests: list[bytes]) -> Check:
     connection = psycopg.connect(url, autocommit=True)
     statement = BARE.format("%s").encode()
     return lambda: [connection.execute(statement, (digest,)).fetchone() for digest in digests]
+
+
+def _pooled(url: str, digests: list[bytes]) -> Check:
+    pool = ConnectionPool(url, kwargs={"autocommit": True}, min_size=1, max_size=1, open=True)
+    statement = BARE.format("%s").encode()
+
+    def read(digest: bytes) -> object:
+        with pool.connection() as connection:
+            return connection.execute(statement, (digest,)).fetchone()
+
+    return lambda: [read(digest) for digest in digests]
 
 
 def _starsessions() -> Check:
