@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,27 @@ def test_a_naive_recorder_undoes_a_logout(any_store: Store, run: Callable[..., l
         "ON CONFLICT (id) DO UPDATE SET last_activity_at = excluded.last_activity_at"
     )
     assert sessions.find_session(login.digest) is not None
+
+
+def test_nobody_waits_in_a_circle(any_store: Store) -> None:
+    """Batches, logins that replace each other's sessions, and the end of everything at once: none of them fails."""
+    sessions: Any = any_store.sessions
+    users = [sessions.upsert_user(name, moment()) for name in ("provider|alice", "provider|bob")]
+    limit = SessionLimit(most=5)
+    for at in range(0, 80, 10):
+        logins = [Login(sessions, users[number % 2], at=at + 1) for number in range(20)]
+        batches = [{login.id: moment(at + second) for login in logins} for second in (2, 3)]
+        presented = [login.digest for login in logins[:2]]
+        work: list[Callable[[], object]] = [
+            *(partial(sessions.batch_record_activity, dict(sorted(batch.items()))) for batch in batches),
+            *(partial(sessions.delete_user_sessions, user, moment(at)) for user in users),
+            partial(Login, sessions, users[0], at + 5, replaces=presented[1], limit=limit),
+            partial(Login, sessions, users[1], at + 5, replaces=presented[0], limit=limit),
+            partial(sessions.prune_sessions, moment(at)),
+        ]
+        with ThreadPoolExecutor(4) as threads:
+            calls = [threads.submit(call) for call in work]
+        assert [error for call in calls if (error := call.exception())] == []
 
 
 def test_a_forked_child_reads_and_the_parent_goes_on(tmp_path: Path, postgres_url: str) -> None:
