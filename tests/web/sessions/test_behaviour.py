@@ -351,3 +351,50 @@ def test_a_sister_host_shares_the_session_when_there_is_a_domain(stack: Stack) -
     [written] = browser.post("/login?name=alice").cookies
     [deleted] = browser.post("/logout").cookies
     assert written.identity == deleted.identity == ("__Secure-id", "example.com", "/")
+
+
+def test_every_login_has_a_token_of_its_own(browser: Browser, served: Stack) -> None:
+    """Also of the same user at the same browser in the same instant."""
+    tokens = set()
+    for _ in range(3):
+        browser.post("/login?name=alice")
+        tokens.add(browser.token)
+    other = served.browser()
+    other.post("/login?name=alice")
+    assert len(tokens | {other.token}) == 4
+
+
+@pytest.mark.parametrize("end", ["/logout", "/revoke"])
+def test_a_session_that_was_ended_cannot_be_replayed(browser: Browser, world: World, end: str) -> None:
+    """Whoever kept a copy of the cookie has nothing, at once and later."""
+    session_id = browser.post("/login?name=alice").json()["session"]
+    kept = f"__Host-id={browser.token}"
+    browser.post(f"{end}?id={session_id}")
+    assert browser.get("/private", Cookie=kept).status == 401
+    world.clock.advance(hours=1)
+    assert browser.post("/private", Cookie=kept).status == 401
+    assert browser.post("/reauthenticate", Cookie=kept).status == 401
+
+
+def test_nothing_but_signing_in_makes_a_session(browser: Browser, world: World) -> None:
+    """Looking, being refused and coming back from somewhere else leave no row and no cookie."""
+    for path in ("/public", "/who", "/private", "/login", "/devices", "/login?code=x&state=y"):
+        assert browser.get(path).cookies == []
+    for path in ("/logout", "/rotate", "/reauthenticate", "/sudo"):
+        assert browser.post(path).cookies == []
+    assert world.store._sessions == {}
+
+
+def test_events_tell_the_life_of_a_session(browser: Browser, world: World) -> None:
+    """Each carries the public id, and when; none carries a secret."""
+    session_id = browser.post("/login?name=alice").json()["session"]
+    world.clock.advance(60)
+    browser.post("/rotate")
+    world.clock.advance(3600)
+    browser.get("/who")
+    assert [(event.kind, event.session_id) for event in world.events] == [
+        ("signed_in", session_id),
+        ("rotated", session_id),
+        ("expired", session_id),
+    ]
+    assert [event.at.timestamp() - world.clock.now() for event in world.events] == [-3660, -3600, 0]
