@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
-from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from tests.servers import PostgresServer, ServerMissingError
 
@@ -107,12 +106,6 @@ def leave_folder(namespace: dict[str, Any]) -> None:
     os.environ.pop(DATABASE_URL, None)
     if database_url is not None:
         os.environ[DATABASE_URL] = database_url
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the blocks of one page in one process: they build on each other."""
-    if isinstance(item, SybilItem):
-        item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_sessionfinish() -> None:

@@ -14,7 +14,7 @@ def main() -> int:
     """Run the tests in two processes, then hold the coverage of `src` to its limit; return the exit code."""
     os.chdir(PROJECT)
     run("coverage", "erase")
-    tested = run("pytest", "-n", "2", "--dist", "loadgroup", "--cov", "--cov-report=", *sys.argv[1:])
+    tested = run("pytest", "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=", *sys.argv[1:])
     if tested or sys.argv[1:]:
         return tested
     return run("coverage", "report")

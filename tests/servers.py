@@ -38,6 +38,7 @@ DO $$ DECLARE name text; BEGIN
         EXECUTE format('DROP SCHEMA %I CASCADE', name);
     END LOOP;
     CREATE SCHEMA public;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
 END $$
 """
 

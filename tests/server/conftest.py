@@ -38,9 +38,12 @@ def new_server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run one Chromium for the tests of this process; without one the test is skipped, under `CI` it fails."""
+    """Run one Chromium for the tests of a module; without one the test is skipped, under `CI` it fails.
+
+    Not longer than the module: as long as Playwright runs, its event loop counts as running in this thread.
+    """
     path = find_browser()
     if path is None:
         message = "no Chromium; run: .venv/bin/python scripts/install_browser.py"

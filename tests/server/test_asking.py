@@ -16,7 +16,6 @@ import pytest
 from tests.server.running import ServerProcess, eventually
 
 # One server a module, and a module a process.
-pytestmark = pytest.mark.xdist_group("server-asking")
 
 HOUR = 3600
 AGES = {"now": 0, "minutes": 600, "hours": 7_200, "days/old": 3 * 24 * HOUR, "wéeks ü": 15 * 24 * HOUR}

@@ -11,7 +11,6 @@ from lastseen.server.running import require_loopback
 from tests.server.running import ServerProcess
 
 # One server a module, and a module a process.
-pytestmark = pytest.mark.xdist_group("server-gate")
 
 ACTIVITY = "/api/v1/activity?client_id=gate"
 

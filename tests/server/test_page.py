@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.server.running import ServerProcess
 
 # One server a module, and a module a process.
-pytestmark = pytest.mark.xdist_group("server-page")
 
 HOUR = 3600
 STATUSES = {"online": 0, "recent": 10 * 60, "idle": 3 * HOUR, "inactive": 40 * HOUR}

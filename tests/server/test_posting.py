@@ -14,7 +14,6 @@ import pytest
 from tests.server.running import ServerProcess, eventually
 
 # One server a module, and a module a process.
-pytestmark = pytest.mark.xdist_group("server-posting")
 
 PATH = "/api/v1/activity"
 ONE = {"accepted": 1, "rejected": 0, "dropped": 0}

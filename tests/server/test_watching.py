@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.running import ServerProcess, eventually
 
 # One server a module, and a module a process.
-pytestmark = pytest.mark.xdist_group("server-watching")
 
 
 def samples(server: ServerProcess) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
