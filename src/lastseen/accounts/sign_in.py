@@ -12,9 +12,6 @@ from lastseen.accounts.throttle import Throttle
 from lastseen.clock import Clock
 from lastseen.sessions.address import anonymized
 
-MOST_AT_ONCE = 16
-"""Attempts that may be checked or wait for it; each takes 64 MiB while it is checked."""
-
 
 class Throttled(AccountError):
     """Too many attempts; `seconds` until the next one may be made."""
@@ -28,7 +25,7 @@ class PasswordCheck:
     """Checks passwords, throttled by account and by the client's network.
 
     An account's own wait is short: whoever guesses at it from elsewhere must not keep its owner out. Blocks; any thread
-    may call, at most `MOST_AT_ONCE` at a time, the rest is refused.
+    may call.
     """
 
     def __init__(self, store: AccountStore, hasher: PasswordHasher, clock: Clock) -> None:
@@ -36,7 +33,6 @@ class PasswordCheck:
         self._hasher = hasher
         self._clock = clock
         self._lock = threading.Lock()
-        self._at_once = threading.BoundedSemaphore(MOST_AT_ONCE)
         self._by_name = Throttle(free=5, longest_wait=30)
         self._by_address = Throttle(free=20, longest_wait=300)
 
@@ -46,13 +42,8 @@ class PasswordCheck:
         Raises `Throttled` without having looked at either.
         """
         keys = name_key(name)[:200], anonymized(address)
-        if not self._at_once.acquire(blocking=False):
-            raise Throttled(1)
-        try:
-            self._take(*keys)
-            account = self._verified(name, password)
-        finally:
-            self._at_once.release()
+        self._take(*keys)
+        account = self._verified(name, password)
         if account is not None:
             self._give_back(*keys)
         return account

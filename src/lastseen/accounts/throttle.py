@@ -34,7 +34,7 @@ class Throttle:
         attempts = self._keys.get(key)
         if attempts is None:
             return 0.0
-        excess = int(self._count(attempts, now)) - self._free
+        excess = round(self._count(attempts, now)) - self._free
         if excess < 0:
             return 0.0
         return max(0.0, attempts.last_at + min(2.0 ** min(excess, 30), self._longest_wait) - now)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -21,23 +20,14 @@ from lastseen.activity.store import ClientOrder
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.server.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
+from lastseen.server.frame import frame, show_problem
 from lastseen.server.hint import curl_line
-from lastseen.server.problem import problem_of
 from lastseen.server.queries import Cursor, Filters, hour_of, provide_filters
+from lastseen.server.relative import relative
 from lastseen.settings import format_span
 
-STATIC = Path(__file__).parent / "static"
 PAGE_SIZE = 50
 OVERVIEW = timedelta(days=7)
-JUST_NOW = 5
-
-_UNITS = (
-    ("s", 1, 60),
-    ("min", 60, 3_600),
-    ("h", 3_600, 86_400),
-    ("d", 86_400, 2_592_000),
-    ("mo", 2_592_000, 31_536_000),
-)
 
 Digest = Annotated[str | None, HeaderParameter(name="if-none-match")]
 
@@ -80,26 +70,6 @@ class View:
         return bool(self.status or self.active_within or self.inactive_for or self.search)
 
 
-def _asset_version() -> str:
-    """Return a digest of everything under `static`: it goes into the addresses, which may then be cached for ever."""
-    digest = hashlib.blake2s(digest_size=6)
-    for file in sorted(STATIC.rglob("*")):
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-ASSET_VERSION = _asset_version()
-
-
-def show_problem(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Show what went wrong as a page."""
-    problem = problem_of(error)
-    template = Template("problem.html", context={"problem": problem, "version": ASSET_VERSION})
-    answer = template.to_asgi_response(request.app, request, status_code=problem.status_code)
-    return Response(answer.body, status_code=problem.status_code, media_type=MediaType.HTML)
-
-
 @get(
     "/",
     sync_to_thread=True,
@@ -117,7 +87,7 @@ def show_page(
     """Show the whole page."""
     view = _view(request, order, cursor)
     content = _content(seen, filters, view, str(request.base_url).rstrip("/"))
-    return Template("page.html", context={**content, "version": ASSET_VERSION})
+    return Template("page.html", context={**content, **frame(request)})
 
 
 @get(
@@ -202,17 +172,6 @@ def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict
         "curl_line": curl_line(address),
         "nobody": counts.total == 0 and not view.search,
     }
-
-
-def relative(moment: datetime, now: datetime) -> str:
-    """Return how long ago in the words that the script goes on with."""
-    seconds = int((now - moment).total_seconds())
-    if seconds < JUST_NOW:
-        return "just now"
-    for unit, size, until in _UNITS:
-        if seconds < until:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds // 31_536_000} y ago"
 
 
 def status_spans(rule: StatusRule) -> dict[str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from lastseen.server.body import AsgiApp, Message, Receive, Scope, Send
+from lastseen.server.access import Access
+from lastseen.server.body import Message, Receive, Scope, Send
 from lastseen.server.metrics import Metrics
 from lastseen.server.problem import Problem
 from lastseen.server.receive import PATH as ACTIVITY
@@ -31,13 +32,13 @@ _REMEMBERED_HOSTS = 1_000
 
 
 class Gate:
-    """Dispatches the hot route before Litestar, which serves everything else.
+    """Dispatches the hot route before everything else, which goes through `Access` to Litestar.
 
-    Without accounts two things protect the data on a loopback address from pages in a browser of the same machine: a
-    `Host` that is not this server's is refused (DNS rebinding), and so is a write that a page of another origin starts.
+    Two things protect the data from pages in a browser, with accounts and without: a `Host` that is not this server's
+    is refused (DNS rebinding), and so is a write that a page of another origin starts.
     """
 
-    def __init__(self, pages: AsgiApp, activity: ActivityRoute, metrics: Metrics, hosts: Iterable[str]) -> None:
+    def __init__(self, pages: Access, activity: ActivityRoute, metrics: Metrics, hosts: Iterable[str]) -> None:
         self._pages = pages
         self._activity = activity
         self._metrics = metrics
@@ -58,7 +59,7 @@ class Gate:
             problem = _origin_problem(headers)
         if problem is not None:
             route, status = "refused", await answer(problem, send)
-        elif scope["path"] == ACTIVITY:
+        elif scope["path"] == ACTIVITY and self._pages.is_open_for_recording(headers):
             route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
         else:
             route, status = await self._serve_page(scope, receive, send)

@@ -11,7 +11,18 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.plugins.problem_details import ProblemDetailsException
 
-from lastseen.errors import ConfigurationError, InvalidCursor, InvalidData, LastSeenError, StoreError
+from lastseen.accounts.account import AccountError, AccountNotFound
+from lastseen.accounts.sign_in import Throttled
+from lastseen.errors import (
+    ConfigurationError,
+    InvalidCursor,
+    InvalidData,
+    LastSeenError,
+    SessionError,
+    SessionNotFound,
+    StoreError,
+)
+from lastseen.web.sessions.refusal import RequestRefused
 
 MEDIA_TYPE = "application/problem+json"
 _logger = logging.getLogger("lastseen.server")
@@ -50,6 +61,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind
             return error
         case HTTPException():
             return _of_http_exception(error)
+        case AccountError() | SessionError():
+            return _of_account_error(error)
         case InvalidCursor():
             return Problem.bad_parameter("cursor", str(error))
         case InvalidData():
@@ -67,6 +80,17 @@ def answer_problem(_: Request[Any, Any, Any], error: Exception) -> Response[Any]
     """Answer an exception; Litestar calls this for every one."""
     problem = problem_of(error)
     return Response(problem.body(), status_code=problem.status_code, media_type=MEDIA_TYPE, headers=problem.headers)
+
+
+def _of_account_error(error: AccountError | SessionError) -> Problem:
+    match error:
+        case RequestRefused(refusal=refusal):
+            return Problem(refusal.status, refusal.detail, headers=dict(refusal.headers))
+        case Throttled(seconds=seconds):
+            return Problem(429, str(error), headers={"retry-after": str(seconds)})
+        case AccountNotFound() | SessionNotFound():
+            return Problem(404, str(error))
+    return Problem(409, str(error))
 
 
 def _of_http_exception(error: HTTPException) -> Problem:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import socket
 import sys
 
+from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
 from lastseen.errors import ConfigurationError
 from lastseen.server.application import create_app
 from lastseen.server.hint import curl_line
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
 from lastseen.server.logs import configure_logging
+from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
 
@@ -23,10 +24,9 @@ _logger = logging.getLogger("lastseen.server")
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way, save what waits, and return.
 
-    Raises `ConfigurationError` for an address that is not loopback or a port that is taken, and the errors of
-    `LastSeen.open`.
+    Raises `ConfigurationError` for a port that is taken and, while there is no administrator, for an address that other
+    machines can reach; and the errors of `LastSeen.open`.
     """
-    require_loopback(settings.host)
     configure_logging(settings)
     listener = _listen(settings.host, settings.port)
     metrics = Metrics()
@@ -42,10 +42,13 @@ def serve(settings: Settings) -> None:
             on_flush=metrics.flushed,
         )
         address = _address(settings.host, listener)
+        accounts = Accounts(seen.store.accounts, seen.store.sessions)
         try:
-            app = create_app(seen, settings, metrics=metrics)
-            run(app, listener, lambda: _announce(address, seen.store.address), signals)
+            token = _set_up_token(accounts, settings.host)
+            app = create_app(seen, settings, metrics=metrics, accounts=accounts)
+            run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
         finally:
+            accounts.close()
             unsaved = seen.close()
     if not unsaved:
         _logger.info("stopped, everything is saved")
@@ -53,17 +56,27 @@ def serve(settings: Settings) -> None:
 
 def require_loopback(host: str) -> None:
     """Raise `ConfigurationError` for an address that other machines can reach."""
-    try:
-        local = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        local = host.lower() == "localhost"
-    if not local:
+    if not is_loopback(host):
         raise ConfigurationError(
-            f"host {host!r} is refused: there are no accounts yet, so anyone who can reach the server could read and "
-            "write everything. Keep 127.0.0.1 and reach it from elsewhere through an SSH tunnel "
-            "(ssh -L 8080:127.0.0.1:8080 this-machine), or put a reverse proxy with authentication in front of it "
-            "and add its name to allowed_hosts."
+            f"host {host!r} is refused: there is no account yet, so anyone who can reach the server could read and "
+            "write everything. Finish the set-up on a loopback address first: start it with --host 127.0.0.1 and open "
+            "the set-up link that it prints, from elsewhere through an SSH tunnel "
+            "(ssh -L 8080:127.0.0.1:8080 this-machine)."
         )
+
+
+def _set_up_token(accounts: Accounts, host: str) -> str | None:
+    """Return the token for the first administrator, or None when there is one."""
+    if not accounts.is_set_up():
+        require_loopback(host)
+        return accounts.new_set_up_token()
+    if not is_loopback(host):
+        _logger.warning(
+            "listening on %s without TLS: put a reverse proxy with TLS in front, or passwords can be read on the way "
+            "and browsers will not keep anybody signed in",
+            host,
+        )
+    return None
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -90,8 +103,10 @@ def _address(host: str, listener: socket.socket) -> str:
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
-def _announce(address: str, data: str) -> None:
-    sys.stdout.write(
-        f"lastseen is listening on {address}\n  data    {data}\n  try it  {curl_line(address)}\n  stop    Ctrl-C\n"
-    )
+def _announce(address: str, data: str, set_up_token: str | None) -> None:
+    lines = [f"lastseen is listening on {address}", f"  data    {data}", f"  try it  {curl_line(address)}"]
+    if set_up_token is not None:
+        lines.append(f"  set up  {address}/set-up/{set_up_token}  (the first account; once, within an hour)")
+    lines.append("  stop    Ctrl-C\n")
+    sys.stdout.write("\n".join(lines))
     sys.stdout.flush()

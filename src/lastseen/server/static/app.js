@@ -42,7 +42,7 @@ async function refresh(force = false) {
     const answer = await fetch("/rows" + location.search, { headers, cache: "no-store" });
     if (turn !== asked) return; // a later question was asked meanwhile
     if (answer.status === 200) show(await answer.text(), answer.headers);
-    else if (answer.status === 400) location.reload();
+    else if (answer.status === 400 || answer.status === 401) location.reload(); // 401: signed out meanwhile
     else if (answer.status !== 304) throw new Error(answer.statusText);
     say("on", "Live");
   } catch {

@@ -1,0 +1,71 @@
+"""What every page has around it: who is signed in, the way to the other pages, the addresses of styles and scripts."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from litestar import MediaType, Request, Response
+from litestar.response import Template
+
+from lastseen.accounts.account import Account
+from lastseen.server.problem import problem_of
+
+STATIC = Path(__file__).parent / "static"
+VIEWER = "lastseen.viewer"
+"""Where the ASGI scope keeps the account that is signed in."""
+IS_SET_UP = "lastseen.is_set_up"
+"""Where the ASGI scope keeps whether there is an administrator."""
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def _asset_version() -> str:
+    """Return a digest of everything under `static`: it goes into the addresses, which may then be cached for ever."""
+    digest = hashlib.blake2s(digest_size=6)
+    for file in sorted(STATIC.rglob("*")):
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+ASSET_VERSION = _asset_version()
+
+
+def viewer_of(request: AnyRequest) -> Account | None:
+    """Return the account that is signed in, or None."""
+    viewer: Account | None = request.scope.get(VIEWER)  # type: ignore[assignment]
+    return viewer
+
+
+def frame(request: AnyRequest) -> dict[str, Any]:
+    """Return what the templates around every page need."""
+    return {
+        "viewer": viewer_of(request),
+        "is_set_up": request.scope.get(IS_SET_UP, True),
+        "path": request.scope["path"],
+        "version": ASSET_VERSION,
+    }
+
+
+def show(
+    request: AnyRequest, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **context: Any
+) -> Template:
+    """Return a page."""
+    return Template(template, context={**frame(request), **context}, status_code=status, headers=headers)
+
+
+def show_problem(request: AnyRequest, error: Exception) -> Response[Any]:
+    """Show what went wrong as a page."""
+    problem = problem_of(error)
+    template = Template("problem.html", context={**frame(request), "problem": problem})
+    answer = template.to_asgi_response(request.app, request, status_code=problem.status_code)
+    return Response(
+        answer.body, status_code=problem.status_code, media_type=MediaType.HTML, headers=problem.headers or {}
+    )
+
+
+def go(path: str) -> Response[None]:
+    """Send the browser to another page after a form was sent (303: with GET)."""
+    return Response(None, status_code=303, headers={"location": path}, media_type=MediaType.HTML)
