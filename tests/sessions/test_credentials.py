@@ -22,11 +22,10 @@ from lastseen.sessions.credentials import (
 )
 from lastseen.sessions.policy import BROWSER, NATIVE_APP
 from lastseen.sessions.session import IssuedSession, Session
-from lastseen.sessions.token import new_token
 from lastseen.testing import moment
 
-TOKEN = new_token()
-OTHER = new_token()
+TOKEN = "A" * 43
+OTHER = "B" * 43
 PLAIN = CookieSource()
 PAGE = RequestHead(host="app.example")
 ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Lax"
