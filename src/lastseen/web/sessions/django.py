@@ -114,15 +114,15 @@ def _native(text: str) -> str:
 
 def _attach_user(request: HttpRequest) -> None:
     found = request_session(request)
-    if found.is_signed_in:
-        request.user = SimpleLazyObject(lambda: _user_of(found))
+    if hasattr(request, "user") and not found.is_signed_in:
+        # Whoever is logged in through Django's own session.
+        return
 
-        async def auser() -> Any:
-            return await sync_to_async(_user_of)(found)
+    async def auser() -> Any:
+        return await sync_to_async(_user_of)(found)
 
-        request.auser = auser
-    elif not hasattr(request, "user"):
-        request.user = AnonymousUser()
+    request.user = SimpleLazyObject(lambda: _user_of(found))
+    request.auser = auser
 
 
 def _user_of(found: RequestSession) -> Any:

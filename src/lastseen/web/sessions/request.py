@@ -49,8 +49,6 @@ class RequestSession:
         self._clears = False
         self._headers: list[Header] = []
 
-    # What came with the request
-
     @classmethod
     def begin(cls, options: WebSessions, head: RequestHead) -> RequestSession:
         """Authenticate a request. Blocks when it carries a credential; never raises."""
@@ -123,8 +121,6 @@ class RequestSession:
             self.options.logger.error("get session error=%s", error)  # noqa: TRY400 - the store has logged its own
             raise self._refused(refusals.UNAVAILABLE) from error
 
-    # What the application asks
-
     @property
     def session(self) -> Session | None:
         """The valid session, or None; the answer is taken to depend on it from now on."""
@@ -147,7 +143,8 @@ class RequestSession:
         options = self.options
         if not (redirect and options.login_url is not None and accepts_html(self.head)):
             challenges = tuple(source.challenge for source in options.sources if source.challenge is not None)
-            return refusals.session_required(challenges, presented=self._token is not None)
+            is_invalid = any(source.challenge is not None for source in self._sources)
+            return refusals.session_required(challenges, presented=is_invalid)
         is_safe = self.head.method in SAFE_METHODS
         target = safe_redirect(self.head.target) if is_safe else "/"
         value = quote(target, safe="/")
@@ -183,8 +180,6 @@ class RequestSession:
             self._headers.append(options.next_cookie.delete(self.head))
             remembered = unquote(remembered)
         return safe_redirect(given or asked or remembered, "/", options.redirect_origins)
-
-    # What the application does
 
     def sign_in(
         self, user_id: str, *, credential: str | None = None, device: str | None = None, label: str = ""
@@ -252,8 +247,6 @@ class RequestSession:
         if self.options.clear_site_data:
             self._headers.append(("Clear-Site-Data", '"cache", "cookies", "storage"'))
         return ended
-
-    # What the answer says
 
     @property
     def must_check(self) -> bool:
