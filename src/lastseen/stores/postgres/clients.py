@@ -81,13 +81,6 @@ FROM unnest(%(after)s::timestamptz[], %(until)s::timestamptz[], %(search)s::text
 ORDER BY f.position
 """  # noqa: S608 - constants
 
-RECORD_HOURS = """
-INSERT INTO client_active_hours (client_id, hour)
-SELECT client_id, hour FROM unnest(%b::text[], %b::timestamptz[]) AS active (client_id, hour)
-ORDER BY client_id COLLATE "C", hour
-ON CONFLICT DO NOTHING
-"""
-
 ACTIVE_HOURS = """
 SELECT client_id, (extract(epoch FROM hour) * 1000000)::bigint FROM client_active_hours
 WHERE hour >= %s AND client_id = ANY(%s::text[]) ORDER BY client_id COLLATE "C", hour
