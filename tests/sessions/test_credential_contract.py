@@ -8,7 +8,7 @@ import pytest
 
 from lastseen.sessions.cookie import Cookie, CredentialConflict, RequestHead
 from lastseen.sessions.credentials import BearerSource, CookieSource, CredentialSource
-from lastseen.testing.credentials import CredentialSourceContract
+from lastseen.testing import CredentialSourceContract
 
 
 class TestCookieSource(CredentialSourceContract):
