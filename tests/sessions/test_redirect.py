@@ -111,6 +111,8 @@ ATTACKS_ON_WHOM_WE_REDIRECT = [
     "/%2e%2e//evil.example",
     "/./\\evil.example",
     "/a b",
+    "https://bank.example@app.example/",
+    "https://:@app.example/",
     "/\u2028",
     "/\u202egnp.exe",
     "/\u200b/evil.example",

@@ -32,7 +32,7 @@ APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.se
 
 @contextmanager
 def django_project(
-    world: World, database: Path, *, require: bool = False, public: Any = (), twice: bool = False
+    world: World, database: Path, *, require: bool = False, public: Any = (), twice: bool = False, alone: bool = False
 ) -> Iterator[Any]:
     """Put the settings in force and make the tables; yields the module with the views."""
     before = connections.settings
@@ -43,7 +43,7 @@ def django_project(
     try:
         with override_settings(
             INSTALLED_APPS=APPS,
-            MIDDLEWARE=[*MIDDLEWARE, MIDDLEWARE[-1]] if twice else MIDDLEWARE,
+            MIDDLEWARE=MIDDLEWARE[-1:] if alone else [*MIDDLEWARE, *MIDDLEWARE[-1:]] if twice else MIDDLEWARE,
             ROOT_URLCONF="tests.web.sessions.apps.django_app",
             ALLOWED_HOSTS=["*"],
             DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

@@ -64,6 +64,31 @@ def test_who_is_logged_in_through_django_stays_so(browser: Browser) -> None:
     assert browser.get("/user").json() == {"user": None}
 
 
+def test_without_djangos_own_sessions(tmp_path: Path, django_database: Path, wsgi_switch: Switch) -> None:
+    """Neither they nor their middleware are needed: sign in, be known, be anonymous, sign out."""
+    database = tmp_path / "django.sqlite3"
+    shutil.copy(django_database, database)
+    with django_project(World(), database, alone=True) as django_app:
+        wsgi_switch.app = django_app.build_wsgi(World())
+        browser = Browser(wsgi_switch.port)
+        anonymous = browser.get("/user")
+        assert (anonymous.json(), anonymous.vary) == ({"user": None}, {"cookie", "authorization"})
+        browser.post("/login?name=alice")
+        assert browser.get("/user").json() == {"user": "alice"}
+        assert browser.post("/logout").json() == {"ended": True}
+        assert browser.post("/logout").json() == {"ended": False}
+        assert browser.get("/user").json() == {"user": None}
+
+
+def test_the_middleware_is_needed() -> None:
+    """Asking without it is a mistake of the application, and says so."""
+    from lastseen.errors import ConfigurationError
+    from lastseen.web.sessions import django as adapter
+
+    with pytest.raises(ConfigurationError, match="LoginSessionMiddleware"):
+        adapter.current_session(object())
+
+
 def test_the_settings_must_name_the_sessions() -> None:
     """A missing or wrong setting is an error at the start."""
     from django.test import override_settings

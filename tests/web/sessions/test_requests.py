@@ -272,6 +272,20 @@ def test_an_application_may_answer_a_refusal_itself() -> None:
     assert body["body"] == b"my own page"
 
 
+def test_a_refusal_ends_a_bare_wsgi_application() -> None:
+    """The exception alone is enough."""
+    started: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        wsgi.require_session(environ)
+        raise AssertionError("never reached")
+
+    environ = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "https", "PATH_INFO": "/"}
+    [body] = wsgi.SessionMiddleware(app, World().sessions)(environ, lambda *start: started.append(start))
+    assert started[0][0] == "401 Unauthorized"
+    assert json.loads(body)["code"] == "session_required"
+
+
 def test_the_middleware_is_needed() -> None:
     """Asking without it is a mistake of the application, and says so."""
     for module in (asgi, wsgi):
