@@ -78,8 +78,8 @@ def test_pages_come_with_strict_headers(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "10.0.0.1"])
 def test_only_loopback_may_be_listened_on(host: str) -> None:
-    """Without accounts any other address is refused, with the reason and what to do instead."""
-    with pytest.raises(ConfigurationError, match=r"no accounts yet.*SSH tunnel.*reverse proxy"):
+    """Without an account any other address is refused, with the reason and what to do first."""
+    with pytest.raises(ConfigurationError, match=r"no account yet.*set-up on a loopback address.*SSH tunnel"):
         require_loopback(host)
 
 

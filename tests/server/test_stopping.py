@@ -127,11 +127,11 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 
 
 def test_another_address_is_refused(tmp_path: Path) -> None:
-    """`--host 0.0.0.0` ends with the reason, before anything is opened."""
+    """Without an account `--host 0.0.0.0` ends with the reason, before anything is answered."""
     done = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")
     assert done.returncode != 0
-    assert "no accounts yet" in " ".join(done.stderr.split())
-    assert not (tmp_path / ".local").exists()
+    assert "no account yet" in " ".join(done.stderr.split())
+    assert "listening" not in done.stdout
 
 
 def test_a_database_that_cannot_be_reached_is_told(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ _COMMON = (
     "changeme",
     "correcthorsebatterystaple",
 )
-_OWN_CHARACTERS = 4
+_DIFFERENT_CHARACTERS = 5
+_OWN_CHARACTERS = 6
 """So many characters must be left when a common word or the name is taken away."""
 
 
@@ -50,7 +51,7 @@ def password_problem(password: str, name: str = "") -> str | None:
         return f"The password may have {MAX_LENGTH} characters."
     if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in password):
         return "The password holds a character that is none."
-    if len(set(password)) <= _OWN_CHARACTERS:
+    if len(set(password)) < _DIFFERENT_CHARACTERS:
         return "The password repeats too few characters; take several words that do not belong together."
     plain = password.casefold()
     for word in (*_COMMON, *filter(None, [name.casefold()])):
@@ -73,15 +74,18 @@ class PasswordHasher(Protocol):
 
 
 class Argon2Hasher:
-    """argon2id with the parameters that argon2-cffi recommends (RFC 9106, second choice: 64 MiB, 3 passes)."""
+    """argon2id with the parameters that argon2-cffi recommends (RFC 9106, second choice: 64 MiB, 3 passes).
 
-    def __init__(self) -> None:
+    `cost` names others, as `argon2.PasswordHasher` does; hashes that cost something else are outdated.
+    """
+
+    def __init__(self, **cost: int) -> None:
         try:
             from argon2 import PasswordHasher as Hasher
             from argon2 import exceptions
         except ImportError as error:
             raise MissingExtra("accounts need argon2-cffi: pip install 'lastseen[server]'") from error
-        self._hasher = Hasher()
+        self._hasher = Hasher(**cost)
         self._wrong = (exceptions.VerificationError, exceptions.InvalidHashError)
         self._nobodys = _nobodys_hash(self._hasher)
 

@@ -57,13 +57,13 @@ class Access:
         # A page that keeps itself current is no activity of a person: it neither extends nor records anything.
         self._watched = SessionMiddleware(self._admit, _options(accounts.watching_sessions, refresh=False))
 
-    def is_open_for_recording(self, headers: dict[bytes, bytes]) -> bool:
-        """Return whether activity may be posted without a session; no store is asked."""
+    def is_open_here(self, headers: dict[bytes, bytes]) -> bool:
+        """Return whether activity may be posted and figures may be read without a session; no store is asked."""
         return self._is_loopback and (not self._accounts.is_known_to_be_set_up or _is_direct(headers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] != "http" or _is_without_session(scope["path"]):
+        if scope["type"] != "http" or _is_without_session(scope["path"]) or self._is_monitored(scope):
             await self._pages(scope, receive, send)
             return
         watches = scope["path"] == "/rows" and any(name == b"if-none-match" for name, _ in scope["headers"])
@@ -71,24 +71,22 @@ class Access:
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = request_session(scope)
-        headers = dict(scope["headers"])
         if scope["path"] == ACTIVITY:
             if not request.is_signed_in:
                 raise RequestRefused(NEEDS_KEY)
-            await self._activity(scope, headers, receive, send)
+            await self._activity(scope, dict(scope["headers"]), receive, send)
             return
         _refuse_forgery(request)
         scope[IS_SET_UP] = await self._is_set_up(request)
-        if scope[IS_SET_UP] and self._needs_session(scope["path"], headers):
+        if scope[IS_SET_UP] and not _is_public(scope["path"]):
             request.require(redirect=not _is_for_programs(scope["path"]))
         if request.is_signed_in:
             await self._introduce(request, scope)
         await self._pages(scope, receive, send)
 
-    def _needs_session(self, path: str, headers: dict[bytes, bytes]) -> bool:
-        if _is_for_monitoring(path):
-            return not (self._is_loopback and _is_direct(headers))
-        return not _is_public(path)
+    def _is_monitored(self, scope: Scope) -> bool:
+        """Return whether this is open for monitoring on this machine, which must work while the store is away."""
+        return _is_for_monitoring(scope["path"]) and self.is_open_here(dict(scope["headers"]))
 
     async def _is_set_up(self, request: RequestSession) -> bool:
         if self._accounts.is_known_to_be_set_up:

@@ -59,7 +59,7 @@ class Gate:
             problem = _origin_problem(headers)
         if problem is not None:
             route, status = "refused", await answer(problem, send)
-        elif scope["path"] == ACTIVITY and self._pages.is_open_for_recording(headers):
+        elif scope["path"] == ACTIVITY and self._pages.is_open_here(headers):
             route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
         else:
             route, status = await self._serve_page(scope, receive, send)
