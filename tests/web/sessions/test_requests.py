@@ -129,6 +129,8 @@ def test_the_way_back_is_always_safe() -> None:
     assert begin(world, cookie="__Host-next=%2F%2Fevil.example").return_target() == "/"
     assert begin(world, cookie="__Host-next=/a; __Host-next=/b").return_target() == "/"
     assert begin(world, target="/login?next=https://shop.example/x").return_target() == "https://shop.example/x"
+    assert begin(world, target="//[::1?next=/a").return_target() == "/a"
+    assert begin(world, target="/?" + "a=b&" * 1000 + "next=/a").return_target() == "/"
     request = begin(world, cookie="__Host-next=/a%3Fb")
     assert request.return_target() == "/a?b"
     assert [name for name, _ in request.finish([])] == ["Set-Cookie", "Cache-Control"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from lastseen.errors import ConfigurationError, SessionNotFound, StoreError
 from lastseen.sessions.cookie import CredentialConflict, Header, RequestHead
@@ -171,7 +171,7 @@ class RequestSession:
         Whatever it says, it is a path of this site, or on one of `redirect_origins`.
         """
         options = self.options
-        asked = parse_qs(urlsplit(self.head.target).query, max_num_fields=100).get(options.next_parameter, [None])[-1]
+        asked = _parameter(self.head.target, options.next_parameter)
         try:
             remembered = options.next_cookie.read(self.head)
         except CredentialConflict:
@@ -301,3 +301,12 @@ class RequestSession:
 
 
 _LONGEST_REMEMBERED = 3000
+_MOST_PARAMETERS = 100
+
+
+def _parameter(target: str, name: str) -> str | None:
+    query = target.partition("?")[2]
+    try:
+        return dict(parse_qsl(query, max_num_fields=_MOST_PARAMETERS)).get(name)
+    except ValueError:
+        return None
