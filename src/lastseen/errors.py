@@ -11,6 +11,8 @@ LastSeenError
 │   ├── SessionNotFound     there is none (any more), it has expired, or it is somebody else's
 │   ├── SessionRefused      all sessions of the user were ended in the same instant
 │   ├── TooManySessions     the user has as many as are allowed
+│   ├── CredentialConflict  a request carries two credentials that disagree (sessions/cookie.py)
+│   ├── RequestRefused      a request must be answered with a refusal (web/sessions/refusal.py)
 │   └── UnknownUser         the store has no such user
 └── StoreError              a store failed; the driver's error is the cause
     ├── StoreUnavailable    connection, timeout, lock, deadlock: try again later

@@ -41,7 +41,7 @@ class NaiveTracker:
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        self._book.batch_record_activity({key: utc(at) for key, at in waiting.items()})
+        self._book.batch_record_activity({key: utc(at) for key, at in dict(waiting).items()})
 
 
 @pytest.fixture
