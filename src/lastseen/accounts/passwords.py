@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import unicodedata
-from typing import Protocol
+from typing import Any, Protocol
 
 from lastseen.errors import MissingExtra
 
@@ -79,7 +79,7 @@ class Argon2Hasher:
     `cost` names others, as `argon2.PasswordHasher` does; hashes that cost something else are outdated.
     """
 
-    def __init__(self, **cost: int) -> None:
+    def __init__(self, **cost: Any) -> None:
         try:
             from argon2 import PasswordHasher as Hasher
             from argon2 import exceptions

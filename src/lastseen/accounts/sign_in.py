@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 
 from lastseen.accounts.account import Account, AccountError, name_key
 from lastseen.accounts.passwords import PasswordHasher
 from lastseen.accounts.store import AccountStore
-from lastseen.accounts.throttle import Throttle
+from lastseen.accounts.throttle import MOST_KEYS, Throttle
 from lastseen.clock import Clock
 from lastseen.sessions.address import anonymized
 
@@ -22,10 +23,11 @@ class Throttled(AccountError):
 
 
 class PasswordCheck:
-    """Checks passwords, throttled by account and by the client's network.
+    """Checks passwords, throttled by name and network together, by network, and by name alone.
 
-    An account's own wait is short: whoever guesses at it from elsewhere must not keep its owner out. Blocks; any thread
-    may call.
+    The last two are for who tries one password at many names, or one name from many networks. Where a name has signed
+    in before, only the first counts: whoever guesses from elsewhere must not keep the owner out. Blocks; any thread may
+    call.
     """
 
     def __init__(self, store: AccountStore, hasher: PasswordHasher, clock: Clock) -> None:
@@ -33,8 +35,10 @@ class PasswordCheck:
         self._hasher = hasher
         self._clock = clock
         self._lock = threading.Lock()
-        self._by_name = Throttle(free=5, longest_wait=30)
-        self._by_address = Throttle(free=20, longest_wait=300)
+        self._by_both = Throttle(free=5, longest_wait=60)
+        self._by_network = Throttle(free=20, longest_wait=60)
+        self._by_name = Throttle(free=50, longest_wait=10)
+        self._homes: OrderedDict[str, None] = OrderedDict()
 
     def check(self, name: str, password: str, address: str) -> Account | None:
         """Return the enabled account whose password this is, else None; exactly one hash is verified either way.
@@ -58,17 +62,25 @@ class PasswordCheck:
             self._store.refresh_hash(found.account.user_id, password_hash, self._hasher.hash(password))
         return found.account
 
-    def _take(self, name: str, address: str) -> None:
-        now = self._clock.monotonic()
+    def _take(self, name: str, network: str) -> None:
+        now, both = self._clock.monotonic(), f"{name}\n{network}"
         with self._lock:
-            wait = max(self._by_name.wait(name, now), self._by_address.wait(address, now))
+            wait = self._by_both.wait(both, now)
+            if both not in self._homes:
+                wait = max(wait, self._by_network.wait(network, now), self._by_name.wait(name, now))
             if wait > 0:
                 raise Throttled(wait)
+            self._by_both.take(both, now)
+            self._by_network.take(network, now)
             self._by_name.take(name, now)
-            self._by_address.take(address, now)
 
-    def _give_back(self, name: str, address: str) -> None:
+    def _give_back(self, name: str, network: str) -> None:
+        both = f"{name}\n{network}"
         with self._lock:
-            self._by_name.forget(name)
-            # One good account of the same network must not pay for guessing at others.
-            self._by_address.give_back(address)
+            self._by_both.forget(both)
+            self._by_network.give_back(network)
+            self._by_name.give_back(name)
+            self._homes[both] = None
+            self._homes.move_to_end(both)
+            if len(self._homes) > MOST_KEYS:
+                self._homes.popitem(last=False)
