@@ -7,6 +7,7 @@ import http.client
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -154,7 +155,7 @@ def test_what_stays_open_on_this_machine(office: ServerProcess) -> None:
         assert office.http.get("/health/live", headers=passed_on).status_code == 200
 
 
-def test_signing_in_leads_back(stranger: httpx.Client) -> None:
+def test_signing_in_leads_back(office: ServerProcess, stranger: httpx.Client) -> None:
     """To where one wanted to go, on this site only; the cookie carries a token that was not there before."""
     stranger.get("/audit")
     before = dict(stranger.cookies)
@@ -168,6 +169,8 @@ def test_signing_in_leads_back(stranger: httpx.Client) -> None:
         answer = people.sign_in(stranger, "ada", path=f"/sign-in?next={evil}")
         assert answer.headers["location"] == "/"
     assert stranger.cookies["lastseen"] != token
+    with people.browser(office) as thief:
+        assert thief.get("/audit", headers={"cookie": f"lastseen={token}"}).status_code == 307
 
 
 def test_a_wrong_password_and_an_unknown_name_look_the_same(new_server: ServerProcess) -> None:
@@ -223,6 +226,52 @@ def test_a_form_that_does_not_say_where_it_comes_from_is_refused(office: ServerP
     form = {"name": "ada", "password": people.PASSWORD}
     assert httpx.post(f"{office.address}/sign-in", data=form).status_code == 403
     assert httpx.post(f"{office.address}/sign-in", data=form, headers={"origin": office.address}).status_code == 303
+
+
+def test_a_token_of_the_clients_own_is_never_adopted(office: ServerProcess) -> None:
+    """Whatever cookie was planted before, signing in hands out another token, and the planted one stays worthless."""
+    planted = {"cookie": f"lastseen={'x' * 43}"}
+    with people.browser(office) as client:
+        answer = client.post("/sign-in", data={"name": "ada", "password": people.PASSWORD}, headers=planted)
+        assert answer.status_code == 303
+        assert "x" * 43 not in answer.headers["set-cookie"]
+        assert httpx.get(f"{office.address}/api/v1/clients", headers=planted).status_code == 401
+
+
+def test_a_form_is_small(stranger: httpx.Client) -> None:
+    """Nobody makes the server hash or keep megabytes; the negative control is a long passphrase."""
+    assert people.sign_in(stranger, "somebody", "x" * 100_000).status_code == 413
+    assert people.sign_in(stranger, "somebody", "long " * 200).status_code == 403
+
+
+def test_accounts_in_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    """The whole way on the shared database; with the database away nobody is signed out."""
+    with ServerProcess(tmp_path, postgres_url) as server:
+        ada = people.set_up(server)
+        bob = people.add_member(server, ada, "bob")
+        (session,) = people.device_ids(ada.get(f"/users/{people.user_id(ada, 'bob')}").text)
+        assert bob.post(f"/account/devices/{session}/revoke").status_code == 303
+        assert bob.get("/").status_code == 307
+        assert people.sign_in(bob, "bob", "a wrong password").status_code == 403
+        told = people.words(ada.get("/audit").text)
+        assert told.find("sign-in failed bob") < told.find("session revoked by bob") < told.find("server set up by ada")
+        ada.close()
+        bob.close()
+
+
+def test_without_its_database_nobody_is_signed_out(tmp_path: Path, postgres: Any) -> None:
+    """503, the cookie is kept; when the database is back the session is still there. Monitoring goes on meanwhile."""
+    with ServerProcess(tmp_path, postgres.create_database()) as server, closing(people.set_up(server)) as ada:
+        postgres.stop()
+        try:
+            for path in ("/", "/api/v1/clients", "/account/devices"):
+                answer = ada.get(path)
+                assert (answer.status_code, "set-cookie" in answer.headers) == (503, False)
+            assert server.http.get("/health/activity").status_code == 200
+            assert server.http.post(ACTIVITY).status_code == 202
+        finally:
+            postgres.start()
+        eventually(lambda: ada.get("/users").status_code == 200, "the session is there again")
 
 
 def test_signing_out_ends_the_session(ada: httpx.Client) -> None:
