@@ -65,6 +65,8 @@ def test_the_set_up_link_works_once(new_server: ServerProcess, tmp_path: Path) -
     assert link not in new_server.log
     with people.browser(new_server) as client:
         assert client.get("/set-up/" + "x" * 43).status_code == 404
+        unsaid = httpx.post(new_server.address + link, data={"name": "eve", "password": people.PASSWORD})
+        assert (unsaid.status_code, "set-cookie" in unsaid.headers) == (403, False)
         assert client.get(link).status_code == 200
         wrong = client.post(link, data={"name": "ada", "password": "short"})
         assert (wrong.status_code, 'role="alert"' in wrong.text) == (422, True)

@@ -15,7 +15,6 @@ from lastseen.server.account_pages import MAX_FORM, Form, Page, actor_of, device
 from lastseen.server.frame import VIEWER, AnyRequest, go, show, show_problem
 from lastseen.server.problem import Problem
 from lastseen.server.relative import relative
-from lastseen.settings import format_span
 from lastseen.web.sessions.asgi import request_session
 from lastseen.web.sessions.threads import in_thread
 
@@ -177,4 +176,4 @@ def _link_page(request: AnyRequest, account: Account, token: str) -> Page:
     # A proxy's scheme is not seen here; but for this machine itself, sessions work over TLS only.
     scheme = "http" if head.is_plain_localhost() else "https"
     link = f"{scheme}://{head.host}/welcome/{token}"
-    return show(request, "link.html", user=account, link=link, life=format_span(LINK_LIFE))
+    return show(request, "link.html", user=account, link=link, days=LINK_LIFE.days)
