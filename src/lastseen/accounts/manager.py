@@ -232,7 +232,8 @@ class Accounts:
         """End all sessions of a user, but for one."""
         account = self.get(user_id)
         ended = self.sessions.revoke_all(user_id, except_id=except_id)
-        self._tell(AuditAction.SESSIONS_REVOKED, actor, account, f"{ended} of {ended + (except_id is not None)}")
+        if ended:
+            self._tell(AuditAction.SESSIONS_REVOKED, actor, account, f"{ended} ended")
         return ended
 
     def trail(self, before: int | None = None, limit: int = AUDIT_PAGE) -> Sequence[AuditRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -25,7 +26,9 @@ SIGN_IN = "/sign-in"
 COOKIE = "lastseen"
 
 _LOOPBACK = {b"localhost", b"127.0.0.1", b"[::1]"}
-_BY_PROXIES = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+_BY_PROXIES = frozenset(
+    {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
+)
 _is_without_session = excluded_paths(("/static/*", "/health/live", "/health/ready"))
 _is_public = excluded_paths((SIGN_IN, "/sign-out", "/set-up/*", "/welcome/*"))
 _is_for_programs = excluded_paths(("/api/*", "/rows", "/metrics", "/health/*"))
@@ -124,13 +127,14 @@ def _refuse_forgery(request: RequestSession) -> None:
 
 def _is_direct(headers: dict[bytes, bytes]) -> bool:
     """Return whether a request names this machine by a loopback name and no proxy says that it has passed it on."""
-    name = _name_of(headers.get(b"host", b""))
-    return name in _LOOPBACK and not any(header in headers for header in _BY_PROXIES)
+    return _BY_PROXIES.isdisjoint(headers) and _is_loopback_name(headers.get(b"host", b""))
 
 
-def _name_of(host: bytes) -> bytes:
+@lru_cache(maxsize=256)
+def _is_loopback_name(host: bytes) -> bool:
     try:
         netloc = urlsplit(b"//" + host.lower()).netloc
     except ValueError:
-        return b""
-    return netloc[: netloc.rindex(b"]") + 1] if netloc.startswith(b"[") else netloc.partition(b":")[0]
+        return False
+    name = netloc[: netloc.rindex(b"]") + 1] if netloc.startswith(b"[") else netloc.partition(b":")[0]
+    return name in _LOOPBACK
