@@ -9,7 +9,7 @@ from lastseen.activity.buffer import ActivityBuffer
 
 def settled(buffer: ActivityBuffer, now: float, *, everything: bool = False) -> dict[str, float]:
     batch = buffer.take(now, everything=everything)
-    buffer.settle(batch, now)
+    buffer.settle(list(batch), now)
     return batch
 
 

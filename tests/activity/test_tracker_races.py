@@ -110,18 +110,16 @@ def test_the_stress_finds_what_a_naive_tracker_loses() -> None:
 
 
 def instructions_between_read_and_store(function: Callable[..., object]) -> list[str]:
-    """Return the names of the instructions from the read of the held time to the store of the new one."""
-    names = [instruction.opname for instruction in dis.get_instructions(function)]
-    store = max(position for position, name in enumerate(names) if name == "STORE_SUBSCR")
-    read = max(
+    """Return the names of the instructions from the look at what is pending to the store of the new time."""
+    instructions = list(dis.get_instructions(function))
+    store = max(position for position, one in enumerate(instructions) if one.opname == "STORE_SUBSCR")
+    looks = [position for position, one in enumerate(instructions) if one.argval == "pending"]
+    reads = [
         position
-        for position, instruction in enumerate(dis.get_instructions(function))
-        if position < store
-        and (
-            instruction.opname == "BINARY_SUBSCR" or (instruction.opname == "BINARY_OP" and instruction.argrepr == "[]")
-        )
-    )
-    return names[read + 1 : store]
+        for position, one in enumerate(instructions[:store])
+        if one.opname == "BINARY_SUBSCR" or (one.opname == "BINARY_OP" and one.argrepr == "[]")
+    ]
+    return [one.opname for one in instructions[min(looks, default=max(reads)) + 1 : store]]
 
 
 @pytest.mark.parametrize("function", [ActivityTracker.record, buffer.merge_newer])

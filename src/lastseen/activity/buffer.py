@@ -15,7 +15,7 @@ A key is in one or two of three places:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 
 
@@ -69,53 +69,53 @@ class ActivityBuffer:
         return True
 
     def take(self, now: float, *, everything: bool = False) -> dict[str, float]:
-        """Move what is due into flight and return it; `settle` must follow. Everything: also what is held back."""
+        """Move what is due into flight and return it; `settle` must follow. Everything: also what is held back.
+
+        `pending` is a new dictionary afterwards. Times that still move forward in the old one are in the batch.
+        """
         if self._in_flight:
             raise RuntimeError("a flush is under way")
-        batch = self._in_flight
         self._taken_since, self._since = self._since, None
-        for key in list(self.pending):
-            at = self.pending.pop(key)
-            batch[key] = max(at, self._held.pop(key, at))
-        # Empty now, and nobody adds without the lock: this only gives the room for many keys back.
-        self.pending.clear()
-        for key in self._due(now) if not everything else list(self._held):
-            batch[key] = self._held.pop(key)
-        if not everything:
+        batch, self.pending = self.pending, {}
+        for key in list(self._held) if everything else self._due(now):
+            at = self._held.pop(key)
+            batch[key] = max(at, batch.get(key, at))
+        if self._persisted_at and not everything:
             self._hold_back(batch, now)
-        if not batch:
-            batch.clear()
-        return dict(batch)
+        self._in_flight = batch
+        return batch
 
     def _due(self, now: float) -> list[str]:
         return [key for key in self._held if now >= self._next_write_at(key)]
 
     def _hold_back(self, batch: dict[str, float], now: float) -> None:
-        if not self._persisted_at:
-            return
         for key in [key for key in batch if now < self._next_write_at(key)]:
-            self._held[key] = batch.pop(key)
+            at = batch.pop(key)
+            self._held[key] = max(at, self._held.get(key, at))
 
     def _next_write_at(self, key: str) -> float:
         return self._persisted_at.get(key, float("-inf")) + self._min_persist_interval
 
-    def settle(self, finished: Iterable[str], saved_at: float | None) -> None:
+    def settle(self, finished: Sequence[str], saved_at: float | None) -> None:
         """End the flush: forget the keys that are finished (saved, or poison) and merge the others back.
 
         `saved_at`: the moment that counts for `min_persist_interval`.
         """
-        for key in finished:
-            self._in_flight.pop(key, None)
-            if self._min_persist_interval and saved_at is not None:
-                self._persisted_at[key] = saved_at
-        for key, at in self._in_flight.items():
-            merge_newer(self.pending, key, max(at, self._held.pop(key, at)))
-        if self._in_flight and self._taken_since is not None:
-            self._since = self._taken_since
-        self._in_flight.clear()
-        self._taken_since = None
-        if saved_at is not None:
+        left, self._in_flight = self._in_flight, {}
+        if self._min_persist_interval and saved_at is not None:
+            self._persisted_at.update(dict.fromkeys(finished, saved_at))
             self._forget_persisted_before(saved_at - self._min_persist_interval)
+        if len(finished) < len(left):
+            self._restore(left, finished)
+        self._taken_since = None
+
+    def _restore(self, left: dict[str, float], finished: Sequence[str]) -> None:
+        for key in finished:
+            left.pop(key, None)
+        for key, at in left.items():
+            merge_newer(self.pending, key, max(at, self._held.pop(key, at)))
+        if self._taken_since is not None:
+            self._since = self._taken_since
 
     def _forget_persisted_before(self, moment: float) -> None:
         """Keep the memory of written keys bounded: past its interval an entry means nothing, oldest come first."""
@@ -138,8 +138,9 @@ class ActivityBuffer:
     def drop(self) -> int:
         """Forget everything that waits (after a fork, or at the end) and return how many keys that were."""
         size = len(self)
-        for place in (self.pending, self._held, self._in_flight):
-            place.clear()
+        self.pending.clear()
+        self._held.clear()
+        self._in_flight = {}
         self._since = self._taken_since = None
         return size
 

@@ -92,8 +92,8 @@ class ClientActivity:
                 at = self._now()
             # As in the tracker: nothing comes between these comparisons and the store, so the hour cannot turn there.
             if self._hours.began <= at < self._hours.ends:  # type: ignore[operator]
-                pending = self.tracker.pending
-                pending[client_id] = at if (held := pending[client_id]) < at else held  # type: ignore[operator, assignment]
+                waiting = self.tracker
+                waiting.pending[client_id] = at if (held := waiting.pending[client_id]) < at else held  # type: ignore[operator, assignment]
                 return _ACCEPTED
         except Exception:  # noqa: BLE001 - a request never fails for its tracking: the slow way finds the words
             return self._record_slowly(client_id, at)

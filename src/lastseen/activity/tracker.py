@@ -4,9 +4,9 @@ How `record` stays lock-free without losing a touch
 ---------------------------------------------------
 A key that already waits is moved forward by one expression that reads, compares and stores. CPython hands the
 interpreter lock to another thread only at a call, at a function's start and at a backward jump (the "eval breaker",
-`Python/ceval.c`); the expression has none of these, so nothing comes between its read and its store, and a flush takes
-a key out either before it or after it. `tests/activity/test_tracker_races.py` reads the bytecode and fails when that
-changes. On an interpreter without that lock, or other than CPython, every record takes the lock instead.
+`Python/ceval.c`); the expression has none of these, so nothing comes between its reads and its store, and a flush
+takes the dictionary either before it or after it. `tests/activity/test_tracker_races.py` reads the bytecode and fails
+when that changes. On an interpreter without that lock, or other than CPython, every record takes the lock instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from lastseen.activity.backoff import jittered, retry_delay
@@ -108,9 +108,8 @@ class ActivityTracker:
         try:
             if at is None:
                 at = self._now()
-            pending = self.pending
             # A datetime does not compare with a float (TypeError), a new key is not there (KeyError): the slow way.
-            pending[key] = at if (held := pending[key]) < at else held  # type: ignore[operator, assignment]
+            self.pending[key] = at if (held := self.pending[key]) < at else held  # type: ignore[operator, assignment]
         except Exception:  # noqa: BLE001 - a request never fails for its tracking
             return self._record_slowly(key, at)
         return _ACCEPTED
@@ -177,6 +176,8 @@ class ActivityTracker:
         with self._flushing:
             with self._lock:
                 batch = self._buffer.take(self._clock.monotonic(), everything=everything)
+                if _READ_COMPARE_STORE_IS_ATOMIC:
+                    self.pending = self._buffer.pending
             if not batch:
                 return FlushResult()
             began = self._clock.monotonic()
@@ -199,8 +200,8 @@ class ActivityTracker:
 
     def _updates(self, batch: dict[str, float]) -> dict[str, datetime]:
         """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
-        latest = self._latest_moment()
-        return {key: utc(at if (at := batch[key]) < latest else latest) for key in sorted(batch)}
+        latest, moment = self._latest_moment(), datetime.fromtimestamp
+        return {key: moment(at if (at := batch[key]) < latest else latest, UTC) for key in sorted(batch)}
 
     def _latest_moment(self) -> float:
         return self._now() + self.settings.future_tolerance.total_seconds()
