@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-import msgspec
-
 from lastseen.errors import SchemaError
 from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.times import TimeFormat, time_format_of
@@ -24,25 +22,25 @@ SELECT EXISTS (SELECT 1 FROM pragma_table_info(:table) WHERE name = :key AND pk 
     )
 """
 
-# A batch is one statement over one JSON object. Row by row, the driver would let go of the interpreter lock at every
-# row, and a busy server would lose more time to that than to the writing. `WHERE true` keeps ON CONFLICT from being
-# read as a join (https://www.sqlite.org/lang_upsert.html, 2.2).
 UPSERT = """
-INSERT INTO {table} ({key}, {time}) SELECT key, value FROM json_each(?1) WHERE true
+INSERT INTO {table} ({key}, {time}) VALUES {rows}
 ON CONFLICT ({key}) DO UPDATE SET {time} = excluded.{time}
 WHERE {table}.{time} < excluded.{time} OR {table}.{time} IS NULL
 """
 
 UPSERT_CREATED = """
-INSERT INTO {table} ({key}, {time}, {created}) SELECT key, value, value FROM json_each(?1) WHERE true
+INSERT INTO {table} ({key}, {time}, {created}) VALUES {rows}
 ON CONFLICT ({key}) DO UPDATE SET {time} = excluded.{time}
 WHERE {table}.{time} < excluded.{time} OR {table}.{time} IS NULL
 """
 
 UPDATE = """
-UPDATE {table} SET {time} = new.value FROM json_each(?1) AS new
-WHERE {table}.{key} = new.key AND ({table}.{time} < new.value OR {table}.{time} IS NULL)
+UPDATE {table} SET {time} = ?2 WHERE {key} = ?1 AND ({time} < ?2 OR {time} IS NULL)
 """
+
+# The driver lets go of the interpreter lock at every statement: row by row, a busy server would lose more time to that
+# than to the writing. More rows than this gain nothing.
+BLOCK = 16
 
 
 class SQLiteTableRecorder:
@@ -55,16 +53,24 @@ class SQLiteTableRecorder:
         self._database = database
         self._table = table
         self.time_format = self._check()
-        self._statement = self._build_statement()
+        self._one = self._statement(1)
+        self._block = self._statement(BLOCK)
 
     def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
         """See `ActivityRecorder`."""
         if not updates:
             return 0
         encode = self.time_format.encode
-        batch = msgspec.json.encode({key: encode(at) for key, at in updates.items()}).decode()
+        flat: list[str | int | float] = []
+        for key, at in updates.items():
+            flat += key, encode(at)
+        width = 2 * BLOCK if self._table.mode is WriteMode.UPSERT else 2
+        whole = len(flat) - len(flat) % width
         with self._database.write() as connection:
-            return connection.execute(self._statement, (batch,)).rowcount
+            blocks = (flat[first : first + width] for first in range(0, whole, width))
+            moved = connection.executemany(self._block, blocks).rowcount if whole else 0
+            rest = [flat[first : first + 2] for first in range(whole, len(flat), 2)]
+            return moved + (connection.executemany(self._one, rest).rowcount if rest else 0)
 
     def _check(self) -> TimeFormat:
         table = self._table
@@ -83,15 +89,18 @@ class SQLiteTableRecorder:
                     )
         return time_format_of(types[table.time_column])
 
-    def _build_statement(self) -> str:
+    def _statement(self, rows: int) -> str:
         table = self._table
         if table.mode is WriteMode.UPDATE_ONLY:
-            statement = UPDATE
+            statement, row = UPDATE, ""
+        elif table.created_column is None:
+            statement, row = UPSERT, "(?{key}, ?{time})"
         else:
-            statement = UPSERT if table.created_column is None else UPSERT_CREATED
+            statement, row = UPSERT_CREATED, "(?{key}, ?{time}, ?{time})"
         return statement.format(
             table=quote_identifier(table.table),
             key=quote_identifier(table.key_column),
             time=quote_identifier(table.time_column),
             created=quote_identifier(table.created_column or ""),
+            rows=", ".join(row.format(key=2 * number + 1, time=2 * number + 2) for number in range(rows)),
         )
