@@ -18,6 +18,7 @@ lint: .venv/.dev-installed ## style, types, import directions
 	$(BIN)/lint-imports
 
 bench: .venv/.dev-installed ## figures against limits and peers, written to docs/performance.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks
 
 docs: .venv/.dev-installed ## the documentation, built into site/
