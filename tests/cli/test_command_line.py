@@ -28,6 +28,7 @@ COMMANDS = [
     ["import", "activity"],
     ["migrate"],
     ["doctor"],
+    ["prune"],
     ["demo"],
 ]
 

@@ -72,6 +72,15 @@ def kinds(events: list[SessionEvent]) -> list[str]:
     return [event.kind.value for event in events]
 
 
+def test_a_user_is_made_at_the_first_sign_in(sessions: SessionManager, store: Counting) -> None:
+    """The same provider id is the same user."""
+    bob = sessions.upsert_user("provider|bob")
+    assert sessions.upsert_user("provider|bob") == bob
+    user = store.get_user(bob)
+    assert user is not None
+    assert user.created_at == moment()
+
+
 def test_signing_in_and_coming_back(sessions: SessionManager, alice: str, clock: ManualClock) -> None:
     """The token that was shown once finds the session; the session keeps to the rules of its credential kind."""
     issued = sessions.sign_in(alice, device="Firefox", address="192.0.2.77", label="desk")

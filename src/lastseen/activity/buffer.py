@@ -82,8 +82,9 @@ class ActivityBuffer:
             batch[key] = max(at, batch.get(key, at))
         if self._persisted_at and not everything:
             self._hold_back(batch, now)
-        self._in_flight = batch
-        return batch
+        # An emptied dictionary keeps its room; a new one has none.
+        self._in_flight = batch or {}
+        return self._in_flight
 
     def _due(self, now: float) -> list[str]:
         return [key for key in self._held if now >= self._next_write_at(key)]

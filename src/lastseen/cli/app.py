@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import lastseen
-from lastseen.cli import clients, demo, doctor, imports, migrate, serve
+from lastseen.cli import clients, demo, doctor, imports, migrate, prune, serve
 from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option
 from lastseen.errors import ConfigurationError, FlushError, InvalidCursor, LastSeenError, MissingExtra, StoreUnavailable
 
@@ -44,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, clients, imports, migrate, doctor, demo):
+for module in (serve, clients, imports, migrate, doctor, prune, demo):
     module.register(app)
 
 

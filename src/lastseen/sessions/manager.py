@@ -106,6 +106,10 @@ class SessionManager:
 
     # Beginning
 
+    def upsert_user(self, provider_id: str) -> str:
+        """Return the id of the user whom this identity provider's id names; made when it is new."""
+        return self.store.upsert_user(provider_id, self._now())
+
     def sign_in(
         self,
         user_id: str,
