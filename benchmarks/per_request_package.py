@@ -34,7 +34,7 @@ def prepare(server: PostgresServer, clients: list[str]) -> Callable[[str], objec
     call_command("migrate", verbosity=0)
     from django.contrib.auth.models import User
     from django.test import RequestFactory
-    from online_users.middleware import OnlineNowMiddleware  # type: ignore[import-not-found] # not in the lock file
+    from online_users.middleware import OnlineNowMiddleware
 
     users = {user.username: user for user in User.objects.bulk_create([User(username=name) for name in clients])}
     factory = RequestFactory()

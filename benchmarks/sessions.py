@@ -215,8 +215,8 @@ def _pooled(url: str, digests: list[bytes]) -> Check:
 def _starsessions() -> Check:
     """Load by the package's own handler, from its store in memory; nothing checks who the user is."""
     from starlette.requests import HTTPConnection
-    from starsessions import InMemoryStore, JsonSerializer  # type: ignore[import-not-found] # not in the lock file
-    from starsessions.session import SessionHandler  # type: ignore[import-not-found] # not in the lock file
+    from starsessions import InMemoryStore, JsonSerializer
+    from starsessions.session import SessionHandler
 
     store, serializer, lifetime = InMemoryStore(), JsonSerializer(), 3_600
     connection = HTTPConnection({"type": "http", "headers": []})
@@ -240,8 +240,8 @@ def _starsessions() -> Check:
 def _flask_session(url: str) -> Check:
     """Open by the package's own interface, in an application's context as a request has one."""
     import flask
-    from flask_session import Session  # type: ignore[import-not-found] # not in the lock file
-    from flask_sqlalchemy import SQLAlchemy  # type: ignore[import-not-found] # not in the lock file
+    from flask_session import Session
+    from flask_sqlalchemy import SQLAlchemy
 
     app = flask.Flask("benchmark")
     app.config.update(SECRET_KEY="benchmark", SQLALCHEMY_DATABASE_URI=url, SESSION_TYPE="sqlalchemy")
