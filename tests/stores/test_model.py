@@ -75,16 +75,10 @@ def state_machine(store: Store) -> type[RuleBasedStateMachine]:
 
 
 def empty(store: Store) -> None:
-    """Remove every row; no store offers that, so each is spoken to in its own way."""
-    for name in ("_activity_database", "_database"):
-        database = getattr(store, name, None)
-        if database is not None and hasattr(database, "write"):
-            with database.write() as connection:
-                connection.execute("DELETE FROM client_activity")
-                connection.execute("DELETE FROM client_active_hours")
-            return
-    with store._source.transaction() as cursor:  # type: ignore[attr-defined]
-        cursor.execute("TRUNCATE client_activity, client_active_hours")
+    """Remove every row; no store offers that."""
+    with store._database.write() as connection:  # type: ignore[attr-defined]  # both have one
+        connection.execute("DELETE FROM client_activity")
+        connection.execute("DELETE FROM client_active_hours")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
