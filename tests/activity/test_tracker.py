@@ -175,7 +175,7 @@ def test_it_writes_by_size_and_what_arrives_meanwhile_goes_into_the_next_batch(b
 
 
 def test_flushes_by_size_keep_a_distance(book: Book, clock: ManualClock) -> None:
-    """Batches follow each other by a quarter of a second however fast keys arrive, and grow; a close does not wait."""
+    """Batches follow each other by a fifth of a second however fast keys arrive, and grow; a close does not wait."""
     settings = TrackerSettings(flush_interval=timedelta(hours=1), max_buffer_size=2)
     flushed = threading.Semaphore(0)
     tracker = ActivityTracker(book, settings, clock=clock, on_flush=lambda result: flushed.release())
