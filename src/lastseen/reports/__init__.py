@@ -1,0 +1,1 @@
+"""What can be asked about visits and events: one question type, one answer type."""

@@ -1,0 +1,1 @@
+"""Visits: events folded into sequences, and why each began and ended."""
