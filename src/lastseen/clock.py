@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -53,3 +53,17 @@ def seconds_since_1970(at: object) -> float | None:
     else:
         return None
     return moment if 0 <= moment < math.inf else None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the aware UTC moment that many microseconds after 1970; exact, unlike a float of seconds."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def to_micros(moment: datetime) -> int:
+    """Return the microseconds from 1970-01-01 UTC to an aware moment; exact."""
+    return (moment - _EPOCH) // _MICROSECOND
