@@ -363,4 +363,21 @@ def documented_default(name: str) -> str:
         return "`lastseen.db` in the data folder"
     if isinstance(default, timedelta):
         default = format_span(default)
+    if isinstance(default, bool):
+        default = str(default).lower()
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+
+
+def test_the_rule_of_new_sites_is_set_like_everything_else() -> None:
+    """Spans and switches from the environment; what is no switch and what is no time are refused by name."""
+    environ = {"LASTSEEN_VISIT_TIMEOUT": "10m", "LASTSEEN_NEW_VISIT_ON_UTM_CHANGE": "false"}
+    rule = load_settings({}, environ).visit_rule()
+    assert (rule.timeout, rule.new_visit_on_utm_change, rule.new_visit_on_referrer_change) == (
+        timedelta(minutes=10),
+        False,
+        True,
+    )
+    with pytest.raises(ConfigurationError, match="LASTSEEN_NEW_VISIT_ON_UTM_CHANGE must be true or false"):
+        load_settings({}, {"LASTSEEN_NEW_VISIT_ON_UTM_CHANGE": "perhaps"})
+    with pytest.raises(ConfigurationError, match="visit_timeout must be longer than zero"):
+        load_settings({}, {"LASTSEEN_VISIT_TIMEOUT": "0"})

@@ -15,14 +15,24 @@ from lastseen.activity.status import StatusRule
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import FlushError
 from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_store
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.sites import Sites
 
 
 class LastSeen:
     """One database and what is tracked in it; a context manager that saves everything at its end."""
 
-    def __init__(self, store: Store, clients: ClientActivity) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clients: ClientActivity,
+        *,
+        visit_rule: VisitRule | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self.store = store
         self.clients = clients
+        self.sites = Sites(store.sites, default_rule=visit_rule, clock=clock)
 
     @classmethod
     def open(
@@ -32,6 +42,7 @@ class LastSeen:
         migrate: bool = False,
         tracking: TrackerSettings | None = None,
         status_rule: StatusRule | None = None,
+        visit_rule: VisitRule | None = None,
         pool_size: int = DEFAULT_POOL_SIZE,
         deadline: timedelta = DEFAULT_DEADLINE,
         clock: Clock = SYSTEM_CLOCK,
@@ -42,12 +53,14 @@ class LastSeen:
         """Open the database that `source` names; see `lastseen.stores.open_store`.
 
         `migrate=True` creates or updates the tables first. Without it, tables that are missing raise `SchemaError`
-        with the command that creates them; a database that cannot be reached raises `StoreUnavailable`.
+        with the command that creates them; a database that cannot be reached raises `StoreUnavailable`. `visit_rule` is
+        the rule of new sites: of the first one, `default`, which `migrate=True` makes when there is none, too.
         """
         store = open_store(source, pool_size=pool_size, deadline=deadline)
         try:
             if migrate:
                 store.migrate()
+                Sites(store.sites, default_rule=visit_rule, clock=clock).ensure_first()
             store.clients.check_schema()
         except BaseException:
             store.close()
@@ -61,7 +74,7 @@ class LastSeen:
             on_flush_error=on_flush_error,
             on_flush=on_flush,
         )
-        return cls(store, clients)
+        return cls(store, clients, visit_rule=visit_rule, clock=clock)
 
     def close(self) -> int:
         """Save what waits, then close what was opened; returns how many clients could not be saved. Safe twice."""

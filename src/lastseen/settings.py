@@ -21,6 +21,7 @@ import msgspec
 from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import StatusRule
 from lastseen.errors import ConfigurationError
+from lastseen.visits.rule import DEFAULT_MAX_DURATION, DEFAULT_TIMEOUT, VisitRule
 
 PREFIX = "LASTSEEN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
@@ -72,6 +73,12 @@ class Settings:
     status_recent: timedelta = timedelta(hours=1)
     status_idle: timedelta = timedelta(hours=24)
 
+    visit_timeout: timedelta = DEFAULT_TIMEOUT
+    """These four are the rule of new sites; a site that is there keeps its own."""
+    visit_max_duration: timedelta = DEFAULT_MAX_DURATION
+    new_visit_on_referrer_change: bool = True
+    new_visit_on_utm_change: bool = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "data_folder", self.data_folder.expanduser())
         if not self.database_url:
@@ -88,6 +95,7 @@ class Settings:
             raise ConfigurationError("host must not be empty")
         self.tracking()
         self.status_rule()
+        self.visit_rule()
 
     def tracking(self, *, flush_log_level: int = logging.DEBUG) -> TrackerSettings:
         """Return the part that a tracker needs; a flush that wrote something is logged at the given level."""
@@ -107,6 +115,18 @@ class Settings:
         if not timedelta(0) < self.status_online < self.status_recent < self.status_idle:
             raise ConfigurationError("status spans must grow: 0 < status_online < status_recent < status_idle")
         return StatusRule(online=self.status_online, recent=self.status_recent, idle=self.status_idle)
+
+    def visit_rule(self) -> VisitRule:
+        """Return the rule of new sites; raises `ConfigurationError` for a span that is none."""
+        for name in ("visit_timeout", "visit_max_duration"):
+            if getattr(self, name) <= timedelta(0):
+                raise ConfigurationError(f"{name} must be longer than zero")
+        return VisitRule(
+            timeout=self.visit_timeout,
+            max_duration=self.visit_max_duration,
+            new_visit_on_referrer_change=self.new_visit_on_referrer_change,
+            new_visit_on_utm_change=self.new_visit_on_utm_change,
+        )
 
 
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
@@ -213,6 +233,7 @@ def _demand(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(get_args(kind))
     return {
+        bool: "true or false",
         int: "a whole number",
         int | None: "a whole number, or none",
         timedelta: "a span such as 500ms, 30s, 5m, 24h, 7d, or plain seconds",

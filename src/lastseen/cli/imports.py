@@ -108,7 +108,14 @@ def _open(settings: Settings) -> LastSeen:
     logger = logging.getLogger("lastseen.import")
     logger.disabled = settings.log_level != "debug"
     tracking = _tracking(settings.tracking())
-    return LastSeen.open(settings.database_url, migrate=True, tracking=tracking, pool_size=1, logger=logger)
+    return LastSeen.open(
+        settings.database_url,
+        migrate=True,
+        tracking=tracking,
+        visit_rule=settings.visit_rule(),
+        pool_size=1,
+        logger=logger,
+    )
 
 
 def _tracking(tracking: TrackerSettings) -> TrackerSettings:

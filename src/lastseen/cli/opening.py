@@ -30,6 +30,7 @@ def open_for_reading(settings: Settings) -> LastSeen:
         settings.database_url,
         tracking=settings.tracking(),
         status_rule=settings.status_rule(),
+        visit_rule=settings.visit_rule(),
         pool_size=1,
     )
 

@@ -40,6 +40,10 @@ HELP = {
     "status_online": "Seen within this span: online.",
     "status_recent": "Seen within this span: recent.",
     "status_idle": "Seen within this span: idle; beyond it: inactive.",
+    "visit_timeout": "New sites: a visit ends after this silence.",
+    "visit_max_duration": "New sites: a visit lasts this long at most.",
+    "new_visit_on_referrer_change": "New sites: another referrer begins another visit.",
+    "new_visit_on_utm_change": "New sites: another campaign begins another visit.",
 }
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -129,6 +133,8 @@ def _metavar(name: str) -> str:
     if name in special:
         return special[name]
     default = _DEFAULTS[name]
+    if isinstance(default, bool):
+        return "true|false"
     return "SPAN" if isinstance(default, timedelta) else "NUMBER" if isinstance(default, int) else "WORD"
 
 
@@ -140,6 +146,8 @@ def _default(name: str) -> str:
         default = format_span(default)
     elif isinstance(default, tuple):
         default = ",".join(default)
+    elif isinstance(default, bool):
+        default = str(default).lower()
     # Rich takes square brackets for markup.
     return f"; {default}".replace("[", "\\[")
 

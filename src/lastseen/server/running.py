@@ -38,6 +38,7 @@ def serve(settings: Settings) -> None:
             migrate=True,
             tracking=settings.tracking(flush_log_level=logging.INFO),
             status_rule=settings.status_rule(),
+            visit_rule=settings.visit_rule(),
             pool_size=settings.pool_size,
             on_flush=metrics.flushed,
         )

@@ -13,6 +13,7 @@ from lastseen.errors import ConfigurationError, MissingExtra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
+from lastseen.visits.site_store import SiteStore
 
 DEFAULT_POOL_SIZE = 4
 DEFAULT_DEADLINE = timedelta(seconds=5)
@@ -33,6 +34,10 @@ class Store(Protocol):
     @property
     def accounts(self) -> AccountStore:
         """The server's own accounts, and the audit trail."""
+
+    @property
+    def sites(self) -> SiteStore:
+        """The namespaces of events and visits."""
 
     @property
     def address(self) -> str:

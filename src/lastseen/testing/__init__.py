@@ -9,6 +9,7 @@ from lastseen.testing.credentials import CredentialSourceContract
 from lastseen.testing.factories import moment, updates
 from lastseen.testing.recorder import ActivityRecorderContract
 from lastseen.testing.sessions import SessionStoreContract
+from lastseen.testing.sites import SiteStoreContract
 
 __all__ = [
     "ActivityRecorderContract",
@@ -16,6 +17,7 @@ __all__ = [
     "CredentialSourceContract",
     "ManualClock",
     "SessionStoreContract",
+    "SiteStoreContract",
     "moment",
     "updates",
 ]

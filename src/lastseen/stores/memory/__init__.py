@@ -5,8 +5,9 @@ from __future__ import annotations
 from lastseen.stores.memory.accounts import MemoryAccounts
 from lastseen.stores.memory.clients import MemoryClients
 from lastseen.stores.memory.sessions import MemorySessions
+from lastseen.stores.memory.sites import MemorySites
 
-__all__ = ["MemoryAccounts", "MemoryClients", "MemorySessions", "MemoryStore"]
+__all__ = ["MemoryAccounts", "MemoryClients", "MemorySessions", "MemorySites", "MemoryStore"]
 
 
 class MemoryStore:
@@ -16,6 +17,7 @@ class MemoryStore:
         self.clients = MemoryClients()
         self.sessions = MemorySessions()
         self.accounts = MemoryAccounts()
+        self.sites = MemorySites()
 
     @property
     def address(self) -> str:

@@ -10,6 +10,7 @@ from lastseen.stores.postgres.accounts import PostgresAccounts
 from lastseen.stores.postgres.clients import PostgresClients
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
 from lastseen.stores.postgres.sessions import PostgresSessions
+from lastseen.stores.postgres.sites import PostgresSites
 
 # Any number that other users of advisory locks in the same database are unlikely to choose: "lastseen" in ASCII.
 MIGRATION_LOCK = 0x6C6173747365656E
@@ -33,6 +34,7 @@ class PostgresStore:
         self.clients = PostgresClients(self._database)
         self.sessions = PostgresSessions(self._database)
         self.accounts = PostgresAccounts(self._database)
+        self.sites = PostgresSites(self._database)
 
     @property
     def address(self) -> str:

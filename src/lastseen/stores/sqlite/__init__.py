@@ -12,6 +12,7 @@ from lastseen.stores.sqlite.accounts import SQLiteAccounts
 from lastseen.stores.sqlite.clients import SQLiteClients
 from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
 from lastseen.stores.sqlite.sessions import SQLiteSessions
+from lastseen.stores.sqlite.sites import SQLiteSites
 
 CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
 VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
@@ -35,6 +36,7 @@ class SQLiteStore:
         self.clients = SQLiteClients(self._activity_database)
         self.sessions = SQLiteSessions(self._database, self._activity_database)
         self.accounts = SQLiteAccounts(self._database)
+        self.sites = SQLiteSites(self._database)
 
     @property
     def address(self) -> str:
