@@ -14,6 +14,10 @@ LastSeenError
 │   ├── CredentialConflict  a request carries two credentials that disagree (sessions/cookie.py)
 │   ├── RequestRefused      a request must be answered with a refusal (web/sessions/refusal.py)
 │   └── UnknownUser         the store has no such user
+├── DeviceError             a device, group or API key cannot be made or changed
+│   ├── NotFound            there is none, or it belongs to another group
+│   ├── InvalidValue        an id, a name, a property, a scope cannot be that; also a ValueError
+│   └── AlreadyExists       there is a group with this id
 └── StoreError              a store failed; the driver's error is the cause
     ├── StoreUnavailable    connection, timeout, lock, deadlock: try again later
     ├── InvalidData         the database refuses a value: trying again is useless
@@ -76,6 +80,22 @@ class TooManySessions(SessionError):
 
 class UnknownUser(SessionError):
     """The store has no such user; make it with upsert_user."""
+
+
+class DeviceError(LastSeenError):
+    """A device, a group or an API key cannot be made or changed."""
+
+
+class NotFound(DeviceError):
+    """There is no such device, group or key, or it belongs to another group: the two are not told apart."""
+
+
+class InvalidValue(DeviceError, ValueError):
+    """A device, a group or a key cannot have this value, ever; the message names the field and what is allowed."""
+
+
+class AlreadyExists(DeviceError):
+    """There is a group with this id; choose another one."""
 
 
 class StoreError(LastSeenError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from lastseen.stores.memory.accounts import MemoryAccounts
 from lastseen.stores.memory.clients import MemoryClients
+from lastseen.stores.memory.devices import MemoryDevices
 from lastseen.stores.memory.sessions import MemorySessions
 from lastseen.stores.memory.sites import MemorySites
 
-__all__ = ["MemoryAccounts", "MemoryClients", "MemorySessions", "MemorySites", "MemoryStore"]
+__all__ = ["MemoryAccounts", "MemoryClients", "MemoryDevices", "MemorySessions", "MemorySites", "MemoryStore"]
 
 
 class MemoryStore:
@@ -17,6 +18,7 @@ class MemoryStore:
         self.clients = MemoryClients()
         self.sessions = MemorySessions()
         self.accounts = MemoryAccounts()
+        self.devices = MemoryDevices()
         self.sites = MemorySites()
 
     @property
