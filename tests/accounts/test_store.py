@@ -167,6 +167,18 @@ def test_the_last_administrator_stays(store: AccountStore) -> None:
     assert store.has_administrator()
 
 
+def test_a_member_is_put_into_a_group_and_out_again(store: AccountStore) -> None:
+    """From the beginning or later, and each change has its entry."""
+    store.add_account(replace(person("Bob"), group_id="shops"), LINK, ENTRY)
+    found = store.get_account("id-Bob")
+    assert found is not None
+    assert found.group_id == "shops"
+    for group_id in ("depots", None):
+        store.set_group("id-Bob", group_id, ENTRY)
+        assert store.list_accounts() == [replace(found, group_id=group_id)]
+    assert len(store.list_audit()) == 3
+
+
 def test_who_is_not_there_cannot_be_changed(store: AccountStore) -> None:
     """Each change raises, and leaves no entry."""
     changes: tuple[Callable[[], None], ...] = (
@@ -174,6 +186,7 @@ def test_who_is_not_there_cannot_be_changed(store: AccountStore) -> None:
         lambda: store.set_link("nobody", LINK, ENTRY),
         lambda: store.disable_account("nobody", moment(), ENTRY),
         lambda: store.enable_account("no\0body", ENTRY),
+        lambda: store.set_group("nobody", "shops", ENTRY),
         lambda: store.delete_account("nobody", ENTRY),
         lambda: store.redeem_link(b"nothing", "hash", moment(), ENTRY),
     )

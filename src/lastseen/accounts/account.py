@@ -36,7 +36,7 @@ class Role(StrEnum):
     ADMINISTRATOR = "administrator"
     """Everything, and the accounts of others."""
     MEMBER = "member"
-    """Everything but the accounts of others and the audit trail."""
+    """Everything but the accounts of others and the audit trail, or only what belongs to one group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +51,8 @@ class Account:
     disabled_at: datetime | None = None
     has_password: bool = True
     """False until a one-time link was used."""
+    group_id: str | None = None
+    """A member of a group sees the devices and the keys of this group, and nothing else."""
 
     @property
     def is_enabled(self) -> bool:

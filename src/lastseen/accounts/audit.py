@@ -25,6 +25,7 @@ class AuditAction(StrEnum):
     USER_DISABLED = "user disabled"
     USER_ENABLED = "user enabled"
     USER_DELETED = "user deleted"
+    GROUP_CHANGED = "group changed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from lastseen.accounts.account import (
@@ -43,7 +43,7 @@ class Actor:
 
 
 class FormProblem(AccountError):
-    """Something that was typed cannot be; `field` is name, password or current_password."""
+    """Something that was typed cannot be; `field` is name, password, current_password or group."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -174,11 +174,15 @@ class Accounts:
         """Return all accounts, by name."""
         return self._store.list_accounts()
 
-    def create(self, actor: Actor, name: str, role: Role) -> tuple[Account, str]:
-        """Make an account; return it with the token of the link with which its owner chooses a password."""
+    def create(self, actor: Actor, name: str, role: Role, group_id: str | None = None) -> tuple[Account, str]:
+        """Make an account; return it with the token of the link with which its owner chooses a password.
+
+        Whether there is such a group is the caller's affair; only a member may be in one.
+        """
         if problem := name_problem(name):
             raise FormProblem("name", problem)
-        account = self._new_account(name, role, has_password=False)
+        _check_group(role, group_id)
+        account = replace(self._new_account(name, role, has_password=False), group_id=group_id)
         token, link = self._new_link()
         entry = self._entry(AuditAction.USER_CREATED, actor, account, role.value)
         self._store.add_account(account, link, entry)
@@ -200,6 +204,13 @@ class Accounts:
     def enable(self, actor: Actor, user_id: str) -> None:
         """Let a user sign in again."""
         self._store.enable_account(user_id, self._entry(AuditAction.USER_ENABLED, actor, self.get(user_id)))
+
+    def set_group(self, actor: Actor, user_id: str, group_id: str | None) -> None:
+        """Limit a member to a group, or None for no limit; raises `FormProblem` for an administrator."""
+        account = self.get(user_id)
+        _check_group(account.role, group_id)
+        entry = self._entry(AuditAction.GROUP_CHANGED, actor, account, group_id or "no group")
+        self._store.set_group(user_id, group_id, entry)
 
     def delete(self, actor: Actor, user_id: str) -> None:
         """Remove a user, and end the sessions; the trail keeps the name."""
@@ -288,6 +299,11 @@ def _check(name: str, password: str) -> None:
         raise FormProblem("name", problem)
     if problem := password_problem(password, clean_name(name)):
         raise FormProblem("password", problem)
+
+
+def _check_group(role: Role, group_id: str | None) -> None:
+    if group_id is not None and role is Role.ADMINISTRATOR:
+        raise FormProblem("group", "An administrator sees everything; only a member can be limited to a group.")
 
 
 def _required(account: Account | None) -> Account:

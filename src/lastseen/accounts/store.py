@@ -67,6 +67,9 @@ class AccountStore(Protocol):
     def enable_account(self, user_id: str, entry: AuditEntry) -> None:
         """Let an account sign in again; raises `AccountNotFound`."""
 
+    def set_group(self, user_id: str, group_id: str | None, entry: AuditEntry) -> None:
+        """Put an account into a group, or None for out of it; raises `AccountNotFound`."""
+
     def delete_account(self, user_id: str, entry: AuditEntry) -> None:
         """Remove an account; raises `AccountNotFound`, and `LastAdministrator` for that one."""
 

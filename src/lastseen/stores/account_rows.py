@@ -13,7 +13,7 @@ Moment = Callable[[Any], datetime]
 
 
 def account_of(row: Sequence[Any], moment: Moment) -> Account:
-    """Return the account of a row: user id, name, role, created, disabled, whether it has a password."""
+    """Return the account of a row: user id, name, role, created, disabled, whether it has a password, group."""
     return Account(
         user_id=row[0],
         name=row[1],
@@ -21,6 +21,7 @@ def account_of(row: Sequence[Any], moment: Moment) -> Account:
         created_at=moment(row[3]),
         disabled_at=None if row[4] is None else moment(row[4]),
         has_password=bool(row[5]),
+        group_id=row[6],
     )
 
 

@@ -140,6 +140,13 @@ class MemoryAccounts:
             row.account = replace(row.account, disabled_at=None)
             self.append_audit(entry)
 
+    def set_group(self, user_id: str, group_id: str | None, entry: AuditEntry) -> None:
+        """See `AccountStore`."""
+        with self._lock:
+            row = self._row(user_id)
+            row.account = replace(row.account, group_id=group_id)
+            self.append_audit(entry)
+
     def delete_account(self, user_id: str, entry: AuditEntry) -> None:
         """See `AccountStore`."""
         with self._lock:

@@ -16,7 +16,7 @@ from lastseen.stores.text import can_be_stored
 # Moments leave the database as microseconds: what a driver makes of a timestamp depends on the application's settings.
 ACCOUNT = """
 user_id, name, role, (extract(epoch FROM created_at) * 1000000)::bigint,
-(extract(epoch FROM disabled_at) * 1000000)::bigint, password_hash IS NOT NULL
+(extract(epoch FROM disabled_at) * 1000000)::bigint, password_hash IS NOT NULL, group_id
 """
 
 IS_ADMINISTRATOR = "role = 'administrator' AND disabled_at IS NULL AND password_hash IS NOT NULL"
@@ -32,8 +32,8 @@ SELECT coalesce(count(*) = 1 AND max(user_id) = %(user_id)s, false) FROM lastsee
 
 ADD = """
 INSERT INTO lastseen_accounts
-    (user_id, name, name_key, role, created_at, password_hash, link_digest, link_expires_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name_key) DO NOTHING
+    (user_id, name, name_key, role, created_at, password_hash, link_digest, link_expires_at, group_id)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name_key) DO NOTHING
 """
 
 GET = f"SELECT {ACCOUNT}, password_hash FROM lastseen_accounts WHERE user_id = %(key)s"  # noqa: S608 - constants
@@ -71,6 +71,8 @@ UPDATE lastseen_accounts SET disabled_at = coalesce(disabled_at, %(now)s::timest
 """
 
 ENABLE = "UPDATE lastseen_accounts SET disabled_at = NULL WHERE user_id = %(user_id)s"
+
+SET_GROUP = "UPDATE lastseen_accounts SET group_id = %(group_id)s::text WHERE user_id = %(user_id)s"
 
 DELETE = "DELETE FROM lastseen_accounts WHERE user_id = %(user_id)s"
 
@@ -168,6 +170,10 @@ class PostgresAccounts:
         """See `AccountStore`."""
         self._change(ENABLE, {"user_id": user_id}, entry)
 
+    def set_group(self, user_id: str, group_id: str | None, entry: AuditEntry) -> None:
+        """See `AccountStore`."""
+        self._change(SET_GROUP, {"user_id": user_id, "group_id": group_id}, entry)
+
     def delete_account(self, user_id: str, entry: AuditEntry) -> None:
         """See `AccountStore`."""
         self._change(DELETE, {"user_id": user_id}, entry, spare_last_administrator=True)
@@ -223,6 +229,7 @@ def _add(cursor: Cursor, account: Account, password_hash: str | None, link: OneT
         password_hash,
         None if link is None else link.digest,
         None if link is None else link.expires_at,
+        account.group_id,
     )
     cursor.execute(ADD, values)
     if cursor.rowcount != 1:

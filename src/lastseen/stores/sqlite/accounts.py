@@ -15,7 +15,7 @@ from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.times import TEXT
 from lastseen.stores.text import can_be_stored
 
-ACCOUNT = "user_id, name, role, created_at, disabled_at, password_hash IS NOT NULL"
+ACCOUNT = "user_id, name, role, created_at, disabled_at, password_hash IS NOT NULL, group_id"
 
 IS_ADMINISTRATOR = "role = 'administrator' AND disabled_at IS NULL AND password_hash IS NOT NULL"
 
@@ -27,8 +27,8 @@ SELECT count(*) = 1 AND max(user_id) = ? FROM lastseen_accounts WHERE {IS_ADMINI
 
 ADD = """
 INSERT INTO lastseen_accounts
-    (user_id, name, name_key, role, created_at, password_hash, link_digest, link_expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name_key) DO NOTHING
+    (user_id, name, name_key, role, created_at, password_hash, link_digest, link_expires_at, group_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name_key) DO NOTHING
 """
 
 GET = f"SELECT {ACCOUNT}, password_hash FROM lastseen_accounts WHERE user_id = ?"  # noqa: S608 - constants
@@ -57,6 +57,8 @@ WHERE link_digest = ?1 AND ?2 < link_expires_at AND disabled_at IS NULL
 DISABLE = "UPDATE lastseen_accounts SET disabled_at = coalesce(disabled_at, ?2) WHERE user_id = ?1"
 
 ENABLE = "UPDATE lastseen_accounts SET disabled_at = NULL WHERE user_id = ?"
+
+SET_GROUP = "UPDATE lastseen_accounts SET group_id = ?2 WHERE user_id = ?1"
 
 DELETE = "DELETE FROM lastseen_accounts WHERE user_id = ?"
 
@@ -146,6 +148,10 @@ class SQLiteAccounts:
         """See `AccountStore`."""
         self._change(ENABLE, (user_id,), entry)
 
+    def set_group(self, user_id: str, group_id: str | None, entry: AuditEntry) -> None:
+        """See `AccountStore`."""
+        self._change(SET_GROUP, (user_id, group_id), entry)
+
     def delete_account(self, user_id: str, entry: AuditEntry) -> None:
         """See `AccountStore`."""
         self._change(DELETE, (user_id,), entry, spare_last_administrator=True)
@@ -191,6 +197,7 @@ def _add(connection: sqlite3.Connection, account: Account, password_hash: str | 
         password_hash,
         None if link is None else link.digest,
         None if link is None else TEXT.encode(link.expires_at),
+        account.group_id,
     )
     if connection.execute(ADD, values).rowcount != 1:
         raise name_taken()
