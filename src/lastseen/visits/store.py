@@ -77,7 +77,8 @@ class Changes:
     """What was committed after a position of the change feed, for a copy that is to equal the truth.
 
     Applying the batch means: remove `removed`, insert or replace `visits`, insert `events` (an event is never changed,
-    only erased), remove `erased`, and remember `position`, in one transaction of the copy.
+    only erased), remove `erased`, put the events of `identities` under their visitors, and remember `position`, in one
+    transaction of the copy.
     """
 
     position: str
@@ -88,6 +89,10 @@ class Changes:
     """Site and id of visits that are no more."""
     erased: Sequence[tuple[str, str]] = ()
     """Site and id of events that are no more."""
+    identities: Sequence[tuple[str, str, str]] = ()
+    """Site, distinct id, visitor id: the ids that belong to another visitor than before (without an entry, an id is
+    its own visitor). Repeating what holds already does no harm, so this may also be all other ids of the visitors whose
+    visits are in the batch."""
     is_complete: bool = True
     """Whether nothing was waiting behind this batch when it was read."""
 
