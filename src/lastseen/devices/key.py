@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import string
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -20,6 +20,7 @@ from lastseen.errors import InvalidValue
 
 SECRET_BYTES = 32
 PREFIX_LENGTH = 8
+ID_BYTES = 16
 
 _PREFIX_LETTERS = string.ascii_letters + string.digits
 _SECRET = re.compile(r"ls_([A-Za-z0-9]{8})_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -108,6 +109,12 @@ class ApiKey:
         """Return whether the key may be used at this moment; at its expiry itself it has expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
+    def used(self, at: datetime | None) -> ApiKey:
+        """Return the key as it is after it was used then, which never moves `last_used_at` back."""
+        if at is None or (self.last_used_at is not None and at <= self.last_used_at):
+            return self
+        return replace(self, last_used_at=at)
+
 
 class Secret:
     """The secret of a key, on the one occasion on which it is known; nothing shows it but `reveal`.
@@ -141,6 +148,11 @@ class NewKey:
 
     key: ApiKey
     digest: bytes = field(repr=False)
+
+
+def new_id() -> str:
+    """Return an id for a key or a group: 16 random bytes as 22 URL-safe characters."""
+    return secrets.token_urlsafe(ID_BYTES)
 
 
 def new_secret() -> Secret:
