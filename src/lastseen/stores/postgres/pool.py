@@ -3,60 +3,37 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
-import os
-import select
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from lastseen.errors import ConfigurationError, StoreUnavailable
 from lastseen.forking import reset_in_forked_children
 from lastseen.stores.connections import SUPPORTED, Connections, postgres_address
 from lastseen.stores.postgres.failures import PREPARED_STATEMENT_LOST
+from lastseen.stores.postgres.link import Link, NoAnswer, NotPrepared
 
-POOL_NAME = "lastseen"
-
-# The pool connects in threads of its own and says there why it failed; this often the waiting thread looks.
-SLICE = 0.1
-
-
-class _Connection(psycopg.Connection[Any]):
-    """Tells the pool's owner why a connection could not be made."""
-
-    report_failure: Callable[[Exception], None]
-
-    @classmethod
-    def connect(cls, conninfo: str = "", **options: Any) -> Any:
-        report = options.pop("report_failure")
-        try:
-            return super().connect(conninfo, **options)
-        except Exception as error:
-            report(error)
-            raise
-
-
-class _Pool(ConnectionPool[_Connection]):
-    """A pool that a forked child can forget: it has no threads to stop there, and no locks that it may trust."""
-
-    born_in = 0
-
-    def __del__(self) -> None:
-        if os.getpid() == self.born_in:
-            super().__del__()
+APPLICATION_NAME = "lastseen"
 
 
 class OwnPool:
-    """A pool that opens at its first use, in each process anew."""
+    """At most `size` connections, each opened when it is first needed, in each process anew.
+
+    Free slots are a stack: a slot is a connection, or None for one that may be opened. Taking the top and putting it
+    back is one operation on a deque each, without a lock; only who finds it empty waits on a condition.
+    """
 
     dialect = "postgresql"
 
@@ -68,8 +45,8 @@ class OwnPool:
         # poolers in between (PgBouncer before 1.21) give each transaction another session.
         self._prepare_threshold: int | None = 5
         self._connect_timeout = max(2, math.ceil(deadline.total_seconds()))
-        self._inherited: list[_Pool] = []
-        self._pool: _Pool | None = None
+        self._inherited: list[deque[Link | None]] = []
+        self._slots: deque[Link | None] = deque()
         self.reset_after_fork()
         reset_in_forked_children(self)
         # Registered before any tracker's own ending, so it runs after the last flush.
@@ -77,88 +54,148 @@ class OwnPool:
 
     def reset_after_fork(self) -> None:
         """Leave the parent's connections alone: they are kept, because closing them would end the parent's."""
-        if self._pool is not None:
-            self._inherited.append(self._pool)
-        self._pool = None
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._last_failure: Exception | None = None
+        self._inherited.append(self._slots)
+        self._slots = deque([None] * self._size)
+        self._freed = threading.Condition()
+        self._waiting = 0
+        self._generation = object()
 
     @contextmanager
     def lend(self, timeout: float) -> Iterator[Any]:
         """See `Connections`; fails as soon as a connection is refused, not at the end of the timeout."""
-        pool = self._open()
-        connection = self._connection(pool, timeout)
-        connection.prepare_threshold = self._prepare_threshold
+        link = self._take(timeout)
+        link.connection.prepare_threshold = self._prepare_threshold
         try:
-            yield connection
+            yield link.connection
         except StoreUnavailable as error:
             if getattr(error.__cause__, "sqlstate", None) in PREPARED_STATEMENT_LOST:
                 self._prepare_threshold = None
             raise
         finally:
-            pool.putconn(connection)
+            self._give_back(link)
+
+    def ask(self, statement: str, key: bytes, seconds: float) -> list[tuple[Any, ...]] | None:
+        """Ask on one of the connections, see `Link.ask`; None also where statements cannot be prepared."""
+        if self._prepare_threshold is None:
+            return None
+        link = self._take(seconds)
+        try:
+            return link.ask(statement, key, seconds)
+        except NotPrepared:
+            self._prepare_threshold = None
+            return None
+        except NoAnswer as error:
+            raise StoreUnavailable(f"{self.address}: no answer within {seconds:g} s") from error
+        finally:
+            self._give_back(link)
 
     def close(self) -> None:
-        """Close the connections; the next use opens new ones."""
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close(timeout=1)
+        """Close the connections, those in use when they come back; the next use opens new ones."""
+        self._generation = object()
+        free = []
+        with suppress(IndexError):
+            while True:
+                free.append(self._slots.pop())
+        for link in free:
+            if link is not None:
+                link.close()
+            self._free(None)
 
-    def _open(self) -> _Pool:
-        with self._lock:
-            if self._pool is None:
-                self._pool = self._make()
-            return self._pool
+    def _take(self, timeout: float) -> Link:
+        until = time.monotonic() + timeout
+        try:
+            link = self._slots.pop()
+        except IndexError:
+            link = self._wait_for_slot(timeout)
+        if link is not None:
+            if link.is_usable():
+                return link
+            link.close()
+        return self._open(max(0.0, until - time.monotonic()))
 
-    def _make(self) -> _Pool:
+    def _wait_for_slot(self, timeout: float) -> Link | None:
+        until = time.monotonic() + timeout
+        with self._freed:
+            self._waiting += 1
+            try:
+                while True:
+                    # Counted as waiting before this look: who frees a slot after it wakes us.
+                    with suppress(IndexError):
+                        return self._slots.pop()
+                    if not self._freed.wait(until - time.monotonic()):
+                        raise StoreUnavailable(f"{self.address}: no free connection within {timeout:g} s")
+            finally:
+                self._waiting -= 1
+
+    def _give_back(self, link: Link) -> None:
+        if link.generation is not self._generation or not link.is_idle():
+            link.close()
+            self._free(None)
+        else:
+            self._free(link)
+
+    def _free(self, slot: Link | None) -> None:
+        # Open connections lie on top, and the one used last is used next.
+        if slot is None:
+            self._slots.appendleft(None)
+        else:
+            self._slots.append(slot)
+        if self._waiting:
+            with self._freed:
+                self._freed.notify()
+
+    def _open(self, timeout: float) -> Link:
+        """Connect in a thread of its own, as resolving a name knows no deadline.
+
+        After the timeout the slot stays taken until that thread is done, so there are never more than `size` of them.
+        """
+        opening: Future[Link] = Future()
+        _start(partial(self._connect, opening))
+        try:
+            return opening.result(timeout)
+        except BaseException as error:
+            opening.add_done_callback(self._free_when_done)
+            if isinstance(error, TimeoutError):
+                raise StoreUnavailable(f"{self.address}: no connection within {timeout:g} s") from error
+            if isinstance(error, psycopg.Error):
+                raise StoreUnavailable(f"{self.address}: {' '.join(str(error).split())}") from error
+            raise
+
+    def _connect(self, opening: Future[Link]) -> None:
+        generation = self._generation
         defaults = {
-            "application_name": POOL_NAME,
+            "application_name": APPLICATION_NAME,
             "connect_timeout": self._connect_timeout,
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
         }
-        pool = _Pool(
-            connection_class=_Connection,
-            kwargs={
-                **defaults,
-                **self._options,
-                "autocommit": True,
-                "report_failure": self._note_failure,
-            },
-            min_size=0,
-            max_size=self._size,
-            name=POOL_NAME,
-            check=_check_when_readable,
-            # The tracker decides when to try again.
-            reconnect_timeout=0,
-            num_workers=1,
-            open=False,
-        )
-        pool.born_in = os.getpid()
         try:
-            pool.open()
-        except RuntimeError as error:
-            raise StoreUnavailable(f"{self.address}: {error}") from error
-        return pool
+            opening.set_result(
+                Link(_Connection.connect(**{**defaults, **self._options, "autocommit": True}), generation)
+            )
+        except BaseException as error:  # noqa: BLE001 - raised to the caller, who waits for this thread
+            opening.set_exception(error)
 
-    def _connection(self, pool: _Pool, timeout: float) -> _Connection:
-        failures, deadline = self._failures, time.monotonic() + timeout
-        while True:
-            try:
-                return pool.getconn(timeout=min(SLICE, timeout))
-            except PoolTimeout as error:
-                if self._failures != failures:
-                    cause = self._last_failure
-                    raise StoreUnavailable(f"{self.address}: {' '.join(str(cause).split())}") from cause
-                if time.monotonic() >= deadline:
-                    raise StoreUnavailable(f"{self.address}: no free connection within {timeout:g} s") from error
+    def _free_when_done(self, opening: Future[Link]) -> None:
+        if opening.exception() is None:
+            self._give_back(opening.result())
+        else:
+            self._free(None)
 
-    def _note_failure(self, error: Exception) -> None:
-        self._last_failure = error
-        self._failures += 1
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that ends with its pool, and only in the process that made it: psycopg sees to that."""
+
+    def __del__(self, *_: Any) -> None:
+        """Do not warn."""
+
+
+def _start(work: Callable[[], None]) -> None:
+    try:
+        threading.Thread(target=work, name="lastseen-connect", daemon=True).start()
+    except RuntimeError:  # no thread starts while the interpreter goes down
+        work()
 
 
 class LentPool:
@@ -228,25 +265,8 @@ def _address_of_pool(pool: ConnectionPool[Any]) -> str:
     return _address_of({**_parse(conninfo or ""), **(options or {})})
 
 
-def _check_when_readable(connection: psycopg.Connection[Any]) -> None:
-    """Ask the server only when something can be read: an idle server is silent, unless it says goodbye."""
-    readable = select.poll()
-    readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0):
-        ConnectionPool.check_connection(connection)
-
-
 def _close_at_exit(reference: weakref.ref[OwnPool]) -> None:
     pool = reference()
     if pool is not None:
         with suppress(Exception):
             pool.close()
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Keep back what the pool logs about ours: each failure is raised to its caller, who logs it or answers with it."""
-    arguments = record.args if isinstance(record.args, tuple) else ()
-    return not any(argument == POOL_NAME or isinstance(argument, _Connection) for argument in arguments)
-
-
-logging.getLogger("psycopg.pool").addFilter(_is_not_ours)

@@ -73,7 +73,7 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 
 GET = f"SELECT {SESSION} FROM login_sessions AS s WHERE s.id = %(id)s"  # noqa: S608 - constants
 
-FIND = f"SELECT {SESSION} FROM login_sessions AS s WHERE s.digest = %(digest)s::bytea"  # noqa: S608 - constants
+FIND = f"SELECT {SESSION} FROM login_sessions AS s WHERE s.digest = %b::bytea"  # noqa: S608 - constants
 
 LIST = f"""
 SELECT {SESSION} FROM login_sessions AS s WHERE s.user_id = %(user_id)s AND {VALID}
@@ -219,7 +219,7 @@ class PostgresSessions:
 
     def find_session(self, digest: bytes) -> Session | None:
         """See `SessionStore`."""
-        found = self._ask(FIND, {"digest": digest})
+        found = self._database.find(FIND, digest)
         return _session(found[0]) if found else None
 
     def list_sessions(self, user_id: str, now: datetime) -> Sequence[Session]:
