@@ -1,0 +1,42 @@
+"""Where a request came from, and the ids of events that bring none. Pure."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from lastseen.visits.event import MAX_ID_LENGTH
+
+_ID_BYTES = 16
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is known of a request beside its body."""
+
+    received_at: int
+    address: str | None = None
+    user_agent: str | None = None
+
+
+def derived_id(*parts: Any) -> str:
+    """Return the id of an event that has none: the same parts, as JSON, give the same id."""
+    return blake2b(_encode(parts), digest_size=_ID_BYTES).hexdigest()
+
+
+def id_text(value: Any) -> str | None:
+    """Return an id as text, a number as it is written; None for what is none or too long to be one."""
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = str(value)
+    else:
+        return None
+    return text if 0 < len(text) <= MAX_ID_LENGTH else None
+
+
+def text_or_none(value: Any, longest: int = 2_048) -> str | None:
+    """Return non-empty text, cut to a length; None for anything else."""
+    return value[:longest] if isinstance(value, str) and value else None

@@ -1,0 +1,212 @@
+"""The product's own JSON: one event, an array, `{"events": […]}`, or one a line. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from lastseen.ingest.origin import Origin, derived_id, id_text
+from lastseen.ingest.outcome import Dropped, Unacceptable
+from lastseen.ingest.raw import RawEvent
+from lastseen.ingest.times import micros_of, not_after, skew
+from lastseen.ingest.unpack import clean, parse
+
+MAX_EVENTS = 10_000
+"""A request."""
+MAX_NAME_LENGTH = 200
+NO_PROPERTIES: dict[str, Any] = {}
+
+
+class WireEvent(msgspec.Struct, gc=False):
+    """One event as it is sent; fields that are not named here are ignored."""
+
+    name: str = ""
+    id: str | None = None
+    distinct_id: str | int | None = None
+    at: str | int | float | None = None
+    url: str | None = None
+    referrer: str | None = None
+    user_id: str | int | None = None
+    session_id: str | None = None
+    window_id: str | None = None
+    engaged_ms: int | float = 0
+    screen: str | None = None
+    passive: bool = False
+    server: bool = False
+    user_agent: str | None = None
+    ip: str | None = None
+    properties: dict[str, Any] | None = None
+
+
+class Document(WireEvent, gc=False):
+    """A body that is an object: one event, or many in `events`."""
+
+    write_key: str | None = None
+    sent_at: str | int | float | None = None
+    events: list[WireEvent] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Received:
+    """What one request brought."""
+
+    write_key: str | None = None
+    events: list[RawEvent] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+
+
+_decode_document = msgspec.json.Decoder(Document).decode
+_decode_list = msgspec.json.Decoder(list[WireEvent]).decode
+
+
+def decode_events(body: bytes, origin: Origin) -> Received:
+    """Return what a body of JSON holds; raises `Unacceptable` for what is no JSON, or neither object nor array.
+
+    One bad event never spoils the others.
+    """
+    array = body.lstrip()[:1] == b"["
+    try:
+        if b"\\u0000" in body:
+            return _decode_each(body, origin)
+        if array:
+            return _collected(_decode_list(body), origin)
+        document = _decode_document(body)
+    except (ValueError, RecursionError):
+        return _decode_each(body, origin)
+    events = [document] if document.events is None else document.events
+    return _collected(events, origin, document.write_key, document.sent_at)
+
+
+def decode_lines(body: bytes, origin: Origin) -> Received:
+    """Return what a body holds that is one event a line; a single line may be any body that `decode_events` takes."""
+    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
+    if len(lines) == 1:
+        return decode_events(lines[0], origin)
+    _refuse_too_many(len(lines))
+    collector = _Collector(origin, None)
+    for index, line in enumerate(lines):
+        try:
+            collector.add(index, _decode_document(line) if b"\\u0000" not in line else _lenient_event(parse(line)))
+        except (ValueError, RecursionError):
+            collector.add_unreadable(index, line)
+    return collector.received
+
+
+def _collected(
+    events: Iterable[WireEvent], origin: Origin, write_key: str | None = None, sent_at: Any = None
+) -> Received:
+    collector = _Collector(origin, sent_at)
+    collector.received.write_key = write_key
+    for index, event in enumerate(events):
+        if index == MAX_EVENTS:
+            _refuse_too_many(index + 1)
+        collector.add(index, event)
+    return collector.received
+
+
+def _decode_each(body: bytes, origin: Origin) -> Received:
+    """Take a body apart of which something does not fit: every event by itself."""
+    value = parse(body)
+    if isinstance(value, dict):
+        events = value["events"] if isinstance(value.get("events"), list) else [value]
+        write_key, sent_at = value.get("write_key"), value.get("sent_at")
+    elif isinstance(value, list):
+        events, write_key, sent_at = value, None, None
+    else:
+        raise Unacceptable(400, 'the body must be an object such as {"name": "signed up"}, or an array of them')
+    _refuse_too_many(len(events))
+    collector = _Collector(origin, sent_at)
+    collector.received.write_key = write_key if isinstance(write_key, str) else None
+    for index, event in enumerate(events):
+        try:
+            collector.add(index, _lenient_event(event))
+        except msgspec.ValidationError as error:
+            collector.drop(index, "malformed", str(error))
+    return collector.received
+
+
+def _lenient_event(value: Any) -> WireEvent:
+    return msgspec.convert(clean(value), WireEvent)
+
+
+def _refuse_too_many(count: int) -> None:
+    if count > MAX_EVENTS:
+        raise Unacceptable(413, f"a request may bring {MAX_EVENTS} events; send it in parts")
+
+
+class _Collector:
+    """Turns the events of one request into raw ones, in their order."""
+
+    def __init__(self, origin: Origin, sent_at: Any) -> None:
+        self.received = Received()
+        self._origin = origin
+        self._skew = skew(None if sent_at is None else micros_of(sent_at), origin.received_at)
+        self._identical: Counter[str] | None = None
+
+    def drop(self, index: int, cause: str, reason: str) -> None:
+        self.received.dropped.append(Dropped(index=index, cause=cause, reason=reason[:200]))
+
+    def add_unreadable(self, index: int, line: bytes) -> None:
+        try:
+            self.add(index, _lenient_event(parse(line)))
+        except (Unacceptable, msgspec.ValidationError) as error:
+            self.drop(index, "malformed", str(error))
+
+    def add(self, index: int, event: WireEvent) -> None:
+        name = event.name.strip()
+        if not name:
+            return self.drop(index, "no name", "name is missing")
+        at = micros_of(event.at) if event.at is not None else self._origin.received_at
+        if at is None:
+            return self.drop(
+                index, "no moment", "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
+            )
+        distinct_id = None if event.distinct_id is None else id_text(event.distinct_id)
+        if distinct_id is None and event.distinct_id not in {None, ""}:
+            return self.drop(index, "bad id", "distinct_id must be text of at most 200 characters")
+        self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], at, distinct_id))
+        return None
+
+    def _raw(self, event: WireEvent, name: str, at: int, distinct_id: str | None) -> RawEvent:
+        origin = self._origin
+        corrected = not_after(at + self._skew, origin.received_at) if event.at is not None else at
+        return RawEvent(
+            id=id_text(event.id) or self._id_of(event, at),
+            name=name,
+            distinct_id=distinct_id,
+            at=corrected,
+            received_at=origin.received_at,
+            url=event.url or None,
+            referrer=event.referrer or None,
+            user_agent=event.user_agent or (None if event.server else origin.user_agent),
+            address=event.ip or (None if event.server else origin.address),
+            user_id=id_text(event.user_id),
+            session_id=id_text(event.session_id),
+            window_id=id_text(event.window_id),
+            is_server=event.server,
+            passive=event.passive,
+            engaged_ms=max(int(event.engaged_ms), 0),
+            screen=event.screen or None,
+            properties=event.properties if event.properties is not None else NO_PROPERTIES,
+        )
+
+    def _id_of(self, event: WireEvent, at: int) -> str:
+        """Derive an id from what was sent, and from how many events of the same text stood before it in the request.
+
+        The moment is that of the client's clock, which is the same when it tries again; without one it is that of the
+        arrival, and a repetition is another event.
+        """
+        content = derived_id(
+            [event.name, event.distinct_id, at, event.url, event.referrer, event.user_id],
+            [event.session_id, event.window_id, event.engaged_ms, event.ip, event.properties],
+            [] if event.distinct_id is not None else [self._origin.address, self._origin.user_agent],
+        )
+        if self._identical is None:
+            self._identical = Counter()
+        before = self._identical[content]
+        self._identical[content] += 1
+        return derived_id(content, before) if before else content

@@ -1,0 +1,62 @@
+"""When an event happened: moments as clients write them, corrected for their wrong clocks. Pure.
+
+Moments are microseconds since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lastseen.clock import to_micros
+
+MICROS = 1_000_000
+TOLERATED_SKEW = 30 * MICROS
+"""A clock that is off by less is taken for the way through the network, which looks the same."""
+LATE_LIMIT = timedelta(hours=72)
+"""An event that arrives later is marked; it is kept and folded all the same."""
+
+_MILLISECONDS_FROM = 100_000_000_000
+"""Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
+_LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds
+
+
+def micros_of_text(text: str) -> int | None:
+    """Return the moment that ISO 8601 text names, UTC where it names no offset; None for what is no moment."""
+    try:
+        moment = datetime.fromisoformat(text)
+        micros = to_micros(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+    return micros if micros >= 0 else None
+
+
+def micros_of_number(number: float) -> int | None:
+    """Return the moment of seconds since 1970, or of milliseconds, as JavaScript counts; None for no moment."""
+    if not math.isfinite(number) or number < 0:
+        return None
+    micros = round(number * (1_000 if number >= _MILLISECONDS_FROM else MICROS))
+    return micros if micros <= _LAST else None
+
+
+def micros_of(value: Any) -> int | None:
+    """Return the moment that a JSON value names, or None."""
+    if isinstance(value, str):
+        return micros_of_text(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return micros_of_number(value)
+    return None
+
+
+def skew(sent_at: int | None, received_at: int) -> int:
+    """Return what must be added to a client's moments, given what its clock said when it sent them."""
+    if sent_at is None:
+        return 0
+    difference = received_at - sent_at
+    return difference if abs(difference) > TOLERATED_SKEW else 0
+
+
+def not_after(at: int, received_at: int) -> int:
+    """Return the moment, or that of its arrival when it would lie after it: nothing happens before it is told."""
+    return min(max(at, 0), received_at)

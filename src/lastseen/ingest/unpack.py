@@ -1,0 +1,143 @@
+"""From the bytes of a body to JSON: decompressed within bounds, out of forms and base64. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+import zlib
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from lastseen.ingest.outcome import Unacceptable
+
+GZIP_MAGIC = b"\x1f\x8b"
+REPLACEMENT = "\ufffd"
+
+_GZIP = 16 + zlib.MAX_WBITS  # https://docs.python.org/3/library/zlib.html#zlib.decompress
+_ZLIB = zlib.MAX_WBITS
+_RAW = -zlib.MAX_WBITS
+_MAX_DEPTH = 100
+_MAX_LAYERS = 4
+_WITHOUT_PLACE = re.compile("[\\ud800-\\udfff\\x00]")
+"""Lone surrogates, which are no text, and NUL, which PostgreSQL cannot keep."""
+_decode = msgspec.json.Decoder().decode
+
+
+def decompress(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo a Content-Encoding; `limit` bounds what comes out. Raises `Unacceptable`: 400, 413 or 415."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            # Some proxies decompress and leave the header as it was.
+            return _inflate(body, _GZIP, limit) if body.startswith(GZIP_MAGIC) else body
+        case "deflate":
+            # The standard means zlib's wrapping (RFC 9110, 8.4.1.2); some senders leave it out.
+            return _inflate(body, _ZLIB if body[:1] == b"\x78" else _RAW, limit)
+    raise Unacceptable(415, "the body may be compressed with gzip or deflate only")
+
+
+def unwrap(body: bytes, *, is_form: bool, limit: int) -> bytes:
+    """Return the JSON inside a body of a PostHog client, whatever its headers say of it.
+
+    gzip is known by its first two bytes: posthog-js sends it as text/plain, without a Content-Encoding. A form carries
+    it as `data`, in base64 or plain; base64 may also come bare.
+    """
+    for _ in range(_MAX_LAYERS):
+        if body.startswith(GZIP_MAGIC):
+            body = _inflate(body, _GZIP, limit)
+        elif is_form or body.startswith(b"data="):
+            body, is_form = _form_field(body), False
+        elif body[:1].isalnum():
+            decoded = _from_base64(body)
+            if decoded is None:
+                return body
+            body = decoded
+        else:
+            return body
+    return body
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value; text that is none becomes replacement characters. Raises `Unacceptable` (400).
+
+    Clients cut strings in the middle of a surrogate pair, and send NaN: one such character must not cost a batch.
+    """
+    try:
+        value = _decode(body)
+    except RecursionError:
+        raise Unacceptable(400, "the body is nested too deep") from None
+    except ValueError:
+        return clean(_parse_leniently(body))
+    return clean(value) if b"\\u0000" in body else value
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """Return a JSON value without what cannot be stored: NUL, lone surrogates, numbers that are none."""
+    if depth > _MAX_DEPTH:
+        raise Unacceptable(400, "the body is nested too deep")
+    match value:
+        case str():
+            return clean_text(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {clean_text(name): clean(inner, depth + 1) for name, inner in value.items()}
+        case list():
+            return [clean(inner, depth + 1) for inner in value]
+    return value
+
+
+def clean_text(text: str) -> str:
+    """Return the text with replacement characters for what is none."""
+    return _WITHOUT_PLACE.sub(REPLACEMENT, text)
+
+
+def _parse_leniently(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except RecursionError:
+        raise Unacceptable(400, "the body is nested too deep") from None
+    except ValueError as error:
+        raise Unacceptable(400, f"the body is not JSON: {str(error)[:200]}") from None
+
+
+def _inflate(body: bytes, window: int, limit: int) -> bytes:
+    decompressor = zlib.decompressobj(window)
+    try:
+        expanded = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise Unacceptable(400, f"the compressed body is damaged: {error}") from None
+    if len(expanded) > limit:
+        raise too_large(limit)
+    if not decompressor.eof:
+        raise Unacceptable(400, "the compressed body ends too early")
+    return expanded
+
+
+def too_large(limit: int) -> Unacceptable:
+    """Return the refusal of a body over the limit."""
+    return Unacceptable(413, f"the body is larger than {limit // 1024 // 1024} MiB; send it in parts")
+
+
+def _form_field(body: bytes) -> bytes:
+    for field in body.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"data":
+            # A plus is a blank in a form, and a digit of base64: what follows decides.
+            plain = unquote_to_bytes(value)
+            return plain if plain[:1] not in {b"{", b"["} else unquote_to_bytes(value.replace(b"+", b" "))
+    raise Unacceptable(400, "the form has no field data")
+
+
+def _from_base64(text: bytes) -> bytes | None:
+    digits = text.strip().replace(b" ", b"+").translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    try:
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except binascii.Error:
+        return None
