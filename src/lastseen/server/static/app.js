@@ -1,8 +1,9 @@
-// Keeps the page current: fetches what changed every two seconds and morphs it in, so that focus, scroll and
-// selection stay where they are. Without this script every link and the search still work.
+// Keeps a page current: fetches what changed now and then and morphs it in, so that focus, scroll and selection stay
+// where they are. Without this script every link and form still works. The page says in `data-` attributes what its
+// address is, where its changing part comes from, and how often to ask.
 const live = document.getElementById("live");
 const connection = document.getElementById("connection");
-const PERIOD = 2000;
+const { page: PAGE, rows: ROWS, period: PERIOD } = live.dataset;
 let etag = live.dataset.etag;
 let clockOffset = Number(live.dataset.now) * 1000 - Date.now();
 let asked = 0;
@@ -39,7 +40,7 @@ async function refresh(force = false) {
   const turn = ++asked;
   try {
     const headers = force ? {} : { "If-None-Match": etag };
-    const answer = await fetch("/rows" + location.search, { headers, cache: "no-store" });
+    const answer = await fetch(ROWS + location.search, { headers, cache: "no-store" });
     if (turn !== asked) return; // a later question was asked meanwhile
     if (answer.status === 200) show(await answer.text(), answer.headers);
     else if (answer.status === 400 || answer.status === 401) location.reload(); // 401: signed out meanwhile
@@ -76,8 +77,8 @@ function go(address) {
 }
 
 live.addEventListener("click", (event) => {
-  const link = event.target.closest("a[href^='/?'], a[href='/']");
-  if (!link || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const link = event.target.closest("a[href]");
+  if (!link || link.origin !== location.origin || link.pathname !== PAGE || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   go(link.href);
 });
@@ -89,6 +90,10 @@ live.addEventListener("input", (event) => {
   typing = setTimeout(search, 150, event.target.form);
 });
 
+live.addEventListener("change", (event) => {
+  if ("go" in event.target.dataset) event.target.form.requestSubmit();
+});
+
 live.addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typing);
@@ -98,26 +103,30 @@ live.addEventListener("submit", (event) => {
 function search(form) {
   const fields = [...new FormData(form)].filter(([, value]) => value);
   const query = new URLSearchParams(fields).toString();
-  history.replaceState(null, "", query ? `/?${query}` : "/");
+  history.replaceState(null, "", query ? `${PAGE}?${query}` : PAGE);
   refresh(true);
 }
 
-// The chart
+// The chart: bars, and over them a line for the period before where there is one.
 
 let chart;
 let drawn;
+let shape;
 
 function draw() {
   const box = document.getElementById("chart");
   if (!box) return;
-  const values = box.dataset.values.split(",").map(Number);
-  const hours = values.map((_, index) => Number(box.dataset.start) + index * 3600);
-  const data = [hours, values];
-  if (chart && drawn === box) return void chart.setData(data);
+  const numbers = (text) => (text ? text.split(",").map(Number) : []);
+  const values = numbers(box.dataset.values);
+  const before = numbers(box.dataset.before);
+  const times = box.dataset.times ? numbers(box.dataset.times) : values.map((_, index) => Number(box.dataset.start) + index * 3600);
+  const data = before.length ? [times, values, before] : [times, values];
+  const kind = [data.length, box.dataset.unit, box.dataset.zone, box.dataset.bucket].join();
+  if (chart && drawn === box && shape === kind) return void chart.setData(data);
   chart?.destroy();
-  drawn = box;
+  [drawn, shape] = [box, kind];
   box.classList.add("drawn");
-  chart = new uPlot(options(box), data, box);
+  chart = new uPlot(options(box, times, before.length), data, box);
   new ResizeObserver(() => chart && drawn === box && chart.setSize(size(box))).observe(box);
 }
 
@@ -125,29 +134,48 @@ function size(box) {
   return { width: box.clientWidth, height: box.clientHeight };
 }
 
-function options(box) {
+function options(box, times, compared) {
   const color = (name) => getComputedStyle(box).getPropertyValue(name);
   const axis = { stroke: color("--soft"), font: "11px system-ui", ticks: { show: false } };
   const grid = { stroke: color("--line"), width: 1 };
+  const zone = box.dataset.zone || "UTC";
+  const half = times.length > 1 ? (times.at(-1) - times[0]) / (times.length - 1) / 2 : 1800;
+  const counts = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 5000000, 10000000];
+  const bars = { fill: color("--bar"), width: 0, paths: uPlot.paths.bars({ size: [0.8, 14] }), points: { show: false } };
+  const line = { stroke: color("--soft"), width: 1.5, dash: [4, 4], points: { show: false } };
   return {
     ...size(box),
     legend: { show: false },
     padding: [6, 4, 0, 0],
-    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone === "UTC" ? "Etc/UTC" : zone),
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
-    scales: { x: { range: (_, from, to) => [from - 1800, to + 1800] }, y: { range: (_, __, most) => [0, Math.max(4, Math.ceil(most * 1.1))] } },
+    scales: { x: { range: (_, from, to) => [from - half, to + half] }, y: { range: (_, __, most) => [0, Math.max(4, Math.ceil(most * 1.1))] } },
     axes: [
-      { ...axis, size: 24, space: 70, grid: { show: false }, values: (_, marks) => marks.map(day) },
-      { ...axis, size: 38, space: 34, grid, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000] },
+      { ...axis, size: 24, space: 70, grid: { show: false }, values: (_, marks) => marks.map((mark) => day(mark, zone)) },
+      { ...axis, size: 46, space: 34, grid, incrs: counts, values: (_, marks) => marks.map((mark) => amount(mark, box.dataset.unit)) },
     ],
-    series: [{}, { fill: color("--bar"), width: 0, paths: uPlot.paths.bars({ size: [0.8, 14] }), points: { show: false } }],
+    series: compared ? [{}, bars, line] : [{}, bars],
     hooks: { ready: [addTip], setCursor: [moveTip] },
   };
 }
 
-function day(seconds) {
-  const moment = new Date(seconds * 1000);
-  return seconds % 86400 ? moment.toISOString().slice(11, 16) : moment.toUTCString().slice(0, 7).replace(",", "");
+function amount(value, unit) {
+  if (unit === "%") return `${value}%`;
+  if (unit === "s") return value < 60 ? `${Math.round(value)}s` : `${Math.floor(value / 60)}m ${String(Math.round(value % 60)).padStart(2, "0")}s`;
+  return value.toLocaleString("en");
+}
+
+const formats = new Map();
+
+function written(seconds, zone, parts) {
+  const key = zone + JSON.stringify(parts);
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...parts }));
+  return formats.get(key).format(seconds * 1000);
+}
+
+function day(seconds, zone) {
+  const time = written(seconds, zone, { hour: "2-digit", minute: "2-digit" });
+  return time === "00:00" ? written(seconds, zone, { weekday: "short", day: "2-digit", month: "short" }).replace(",", "") : time;
 }
 
 function addTip(plot) {
@@ -159,8 +187,15 @@ function moveTip(plot) {
   const { idx, left } = plot.cursor;
   if (!plot.tip) return;
   const inside = idx != null && left >= 0;
-  plot.tip.textContent = inside ? `${plot.data[1][idx]} · ${new Date(plot.data[0][idx] * 1000).toUTCString().slice(0, 22)}` : "";
+  plot.tip.textContent = inside ? tip(plot, idx) : "";
   if (inside) plot.tip.style.left = `${Math.min(left + 10, plot.over.clientWidth - plot.tip.offsetWidth)}px`;
+}
+
+function tip(plot, index) {
+  const { unit, zone = "UTC", bucket = "hour" } = drawn.dataset;
+  const parts = { weekday: "short", day: "2-digit", month: "short", ...(bucket === "hour" && { hour: "2-digit", minute: "2-digit" }) };
+  const before = plot.data[2] ? `, before ${amount(plot.data[2][index], unit)}` : "";
+  return `${amount(plot.data[1][index], unit)}${before} · ${written(plot.data[0][index], zone, parts)}`;
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
