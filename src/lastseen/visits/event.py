@@ -16,8 +16,14 @@ PAGEVIEW = "$pageview"
 PAGELEAVE = "$pageleave"
 IDENTIFY = "$identify"
 ALIAS = "$create_alias"
+GROUP_IDENTIFY = "$groupidentify"
 SESSION_START = "$session_start"
+"""Begins a visit by hand; it counts neither as event nor as page view, and its properties become the visit's own."""
 SESSION_END = "$session_end"
+"""Ends the open visit by hand, if there is one; it counts as nothing, and extends nothing."""
+UNLESS_OPEN = "$unless_open"
+"""A property of `$session_start`: true asks for a visit only where none is open at that moment. Two of these at once
+make one visit, so that whoever wants "get or create" just sends one."""
 
 MAX_ID_LENGTH = 200
 """No id of an event or visitor is longer; ingest refuses or replaces what is."""

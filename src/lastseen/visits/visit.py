@@ -44,6 +44,9 @@ class EndReason(StrEnum):
     REFERRER = "referrer"
     OTHER_USER = "other_user"
     ASKED = "asked"
+    """Ended by hand, at that moment."""
+    STARTED = "started"
+    """The visitor's next visit was started by hand while this one was open."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,0 +1,177 @@
+"""From one visitor's events to visits. Pure: the same events give the same visits, in whatever order and copies.
+
+The fold goes through the events in their order (moment, id) and keeps one open visit. Live ingest, late events, imports
+and rebuilds all come here. Which event belongs to a visit is never written down: a visit covers its visitor's events
+from its first to its `last_event`, without a hole. What comes after that and starts no visit belongs to none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+
+import msgspec
+
+from lastseen.visits.event import (
+    SESSION_END,
+    Event,
+)
+from lastseen.visits.limits import Limits, limits_of, span
+from lastseen.visits.opened import OpenVisit, user_of
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.splitting import is_asked_for, only_attaches, only_extends, split_before
+from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
+
+_place = attrgetter("at", "id")
+_NOBODY: Mapping[str, str] = {}
+
+
+def fold(
+    events: Iterable[Event], rule: VisitRule, visitor_id: str, *, others: Mapping[str, str] = _NOBODY
+) -> list[Visit]:
+    """Return the visits of all events of one visitor, the last one open unless it was ended by hand.
+
+    Events in any order and any number of copies; of copies that differ the earliest counts. `others` are the refused
+    identifications of `lastseen.visits.identity`: by the id of the event, the user whom the anonymous id belongs to.
+    """
+    return fold_sorted(in_order(events), rule, visitor_id, others=others)
+
+
+def fold_sorted(
+    events: Sequence[Event], rule: VisitRule, visitor_id: str, *, others: Mapping[str, str] = _NOBODY
+) -> list[Visit]:
+    """Fold events that are in order and free of copies, as a store reads them."""
+    done: list[Visit] = []
+    visit = _Fold(limits_of(rule), visitor_id, others, done).go_on(None, events)
+    if visit is not None:
+        done.append(visit.visit())
+    return done
+
+
+def fold_visitors(visitors: Iterable[tuple[str, Sequence[Event]]], rule: VisitRule) -> Iterator[Visit]:
+    """Fold many visitors, each given with all of its events in order: for rebuilds and imports."""
+    for visitor_id, events in visitors:
+        yield from fold_sorted(events, rule, visitor_id)
+
+
+def resume(
+    visit: Visit | None,
+    later_events: Iterable[Event],
+    rule: VisitRule,
+    visitor_id: str,
+    *,
+    others: Mapping[str, str] = _NOBODY,
+) -> list[Visit]:
+    """Go on from the visitor's newest visit with *all* events behind its `last_event`; it is the first returned.
+
+    All means stored ones too that belong to no visit yet: a hidden page's heartbeat after the timeout belongs to the
+    visit as soon as something between the two is known. An end that only time has put is taken back. Events at or
+    before `last_event` are left out; what they change is told by `lastseen.visits.refold`. None is a visitor without
+    visits.
+    """
+    events = in_order(later_events)
+    if visit is not None:
+        events = [event for event in events if event.order > visit.last_event]
+    limits = limits_of(rule)
+    done: list[Visit] = []
+    state = None if visit is None else OpenVisit.of(visit, limits)
+    state = _Fold(limits, visitor_id, others, done).go_on(state, events)
+    if state is not None:
+        done.append(state.visit())
+    return done
+
+
+def close_overdue(visit: Visit, now_micros: int, rule: VisitRule) -> Visit | None:
+    """Return the visit as ended at its last activity when it has timed out or lasted too long by now, else None.
+
+    Also None for one that has ended. Should a late event continue it, `resume` opens it again.
+    """
+    if visit.end is not None:
+        return None
+    limits = limits_of(rule)
+    if now_micros - visit.last_activity > limits.timeout:
+        reason, limit = EndReason.TIMEOUT, limits.timeout
+    elif now_micros - visit.start > limits.max_duration:
+        reason, limit = EndReason.MAX_DURATION, limits.max_duration
+    else:
+        return None
+    return msgspec.structs.replace(
+        visit,
+        end=visit.last_activity,
+        end_reason=reason,
+        end_evidence=Evidence(before=f"over {span(limit)}", after=span(limit)),
+    )
+
+
+def as_open(visit: Visit) -> Visit:
+    """Return the newest visit of a visitor as the fold gives it: without an end that only time has put.
+
+    To compare what is stored, where `close_overdue` may have been, with what the events fold into.
+    """
+    if visit.end is None or visit.end_reason is EndReason.ASKED:
+        return visit
+    return msgspec.structs.replace(visit, end=None, end_reason=None, end_evidence=None)
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Return the events by (moment, id), each id once; of copies that differ the earliest."""
+    first: dict[str, Event] = {}
+    for event in sorted(events, key=_place):
+        first.setdefault(event.id, event)
+    return list(first.values())
+
+
+class _Fold:
+    """One fold: what does not change from event to event, and the visits that are done."""
+
+    __slots__ = ("_done", "_limits", "_others", "_visitor_id")
+
+    def __init__(self, limits: Limits, visitor_id: str, others: Mapping[str, str], done: list[Visit]) -> None:
+        self._limits = limits
+        self._visitor_id = visitor_id
+        self._others = others
+        self._done = done
+
+    def go_on(self, visit: OpenVisit | None, events: Sequence[Event]) -> OpenVisit | None:
+        """Fold events behind the visit's last one; return the visit that is open then."""
+        position, count = 0, len(events)
+        while position < count:
+            visit = self._step(visit, events[position])
+            position += 1
+        return visit
+
+    def _step(self, visit: OpenVisit | None, event: Event) -> OpenVisit | None:
+        """Fold one event."""
+        limits = self._limits
+        if event.name == SESSION_END:
+            if visit is not None and visit.admits(event.at):
+                visit.end_by_hand(event)
+            return visit
+        if only_attaches(event, limits):
+            if visit is not None and visit.admits(event.at):
+                visit.attach(event)
+            return visit
+        if only_extends(event):
+            if visit is not None and visit.admits(event.at):
+                visit.take(event, limits)
+            return visit
+        if visit is None:
+            return self._begin(event, StartReason.FIRST, None, None)
+        split = split_before(visit, event, limits)
+        if split is None:
+            visit.take(event, limits)
+            return visit
+        self._done.append(visit.ended(split.end, split.evidence))
+        return self._begin(event, split.start, split.evidence, visit.id)
+
+    def _begin(
+        self, event: Event, reason: StartReason, evidence: Evidence | None, previous_id: str | None
+    ) -> OpenVisit:
+        if is_asked_for(event):
+            reason, evidence = StartReason.ASKED, None
+        elif event.id in self._others:
+            reason = StartReason.OTHER_USER
+            evidence = Evidence(before=self._others[event.id], after=user_of(event))
+        return OpenVisit(
+            event, self._limits, self._visitor_id, reason=reason, evidence=evidence, previous_id=previous_id
+        )

@@ -1,0 +1,233 @@
+"""A visit while it is folded: what `fold` changes, and what a `Visit` is made of. Pure; used by one fold only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags, Geo
+from lastseen.visits.limits import Limits
+from lastseen.visits.utm import UtmParams
+from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
+
+MAX_WINDOWS = 100
+"""So many windows of a visit are kept, the first ones; programs make up a new one with every page."""
+_BOT = int(EventFlags.BOT)
+_LATE = int(EventFlags.LATE)
+
+
+class OpenVisit:
+    """The state of one visit. Its fields are those of `Visit`; what is written there is not repeated here."""
+
+    __slots__ = (
+        "channel",
+        "closes_at",
+        "custom",
+        "device",
+        "distinct_id",
+        "end",
+        "engaged_ms",
+        "entry_url",
+        "event_count",
+        "exit_page",
+        "geo",
+        "has_late_events",
+        "id",
+        "is_bot",
+        "known_referrer",
+        "landing_page",
+        "last_activity",
+        "last_event",
+        "page_views",
+        "previous_id",
+        "referrer",
+        "referrer_domain",
+        "site_id",
+        "start",
+        "start_evidence",
+        "start_reason",
+        "timeout",
+        "user_id",
+        "utm",
+        "visitor_id",
+        "window_ids",
+    )
+
+    def __init__(
+        self,
+        first: Event,
+        limits: Limits,
+        visitor_id: str,
+        *,
+        reason: StartReason,
+        evidence: Evidence | None,
+        previous_id: str | None,
+    ) -> None:
+        self.id = first.id
+        self.site_id = first.site_id
+        self.visitor_id = visitor_id
+        self.distinct_id = first.distinct_id
+        self.start = first.at
+        self.start_reason = reason
+        self.start_evidence = evidence
+        self.previous_id = previous_id
+        self.end: int | None = None
+        self.closes_at = first.at + limits.max_duration
+        self.timeout = limits.timeout
+        self.page_views = 0
+        self.event_count = 0
+        self.engaged_ms = 0
+        self.user_id: str | None = None
+        self.entry_url: str | None = None
+        self.landing_page: str | None = None
+        self.exit_page: str | None = None
+        self.referrer: str | None = None
+        self.referrer_domain: str | None = None
+        self.known_referrer: str | None = None
+        self.utm: UtmParams | None = None
+        self.channel: str | None = None
+        self.device: Device | None = None
+        self.geo: Geo | None = None
+        self.is_bot = False
+        self.has_late_events = False
+        self.window_ids: tuple[str, ...] = ()
+        self.custom: Mapping[str, Any] = _custom(first)
+        self.take(first, limits)
+
+    @classmethod
+    def of(cls, visit: Visit, limits: Limits) -> OpenVisit:
+        """Return the state that a visit was in after its last event: only an end by hand is one."""
+        self = cls.__new__(cls)
+        for name in _SHARED:
+            setattr(self, name, getattr(visit, name))
+        self.end = visit.end if visit.end_reason is EndReason.ASKED else None
+        self.closes_at = visit.start + limits.max_duration
+        self.timeout = limits.timeout
+        self.known_referrer = None if visit.referrer_domain in limits.unknown_domains else visit.referrer_domain
+        return self
+
+    def admits(self, at: int) -> bool:
+        """Return whether it was still open at a moment not before its last event."""
+        return self.end is None and at - self.last_activity <= self.timeout and at <= self.closes_at
+
+    def attach(self, event: Event) -> None:
+        """Count an event that does not extend the visit and tells nothing about its visitor."""
+        self.last_event = event.order
+        self.event_count += 1
+        self.engaged_ms += event.engaged_ms
+        if event.flags & _LATE:
+            self.has_late_events = True
+        self._see_window(event.window_id)
+
+    def take(self, event: Event, limits: Limits) -> None:
+        """Go on with something that the visitor did."""
+        self.attach(event)
+        self.last_activity = event.at
+        if event.name == SESSION_START:
+            self.event_count -= 1
+        elif event.name == PAGEVIEW:
+            self._see_page(event.url)
+        if event.flags & _BOT:
+            self.is_bot = True
+        if self.user_id is None:
+            self.user_id = user_of(event)
+        if self.geo is None:
+            self.geo = event.geo
+        if event.device is not None:
+            self._see_device(event.device)
+        if self.entry_url is None:
+            self._enter(event, limits)
+
+    def end_by_hand(self, event: Event) -> None:
+        """End it at the event, which is its last."""
+        self.last_event = event.order
+        self.end = event.at
+
+    def visit(self) -> Visit:
+        """Return it as it is; open unless it was ended by hand."""
+        return self.ended(None if self.end is None else EndReason.ASKED, None)
+
+    def ended(self, reason: EndReason | None, evidence: Evidence | None) -> Visit:
+        """Return it as ended: by hand at that moment, else at its last activity."""
+        return Visit(
+            id=self.id,
+            site_id=self.site_id,
+            visitor_id=self.visitor_id,
+            distinct_id=self.distinct_id,
+            start=self.start,
+            last_activity=self.last_activity,
+            last_event=self.last_event,
+            start_reason=self.start_reason,
+            start_evidence=self.start_evidence,
+            end_reason=reason,
+            end_evidence=evidence,
+            end=None if reason is None else self.last_activity if self.end is None else self.end,
+            previous_id=self.previous_id,
+            user_id=self.user_id,
+            page_views=self.page_views,
+            event_count=self.event_count,
+            entry_url=self.entry_url,
+            landing_page=self.landing_page,
+            exit_page=self.exit_page,
+            referrer=self.referrer,
+            referrer_domain=self.referrer_domain,
+            utm=self.utm,
+            channel=self.channel,
+            device=self.device,
+            geo=self.geo,
+            engaged_ms=self.engaged_ms,
+            is_bot=self.is_bot,
+            has_late_events=self.has_late_events,
+            window_ids=self.window_ids,
+            custom=self.custom,
+        )
+
+    def _enter(self, event: Event, limits: Limits) -> None:
+        """Take address and origin from the first event that has any; the origin of a later one is not the visit's."""
+        if self.referrer is None and self.referrer_domain is None and self.utm is None:
+            self.referrer, self.referrer_domain, self.utm = event.referrer, event.referrer_domain, event.utm
+            if event.referrer_domain not in limits.unknown_domains:
+                self.known_referrer = event.referrer_domain
+        self.entry_url = event.url
+
+    def _see_page(self, url: str | None) -> None:
+        self.page_views += 1
+        if url is not None:
+            self.exit_page = url
+            if self.landing_page is None:
+                self.landing_page = url
+
+    def _see_window(self, window: str | None) -> None:
+        windows = self.window_ids
+        if window is not None and window not in windows and len(windows) < MAX_WINDOWS:
+            self.window_ids = (*windows, window)
+
+    def _see_device(self, device: Device) -> None:
+        """Keep the first device known; its screen may be told later, by an event of the same device."""
+        known = self.device
+        if known is None:
+            self.device = device
+        elif known.screen_resolution is None and device.screen_resolution is not None and _are_alike(known, device):
+            self.device = msgspec.structs.replace(known, screen_resolution=device.screen_resolution)
+
+
+_SHARED = tuple(name for name in OpenVisit.__slots__ if name in Visit.__struct_fields__ and name != "end")
+
+
+def user_of(event: Event) -> str | None:
+    """Return the known user whom an event names."""
+    if event.user_id is None and event.name == IDENTIFY:
+        return event.distinct_id
+    return event.user_id
+
+
+def _custom(first: Event) -> Mapping[str, Any]:
+    if first.name != SESSION_START or not first.properties:
+        return {}
+    return {name: value for name, value in first.properties.items() if name != UNLESS_OPEN}
+
+
+def _are_alike(one: Device, other: Device) -> bool:
+    return (one.type, one.os, one.browser) == (other.type, other.os, other.browser)

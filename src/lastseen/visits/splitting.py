@@ -1,0 +1,94 @@
+"""Why an event cannot belong to the visit before it: the rule itself. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lastseen.visits.event import (
+    GROUP_IDENTIFY,
+    PAGELEAVE,
+    PAGEVIEW,
+    SESSION_START,
+    UNLESS_OPEN,
+    Event,
+    EventFlags,
+)
+from lastseen.visits.limits import Limits, campaign_text, span_and_limit
+from lastseen.visits.opened import OpenVisit, user_of
+from lastseen.visits.visit import EndReason, Evidence, StartReason
+
+_PASSIVE = int(EventFlags.PASSIVE)
+_SERVER = int(EventFlags.SERVER)
+
+
+class Split(NamedTuple):
+    """The end of one visit and the start of another, and the two values that were compared."""
+
+    start: StartReason
+    end: EndReason
+    evidence: Evidence | None = None
+
+
+def split_before(visit: OpenVisit, event: Event, limits: Limits) -> Split | None:
+    """Return why something that the visitor did starts another visit, or None when it continues this one.
+
+    Of several reasons the first counts: silence, length, another user, asked for by hand, campaign, referrer.
+    """
+    if visit.end is not None:
+        return Split(StartReason.ENDED, EndReason.ASKED)
+    silence, length = event.at - visit.last_activity, event.at - visit.start
+    if silence > limits.timeout:
+        evidence = _evidence(*span_and_limit(silence, limits.timeout))
+        return Split(StartReason.TIMEOUT, EndReason.TIMEOUT, evidence)
+    if length > limits.max_duration:
+        evidence = _evidence(*span_and_limit(length, limits.max_duration))
+        return Split(StartReason.MAX_DURATION, EndReason.MAX_DURATION, evidence)
+    user = user_of(event)
+    if user is not None and visit.user_id is not None and user != visit.user_id:
+        return Split(StartReason.OTHER_USER, EndReason.OTHER_USER, _evidence(visit.user_id, user))
+    if is_asked_for(event):
+        return Split(StartReason.ASKED, EndReason.STARTED)
+    return _other_origin(visit, event, limits)
+
+
+def is_asked_for(event: Event) -> bool:
+    """Return whether the event starts a visit by hand, whether or not one is open."""
+    return event.name == SESSION_START and event.properties.get(UNLESS_OPEN) is not True
+
+
+def only_attaches(event: Event, limits: Limits) -> bool:
+    """Return whether the event says nothing about what its visitor does: it neither starts nor extends a visit.
+
+    Naming a group is no activity: some clients send it in the name of the group.
+    """
+    if event.name == SESSION_START:
+        return False
+    if event.flags & _PASSIVE or event.name == GROUP_IDENTIFY:
+        return True
+    return bool(event.flags & _SERVER) and event.name != PAGEVIEW and not limits.counts_servers
+
+
+def only_extends(event: Event) -> bool:
+    """Return whether the event can only be the last of a visit: a page that was left was seen before."""
+    return event.name == PAGELEAVE
+
+
+def _other_origin(visit: OpenVisit, event: Event, limits: Limits) -> Split | None:
+    mine, its = visit.utm, event.utm
+    if limits.splits_by_campaign and mine is not None and its is not None and its != mine and its.differs_from(mine):
+        evidence = _evidence(campaign_text(mine), campaign_text(its))
+        return Split(StartReason.CAMPAIGN, EndReason.CAMPAIGN, evidence)
+    before, after = visit.known_referrer, event.referrer_domain
+    if (
+        limits.splits_by_referrer
+        and before is not None
+        and after is not None
+        and after != before
+        and after not in limits.unknown_domains
+    ):
+        return Split(StartReason.REFERRER, EndReason.REFERRER, _evidence(before, after))
+    return None
+
+
+def _evidence(before: str, after: str) -> Evidence:
+    return Evidence(before=before, after=after)
