@@ -13,6 +13,7 @@ from lastseen.errors import ConfigurationError, MissingExtra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
+from lastseen.visits.cookieless import SaltStore
 from lastseen.visits.site_store import SiteStore
 
 DEFAULT_POOL_SIZE = 4
@@ -38,6 +39,10 @@ class Store(Protocol):
     @property
     def sites(self) -> SiteStore:
         """The namespaces of events and visits."""
+
+    @property
+    def salts(self) -> SaltStore:
+        """The keys of visitors without a cookie, gone after two days."""
 
     @property
     def address(self) -> str:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from lastseen.stores.memory.accounts import MemoryAccounts
 from lastseen.stores.memory.clients import MemoryClients
 from lastseen.stores.memory.devices import MemoryDevices
+from lastseen.stores.memory.salts import MemorySalts
 from lastseen.stores.memory.sessions import MemorySessions
 from lastseen.stores.memory.sites import MemorySites
 
-__all__ = ["MemoryAccounts", "MemoryClients", "MemoryDevices", "MemorySessions", "MemorySites", "MemoryStore"]
+__all__ = [
+    "MemoryAccounts",
+    "MemoryClients",
+    "MemoryDevices",
+    "MemorySalts",
+    "MemorySessions",
+    "MemorySites",
+    "MemoryStore",
+]
 
 
 class MemoryStore:
@@ -20,6 +29,7 @@ class MemoryStore:
         self.accounts = MemoryAccounts()
         self.devices = MemoryDevices()
         self.sites = MemorySites()
+        self.salts = MemorySalts()
 
     @property
     def address(self) -> str:
