@@ -1,0 +1,63 @@
+"""What reports need from the columnar copy of visits and events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from lastseen.errors import StoreError
+from lastseen.reports.period import Period
+from lastseen.reports.question import Question
+from lastseen.visits.store import Changes
+
+
+class CopyInUse(StoreError):
+    """Another process has the copy open; the message says which file. Only one may."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """What an engine counted for one period: raw rows, from which the answer is made.
+
+    A row holds the keys (for a stretch of time its number, see `bucket_key`) and then the figures of the metrics.
+    """
+
+    rows: Sequence[tuple[Any, ...]]
+    totals: tuple[Any, ...]
+
+
+@runtime_checkable
+class ReportCopy(Protocol):
+    """A copy of visits and events in an engine that counts fast. It can be thrown away at any time.
+
+    Any thread may call any method. Raises `StoreError` when the engine fails.
+    """
+
+    def position(self) -> str:
+        """Return the position up to which the truth was copied; empty for a new copy."""
+
+    def apply(self, changes: Changes) -> None:
+        """Apply a batch and remember its position, all in one transaction: after a crash it is there, or it is not.
+
+        The position decides what comes next, so a batch is applied once; a batch that is already in must not be
+        handed in again.
+        """
+
+    def finish_building(self) -> None:
+        """Put what many batches brought into the order that is read fastest; changes no answer."""
+
+    def count(self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None) -> Figures:
+        """Return the figures of a question in one period, ordered and limited; one row more than the limit if there is.
+
+        With `keys`, the rows of just these keys, in any order, whatever the limit.
+        """
+
+    def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+        """Return a table as a Parquet file."""
+
+    def clear(self) -> None:
+        """Throw everything away and begin again at the empty position."""
+
+    def close(self) -> None:
+        """Let go of the files. Safe twice."""
