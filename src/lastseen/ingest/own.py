@@ -11,9 +11,9 @@ import msgspec
 
 from lastseen.ingest.origin import Origin, derived_id, id_text
 from lastseen.ingest.outcome import Dropped, Unacceptable
-from lastseen.ingest.raw import RawEvent
 from lastseen.ingest.times import micros_of, not_after, skew
 from lastseen.ingest.unpack import clean, parse
+from lastseen.visits.making import RawEvent
 
 MAX_EVENTS = 10_000
 """A request."""

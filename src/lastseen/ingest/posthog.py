@@ -16,8 +16,8 @@ import msgspec
 from lastseen.ingest.origin import Origin, derived_id, id_text
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.posthog_event import Envelope, distinct_id_of, properties_of, raw_event
-from lastseen.ingest.raw import RawEvent
 from lastseen.ingest.times import micros_of
+from lastseen.visits.making import RawEvent
 
 MAX_EVENTS = 10_000
 """A request; the libraries send at most 100."""
@@ -46,6 +46,8 @@ class Batch:
     """What one request brought. `uuids` are the events' own ids, in their order, None for an event without one."""
 
     token: str | None = None
+    is_import: bool = False
+    """Old events on purpose: never late."""
     events: list[RawEvent] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     uuids: list[str | None] = field(default_factory=list)
@@ -101,7 +103,7 @@ class _Reader:
     """Reads the events of one request in their order."""
 
     def __init__(self, token: str | None, origin: Origin, envelope: Envelope) -> None:
-        self.batch = Batch(token=token)
+        self.batch = Batch(token=token, is_import=envelope.is_import)
         self._origin = origin
         self._envelope = envelope
         self._identical: Counter[str] = Counter()

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from lastseen.ingest.origin import Origin, id_text, text_or_none
-from lastseen.ingest.raw import RawEvent
 from lastseen.ingest.times import micros_of, not_after, skew
 from lastseen.visits.event import PAGELEAVE, PAGEVIEW, Device
+from lastseen.visits.making import RawEvent
 from lastseen.visits.utm import UtmParams
 
 COOKIELESS = "$posthog_cookieless"
@@ -88,7 +88,6 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     sent_at: int | None = None
     is_import: bool = False
-    """Old events on purpose: never late."""
     library: str | None = None
 
 

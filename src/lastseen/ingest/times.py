@@ -6,7 +6,7 @@ Moments are microseconds since 1970-01-01 UTC.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from lastseen.clock import to_micros
@@ -14,9 +14,6 @@ from lastseen.clock import to_micros
 MICROS = 1_000_000
 TOLERATED_SKEW = 30 * MICROS
 """A clock that is off by less is taken for the way through the network, which looks the same."""
-LATE_LIMIT = timedelta(hours=72)
-"""An event that arrives later is marked; it is kept and folded all the same."""
-
 _MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
 _LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds

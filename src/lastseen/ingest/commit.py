@@ -1,0 +1,309 @@
+"""Group commit: the events of many requests in one transaction, and each request answered after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from time import perf_counter
+
+from lastseen.activity.backoff import retry_delay
+from lastseen.clock import SYSTEM_CLOCK, Clock
+from lastseen.errors import InvalidData, StoreError
+from lastseen.ingest.figures import Figures
+from lastseen.ingest.outcome import Overloaded
+from lastseen.ingest.spool import Spool
+from lastseen.visits.event import Event
+from lastseen.visits.making import RawEvent
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import VisitStore
+
+MOST_WAITING = 50_000
+"""Events that may wait for a commit; a request beyond that is refused at once."""
+MOST_TOGETHER = 5_000
+"""Events in one transaction, unless a single request brings more."""
+MOST_DRAINED = 20_000
+"""Events from the spool between two looks at what has come in."""
+
+_logger = logging.getLogger("lastseen.ingest")
+
+Make = Callable[[RawEvent], Event]
+Rules = Callable[[str], VisitRule]
+OnCommit = Callable[[int, float], object]
+"""Called after each transaction with its number of events and its seconds."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """What one request brought, and who waits for what becomes of it."""
+
+    make: Make
+    raws: Sequence[RawEvent]
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Sequence[int]]
+    events: list[Event] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    """Places of events that the database refuses for ever."""
+    error: Exception | None = None
+
+
+class GroupCommit:
+    """One thread that takes whatever waits and saves it together.
+
+    A request is acknowledged when its events are durable: committed, or, while the database is away, synced to the
+    spool. Then everything goes through the spool, in order, until that is empty again. An event that the database
+    refuses for ever is found by halving and costs nobody else anything.
+    """
+
+    def __init__(
+        self,
+        store: VisitStore,
+        rules: Rules,
+        spool: Spool,
+        figures: Figures,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        on_commit: OnCommit | None = None,
+    ) -> None:
+        self._store = store
+        self._rules = rules
+        self._spool = spool
+        self._figures = figures
+        self._clock = clock
+        self._on_commit = on_commit
+        self._waiting: deque[_Request] = deque()
+        self._count = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._failures = 0
+        self._try_again_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="lastseen-ingest", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for a commit."""
+        return self._count
+
+    @property
+    def is_store_away(self) -> bool:
+        """Whether the last attempt to save failed, so that events go to the spool."""
+        return not self._spool.is_empty
+
+    async def save(self, make: Make, raws: Sequence[RawEvent]) -> Sequence[int]:
+        """Save the events of one request and return the places of those that the database refuses for ever.
+
+        Raises `Overloaded` when too many wait already, and `StoreUnavailable` when neither database nor spool keep
+        them; then nothing was acknowledged, and the same request may come again.
+        """
+        loop = asyncio.get_running_loop()
+        request = _Request(make, raws, loop, loop.create_future())
+        try:
+            self._put(request)
+            refused = await request.answer
+        except (Overloaded, StoreError):
+            self._figures.refused += len(raws)
+            raise
+        self._figures.accepted += len(raws) - len(refused)
+        return refused
+
+    def _put(self, request: _Request) -> None:
+        with self._lock:
+            if self._closing:
+                raise Overloaded("the server is stopping")
+            # A request that brings more by itself than may wait is let in when nothing else waits.
+            if self._count and self._count + len(request.raws) > MOST_WAITING:
+                raise Overloaded("too many events wait to be saved")
+            self._waiting.append(request)
+            self._count += len(request.raws)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self) -> None:
+        """Save what waits, answer, and end the thread. Safe twice; what is in the spool stays there."""
+        with self._lock:
+            self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._clock.wait(self._wake, self._pause())
+            self._wake.clear()
+            self._work()
+            if self._closing and not self._waiting:
+                self._spool.close()
+                return
+
+    def _work(self) -> None:
+        """Save and answer until nothing waits."""
+        while True:
+            requests = self._take()
+            if requests:
+                self._commit(requests)
+                self._answer(requests)
+            # After the answers: a database that does not come back takes its time to say so.
+            if not self._spool.is_empty and self._clock.monotonic() >= self._try_again_at:
+                self._drain()
+            if not requests:
+                return
+
+    def _pause(self) -> float:
+        """Return how long to wait for a request, at most."""
+        if self._spool.is_empty:
+            return 3_600.0
+        return max(self._try_again_at - self._clock.monotonic(), 0.0)
+
+    def _take(self) -> list[_Request]:
+        """Return the requests that wait, as many as go together."""
+        taken: list[_Request] = []
+        count = 0
+        with self._lock:
+            while self._waiting and (not taken or count + len(self._waiting[0].raws) <= MOST_TOGETHER):
+                request = self._waiting.popleft()
+                taken.append(request)
+                count += len(request.raws)
+            self._count -= count
+        return taken
+
+    def _commit(self, requests: list[_Request]) -> None:
+        """Make the events of all requests durable, or remember why not."""
+        made = [request for request in requests if self._made(request)]
+        if not made:
+            return
+        if self._spool.is_empty:
+            try:
+                _hand_out(self._save([event for request in made for event in request.events]), made)
+            except StoreError as error:
+                self._store_failed(error)
+            else:
+                return
+        self._keep(made)
+
+    def _made(self, request: _Request) -> bool:
+        try:
+            make = request.make
+            request.events = [make(raw) for raw in request.raws]
+        except Exception as error:  # noqa: BLE001 - one request must not end the thread for all others
+            request.error = error
+            return False
+        return True
+
+    def _save(self, events: list[Event], place: int = 0) -> list[int]:
+        """Save all events but those that the database refuses for ever; return their places.
+
+        Raises `StoreError` when the database is away; some may be saved then, which a repetition does not change.
+        """
+        if not events:
+            return []
+        try:
+            self._save_together(events)
+        except StoreError as error:
+            if not isinstance(error, InvalidData):
+                raise
+            reason: Exception = error
+        except Exception as error:  # noqa: BLE001 - a defect must cost one event, not all that come with it
+            reason = error
+        else:
+            return []
+        if len(events) == 1:
+            _logger.error("event %r of site %r cannot be stored", events[0].id, events[0].site_id, exc_info=reason)
+            self._figures.dropped["refused by the database"] += 1
+            return [place]
+        half = len(events) // 2
+        return self._save(events[:half], place) + self._save(events[half:], place + half)
+
+    def _save_together(self, events: list[Event]) -> None:
+        began = perf_counter()
+        result = self._store.save(events, self._rules)
+        self._figures.commits += 1
+        self._figures.duplicates += result.duplicates
+        if self._on_commit is not None:
+            self._on_commit(len(events), perf_counter() - began)
+
+    def _store_failed(self, error: StoreError) -> None:
+        self._figures.failed_commits += 1
+        self._failures += 1
+        pause = retry_delay(self._failures, random.random)
+        self._try_again_at = self._clock.monotonic() + pause
+        _logger.warning("events cannot be saved, next try in %.1f s: %s", pause, error)
+
+    def _keep(self, requests: list[_Request]) -> None:
+        """Append to the spool what there is room for; the others are told to come again."""
+        full: Exception = Overloaded("the spool is full, and the database is away")
+        try:
+            taken = self._spool.append([request.events for request in requests])
+        except StoreError as error:
+            taken, full = 0, error
+        for request in requests[:taken]:
+            self._figures.spooled += len(request.events)
+        for request in requests[taken:]:
+            request.error = full
+
+    def _drain(self) -> None:
+        """Move what waits on disk into the database, the oldest first, and stop when that fails or enough is done."""
+        drained = 0
+        while not self._spool.is_empty and drained < MOST_DRAINED:
+            try:
+                drained += self._drain_oldest()
+            except StoreError as error:
+                self._store_failed(error)
+                return
+        self._failures = 0
+        if self._spool.is_empty:
+            _logger.info("the spool is empty: everything that waited is saved")
+
+    def _drain_oldest(self) -> int:
+        drained = 0
+        together: list[Event] = []
+        for batch in self._spool.oldest():
+            together += batch
+            if len(together) >= MOST_TOGETHER:
+                drained += self._drain_batch(together)
+                together = []
+        drained += self._drain_batch(together)
+        self._spool.remove_oldest()
+        return drained
+
+    def _drain_batch(self, events: list[Event]) -> int:
+        refused = self._save(events)
+        self._figures.drained += len(events) - len(refused)
+        return len(events)
+
+    def _answer(self, requests: list[_Request]) -> None:
+        """Wake those who wait; once for every event loop, which is dear."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Request]] = {}
+        for request in requests:
+            by_loop.setdefault(request.loop, []).append(request)
+        for loop, answered in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, answered)
+            except RuntimeError:
+                _logger.warning("%d requests were saved and nobody waited for the answer", len(answered))
+
+
+def _hand_out(refused: list[int], requests: list[_Request]) -> None:
+    """Tell each request which of its own events were refused."""
+    if not refused:
+        return
+    starts = [0, *accumulate(len(request.events) for request in requests)]
+    for place in refused:
+        index = bisect_right(starts, place) - 1
+        requests[index].refused.append(place - starts[index])
+
+
+def _resolve(requests: list[_Request]) -> None:
+    for request in requests:
+        if request.answer.done():  # its client left, and the task that waited was cancelled
+            continue
+        if request.error is not None:
+            request.answer.set_exception(request.error)
+        else:
+            request.answer.set_result(request.refused)
