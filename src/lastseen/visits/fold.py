@@ -20,6 +20,7 @@ from lastseen.visits.limits import Limits, limits_of, span
 from lastseen.visits.opened import OpenVisit, user_of
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.splitting import is_asked_for, only_attaches, only_extends, split_before
+from lastseen.visits.usual import take_usual
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 
 _place = attrgetter("at", "id")
@@ -136,6 +137,10 @@ class _Fold:
         """Fold events behind the visit's last one; return the visit that is open then."""
         position, count = 0, len(events)
         while position < count:
+            if visit is not None:
+                position = take_usual(visit, events, position)
+                if position == count:
+                    break
             visit = self._step(visit, events[position])
             position += 1
         return visit

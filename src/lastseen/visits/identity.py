@@ -15,12 +15,10 @@ from lastseen.visits.event import ALIAS, IDENTIFY, MAX_ID_LENGTH, Event
 JUNK_IDS = frozenset(
     {
         "",
-        "-1",
         "0",
         "$posthog_cookieless",
         "[object object]",
         "anonymous",
-        "anonymous_user",
         "distinct_id",
         "distinctid",
         "email",
@@ -28,16 +26,11 @@ JUNK_IDS = frozenset(
         "guest",
         "id",
         "nan",
-        "nil",
         "none",
         "not_authenticated",
         "null",
         "true",
         "undefined",
-        "unknown",
-        "user",
-        "user_id",
-        "userid",
     }
 )
 """What broken clients send instead of an id, in lower case: whoever joined by one of these would be everybody."""

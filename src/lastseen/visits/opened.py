@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from lastseen.visits.attribution import channel_of
 from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags, Geo
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
@@ -186,11 +187,15 @@ class OpenVisit:
 
     def _enter(self, event: Event, limits: Limits) -> None:
         """Take address and origin from the first event that has any; the origin of a later one is not the visit's."""
-        if self.referrer is None and self.referrer_domain is None and self.utm is None:
-            self.referrer, self.referrer_domain, self.utm = event.referrer, event.referrer_domain, event.utm
-            if event.referrer_domain not in limits.unknown_domains:
-                self.known_referrer = event.referrer_domain
-        self.entry_url = event.url
+        url, referrer, domain, utm = event.url, event.referrer, event.referrer_domain, event.utm
+        if self.channel is None and not (url is None and referrer is None and domain is None and utm is None):
+            self.referrer, self.referrer_domain, self.utm = referrer, domain, utm
+            if domain in limits.unknown_domains:
+                self.channel = channel_of(utm, None, url)
+            else:
+                self.known_referrer = domain
+                self.channel = channel_of(utm, domain, url, referrer)
+        self.entry_url = url
 
     def _see_page(self, url: str | None) -> None:
         self.page_views += 1
