@@ -37,11 +37,11 @@ def check_id(field: str, value: object) -> None:
 
 def check_text(field: str, value: object, longest: int, *, required: bool = False) -> None:
     """Raise `InvalidValue` unless this is a text that can be stored and shown on one line; it may be empty."""
+    if isinstance(value, str) and len(value) > longest:
+        raise InvalidValue(f"{field} must have at most {longest} characters")
     problem = None if value == "" and not required else key_problem(value)
     if problem is not None:
         raise InvalidValue(f"{field} {problem}")
-    if len(str(value)) > longest:
-        raise InvalidValue(f"{field} must have at most {longest} characters")
 
 
 def check_properties(properties: JSON) -> None:

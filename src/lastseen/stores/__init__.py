@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from lastseen.accounts.store import AccountStore
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
+from lastseen.devices.store import DeviceStore
 from lastseen.errors import ConfigurationError, MissingExtra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
@@ -43,6 +44,10 @@ class Store(Protocol):
     @property
     def salts(self) -> SaltStore:
         """The keys of visitors without a cookie, gone after two days."""
+
+    @property
+    def devices(self) -> DeviceStore:
+        """Devices, their groups, and API keys."""
 
     @property
     def address(self) -> str:

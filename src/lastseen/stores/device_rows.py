@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
-from lastseen.devices.device import Device
+import msgspec
+
+from lastseen.devices.device import Device, Group
+from lastseen.devices.key import ApiKey, Scope
+from lastseen.devices.values import JSON
 from lastseen.errors import AlreadyExists, NotFound
+from lastseen.stores.table import ActivityTable
+
+DEVICE_ACTIVITY = ActivityTable(table="lastseen_devices", key_column="id", time_column="last_seen_at")
+KEY_ACTIVITY = ActivityTable(table="lastseen_api_keys", key_column="id", time_column="last_used_at")
+
+_SCOPES = {scope.value: scope for scope in Scope}
+
+Moment = Callable[[Any], datetime]
 
 
 def no_device() -> NotFound:
@@ -38,3 +52,53 @@ def check_registration(device: Device, within: str | None) -> None:
 def first_registered(device: Device, seen_at: datetime | None, within: str | None) -> Device:
     """Return a device as it is kept when it was not there before."""
     return replace(device, group_id=device.group_id or within, last_seen_at=seen_at)
+
+
+def device_of(row: Sequence[Any], moment: Moment) -> Device:
+    """Return the device of a row: the fields in their order, the properties as JSON."""
+    return Device(
+        id=row[0],
+        name=row[1],
+        platform=row[2],
+        owner_id=row[3],
+        group_id=row[4],
+        properties=msgspec.json.decode(row[5]),
+        created_at=moment(row[6]),
+        last_seen_at=_maybe(row[7], moment),
+    )
+
+
+def group_of(row: Sequence[Any], moment: Moment) -> Group:
+    """Return the group of a row: the fields in their order."""
+    return Group(id=row[0], name=row[1], created_at=moment(row[2]))
+
+
+def key_of(row: Sequence[Any], moment: Moment) -> ApiKey:
+    """Return the key of a row: the fields in their order. A scope of a later version allows nothing here."""
+    return ApiKey(
+        id=row[0],
+        name=row[1],
+        prefix=row[2],
+        scopes=frozenset(_SCOPES[scope] for scope in row[3].split() if scope in _SCOPES),
+        device_id=row[4],
+        group_id=row[5],
+        site_id=row[6],
+        created_at=moment(row[7]),
+        expires_at=_maybe(row[8], moment),
+        revoked_at=_maybe(row[9], moment),
+        last_used_at=_maybe(row[10], moment),
+    )
+
+
+def scopes_text(scopes: Iterable[Scope]) -> str:
+    """Return the scopes as they are kept."""
+    return " ".join(sorted(scopes))
+
+
+def properties_text(properties: JSON) -> str:
+    """Return the properties as they are kept."""
+    return msgspec.json.encode(properties).decode()
+
+
+def _maybe(value: Any, moment: Moment) -> datetime | None:
+    return None if value is None else moment(value)

@@ -6,6 +6,7 @@ Inherit a contract in your own test module; it is collected as part of your test
 from lastseen.testing.clients import ClientStoreContract
 from lastseen.testing.clock import ManualClock
 from lastseen.testing.credentials import CredentialSourceContract
+from lastseen.testing.devices import DeviceStoreContract
 from lastseen.testing.factories import moment, updates
 from lastseen.testing.recorder import ActivityRecorderContract
 from lastseen.testing.sessions import SessionStoreContract
@@ -15,6 +16,7 @@ __all__ = [
     "ActivityRecorderContract",
     "ClientStoreContract",
     "CredentialSourceContract",
+    "DeviceStoreContract",
     "ManualClock",
     "SessionStoreContract",
     "SiteStoreContract",

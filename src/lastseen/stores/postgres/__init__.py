@@ -9,6 +9,7 @@ from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
 from lastseen.stores.postgres.accounts import PostgresAccounts
 from lastseen.stores.postgres.clients import PostgresClients
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
+from lastseen.stores.postgres.devices import PostgresDevices
 from lastseen.stores.postgres.salts import PostgresSalts
 from lastseen.stores.postgres.sessions import PostgresSessions
 from lastseen.stores.postgres.sites import PostgresSites
@@ -35,6 +36,7 @@ class PostgresStore:
         self.clients = PostgresClients(self._database)
         self.sessions = PostgresSessions(self._database)
         self.accounts = PostgresAccounts(self._database)
+        self.devices = PostgresDevices(self._database)
         self.sites = PostgresSites(self._database)
         self.salts = PostgresSalts(self._database)
 

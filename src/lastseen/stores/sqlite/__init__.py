@@ -11,6 +11,7 @@ from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
 from lastseen.stores.sqlite.accounts import SQLiteAccounts
 from lastseen.stores.sqlite.clients import SQLiteClients
 from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
+from lastseen.stores.sqlite.devices import SQLiteDevices
 from lastseen.stores.sqlite.salts import SQLiteSalts
 from lastseen.stores.sqlite.sessions import SQLiteSessions
 from lastseen.stores.sqlite.sites import SQLiteSites
@@ -37,6 +38,7 @@ class SQLiteStore:
         self.clients = SQLiteClients(self._activity_database)
         self.sessions = SQLiteSessions(self._database, self._activity_database)
         self.accounts = SQLiteAccounts(self._database)
+        self.devices = SQLiteDevices(self._database, self._activity_database)
         self.sites = SQLiteSites(self._database)
         self.salts = SQLiteSalts(self._database)
 

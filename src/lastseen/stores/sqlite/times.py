@@ -38,6 +38,12 @@ def _from_text(value: str | datetime) -> datetime:
 TEXT = TimeFormat(name="text", encode=_to_text, decode=_from_text)
 """`2026-01-31 12:00:00.000000`, UTC: what Django and SQLAlchemy write, and what SQLite's own date functions read."""
 
+
+def encoded(moment: object) -> str | int | float | None:
+    """Return a moment as `TEXT` keeps it, and None for anything else."""
+    return TEXT.encode(moment) if isinstance(moment, datetime) else None
+
+
 SECONDS = TimeFormat(
     name="seconds",
     encode=lambda moment: int(moment.timestamp()),
