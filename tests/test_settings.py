@@ -361,6 +361,8 @@ def documented_default(name: str) -> str:
     default = next(field.default for field in dataclasses.fields(Settings) if field.name == name)
     if name == "database_url":
         return "`lastseen.db` in the data folder"
+    if default in (None, ()):
+        return "nothing"
     if isinstance(default, timedelta):
         default = format_span(default)
     if isinstance(default, bool):

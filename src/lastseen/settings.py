@@ -66,6 +66,9 @@ class Settings:
     chunk_size: int = 5_000
     flush_deadline: timedelta = timedelta(seconds=5)
     close_deadline: timedelta = timedelta(seconds=5)
+    rate_limit: int = 100
+    """Requests a second that one key, person or network may make on average; 0 is no limit."""
+
     pool_size: int = 4
     """At most this many connections to PostgreSQL."""
 
@@ -79,8 +82,15 @@ class Settings:
     new_visit_on_referrer_change: bool = True
     new_visit_on_utm_change: bool = True
 
+    geo_database: Path | None = None
+    """A file in MaxMind's format that says where an address is; without it nothing does."""
+    kept_url_parameters: tuple[str, ...] = ()
+    """Parameters that stay in the addresses of pages, beside those of campaigns and advertisements."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "data_folder", self.data_folder.expanduser())
+        if self.geo_database is not None:
+            object.__setattr__(self, "geo_database", self.geo_database.expanduser())
         if not self.database_url:
             # quote: the path of the address is percent-decoded when it is opened.
             file = quote(str(self.data_folder / "lastseen.db"))
@@ -89,6 +99,8 @@ class Settings:
             raise ConfigurationError("database_url must be memory:, sqlite:///path or postgresql://user@host/name")
         if not 0 <= self.port <= 65_535:  # noqa: PLR2004 - TCP's range
             raise ConfigurationError(f"port must be from 0 to 65535, not {self.port}")
+        if self.rate_limit < 0:
+            raise ConfigurationError("rate_limit must not be negative; 0 is no limit")
         if self.pool_size < 1:
             raise ConfigurationError("pool_size must be at least 1")
         if not self.host:
@@ -217,7 +229,7 @@ def _convert(name: str, value: Any, source: str) -> Any:
     try:
         if kind is timedelta:
             return value if isinstance(value, timedelta) else parse_span(value)
-        if kind is Path:
+        if kind in (Path, Path | None):
             return Path(msgspec.convert(str(value) if isinstance(value, Path) else value, str))
         if kind == tuple[str, ...] and isinstance(value, str):
             value = [part for part in (piece.strip() for piece in value.split(",")) if part]

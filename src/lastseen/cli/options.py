@@ -36,6 +36,7 @@ HELP = {
     "chunk_size": "At most this many clients in one statement.",
     "flush_deadline": "A flush stops after this span; the rest waits for the next one.",
     "close_deadline": "The end waits this long for the last flush.",
+    "rate_limit": "Requests a second that one key, person or network may make; 0 is no limit.",
     "pool_size": "At most this many connections to PostgreSQL.",
     "status_online": "Seen within this span: online.",
     "status_recent": "Seen within this span: recent.",
@@ -44,6 +45,8 @@ HELP = {
     "visit_max_duration": "New sites: a visit lasts this long at most.",
     "new_visit_on_referrer_change": "New sites: another referrer begins another visit.",
     "new_visit_on_utm_change": "New sites: another campaign begins another visit.",
+    "geo_database": "File in MaxMind's format that says where addresses are.",
+    "kept_url_parameters": "URL parameters to keep, separated by commas, beside those of campaigns.",
 }
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -129,7 +132,10 @@ def _settings(before: dict[str, Any], after: dict[str, Any]) -> Settings:
 
 
 def _metavar(name: str) -> str:
-    special = {"database_url": "URL", "data_folder": "FOLDER", "allowed_hosts": "NAMES", "host": "ADDRESS"}
+    special = {"database_url": "URL", "data_folder": "FOLDER", "allowed_hosts": "NAMES", "host": "ADDRESS"} | {
+        "geo_database": "FILE",
+        "kept_url_parameters": "NAMES",
+    }
     if name in special:
         return special[name]
     default = _DEFAULTS[name]
