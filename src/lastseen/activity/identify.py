@@ -76,14 +76,14 @@ class JSONBody:
     """See `json_body`."""
 
     name: str
-    _decode_text: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
+    decode_text: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
     _decode_any: Callable[[bytes], Any] = field(init=False, repr=False, compare=False)
     reads_body = True
     reads_principal = False
 
     def __post_init__(self) -> None:
         # The one member is built and the rest is skipped. Raw keeps it as it was written, whatever it is.
-        object.__setattr__(self, "_decode_text", _member_decoder(self.name, str | None, None))
+        object.__setattr__(self, "decode_text", _member_decoder(self.name, str | None, None))
         object.__setattr__(self, "_decode_any", _member_decoder(self.name, msgspec.Raw, msgspec.Raw()))
 
     def __call__(self, facts: RequestFacts) -> str | None:
@@ -92,7 +92,7 @@ class JSONBody:
         if not body:
             return None
         try:
-            return self._decode_text(body).client or None
+            return self.decode_text(body).client or None
         except (ValueError, RecursionError):
             return self._other_than_text(body)
 
@@ -232,6 +232,16 @@ def reads_body(source: ClientSource) -> bool:
 def reads_principal(source: ClientSource) -> bool:
     """Return whether the source may look at the principal; unknown functions may."""
     return bool(getattr(source, "reads_principal", True))
+
+
+def text_decoder(source: ClientSource) -> Callable[[bytes], Any] | None:
+    """Return what decodes a body into an object whose `client` is the text that the source would name, or None.
+
+    Only of sources that look at the body first. What it returns raises `ValueError` for any other body, and its client
+    may be None or empty: then the source has to be asked.
+    """
+    first = source.sources[0] if isinstance(source, FirstOf) else source
+    return first.decode_text if isinstance(first, JSONBody) else None
 
 
 def json_body(name: str = "client_id") -> JSONBody:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Unpack
 
 from lastseen.activity.identify import authenticated
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.environment import open_from_env
-from lastseen.web.facts import RequestTracking, Tracker, TrackingOptions, header_text, is_json
+from lastseen.web.facts import RequestTracking, Tracker, TrackingOptions, content_length, header_text, is_json
 from lastseen.web.lifespan import serve_lifespan
-
-Channels = tuple[Receive, Send]
 
 READ_AHEAD_DEADLINE = 1.0
 """Seconds that an answer waits at most for the rest of a body that the application did not read."""
@@ -57,19 +55,20 @@ class ActivityMiddleware:
         try:
             await self.app(scope, request.receive, request.send)
         finally:
-            request.finish()
+            if not request.recorded or request.ahead is not None:
+                request.finish()
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> _WatchedRequest | None:
         """Record at once what can be; return what must be watched for the rest."""
         tracking = self._tracking
         try:
-            path = _path_below_root(scope)
+            path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
             if tracking.excludes(path):
                 return None
-            headers = _headers_of_peekable(scope, tracking) if tracking.reads_body else None
-            if headers is not None or tracking.reads_principal:
-                return _WatchedRequest(scope, path, headers, tracking, (receive, send))
-            tracking.record(ASGIFacts(scope, path, tracking.now()))
+            has_body = tracking.reads_body and _has_json(scope)
+            if has_body or tracking.reads_principal:
+                return _WatchedRequest(scope, tracking, receive, send, has_body)
+            tracking.record(ASGIFacts(scope, tracking.now()))
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             tracking.tell(error)
         return None
@@ -78,38 +77,40 @@ class ActivityMiddleware:
 def _path_below_root(scope: Scope) -> str:
     """Return the path without the `root_path` that the server or a mount put before it."""
     path: str = scope["path"]
-    root: str | None = scope.get("root_path")
+    root: str = scope.get("root_path") or ""
     if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):
         return path[len(root) :]
     return path
 
 
-def _headers_of_peekable(scope: Scope, tracking: RequestTracking) -> dict[bytes, bytes] | None:
-    """Return the headers of a body to look at; None for no body, not JSON, compressed, or declared too large."""
+def _has_json(scope: Scope) -> bool:
+    """Return whether a body to look at may follow: JSON that is not compressed."""
     if scope["type"] != "http":
-        return None
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    content_type = headers.get(b"content-type")
-    if content_type is None:
-        return None
-    if content_type != b"application/json" and not is_json(content_type.decode("latin-1")):
-        return None
-    if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
-        return None
-    if b"content-length" in headers and not 0 < int(headers[b"content-length"]) <= tracking.peek_limit:
-        return None
-    return headers
+        return False
+    content_type = None
+    # One look at each is cheaper than a dictionary of all.
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            return False
+    return content_type == b"application/json" or (content_type is not None and is_json(content_type.decode("latin-1")))
 
 
 class ASGIFacts:
     """See `RequestFacts`."""
 
-    def __init__(self, scope: Scope, path: str, arrived_at: float) -> None:
+    body: bytes | None = None
+    refused = False
+
+    def __init__(self, scope: Scope, arrived_at: float) -> None:
         self.native = scope
-        self.path = path
         self.arrived_at = arrived_at
-        self.body: bytes | None = None
-        self.refused = False
+
+    @property
+    def path(self) -> str:
+        """See `RequestFacts`."""
+        return _path_below_root(self.native)
 
     @property
     def method(self) -> str:
@@ -147,36 +148,39 @@ class _WatchedRequest(ASGIFacts):
     made for every request.
     """
 
-    body: bytes | None = None
-    refused = False
-    _recorded = False
+    recorded = False
     # The body: what was seen of it, and whether there is anything left to see.
     _chunks: list[bytes] | None = None
     _settled = False
     # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
     _app_reads = False
     _replay: deque[Message] | None = None
-    _ahead: asyncio.Task[Message] | None = None
+    ahead: asyncio.Task[Message] | None = None
 
     def __init__(
-        self, scope: Scope, path: str, headers: dict[bytes, bytes] | None, tracking: RequestTracking, channels: Channels
+        self,
+        scope: Scope,
+        tracking: RequestTracking,
+        receive: Receive,
+        send: Send,
+        has_body: bool,  # noqa: FBT001 - a name costs a twentieth of a microsecond, at every request
     ) -> None:
         self.native = scope
-        self.path = path
         self.arrived_at = tracking.now()
-        self._headers = headers
         self._tracking = tracking
-        self._receive, self._send = channels
-        if headers is None:
+        self._receive = receive
+        self._send = send
+        if not has_body:
             self._settled = True
 
     async def receive(self) -> Message:
         """Hand the next message to the application."""
-        if self._replay:
-            return self._replay.popleft()
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead, None
-            return await ahead
+        if self._replay is not None:
+            if self._replay:
+                return self._replay.popleft()
+            if self.ahead is not None:
+                ahead, self.ahead = self.ahead, None
+                return await ahead
         self._app_reads = True
         try:
             message = await self._receive()
@@ -188,7 +192,7 @@ class _WatchedRequest(ASGIFacts):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Hand the application's message to the server."""
-        if not self._recorded:
+        if not self.recorded:
             kind = message["type"]
             if kind == "http.response.start":
                 self.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
@@ -204,31 +208,45 @@ class _WatchedRequest(ASGIFacts):
 
     def finish(self) -> None:
         """Record what could not be recorded before: the body never came to its end, or no answer was started."""
-        if not self._recorded:
+        if not self.recorded:
             self._record()
-        if self._ahead is not None:
-            self._ahead.cancel()
-            self._ahead.add_done_callback(_forget)
+        if self.ahead is not None:
+            self.ahead.cancel()
+            self.ahead.add_done_callback(_forget)
 
     def _note(self, message: Message) -> None:
         """Take in one message of the body; record when nothing more is to be learned from it."""
+        tracking = self._tracking
         try:
-            if message["type"] == "http.request":
-                chunk: bytes = message.get("body", b"")
-                if self._chunks is not None or message.get("more_body", False):
-                    self._note_chunk(chunk, more=message.get("more_body", False))
-                else:
-                    self._settled = True
-                    if len(chunk) <= self._tracking.peek_limit:
-                        self.body = chunk
+            if message["type"] != "http.request":
+                self._settled = True
+            elif message.get("more_body") or self._chunks is not None:
+                self._note_chunk(message.get("body", b""), more=message.get("more_body", False))
             else:
                 self._settled = True
-            if self._settled and not self._tracking.reads_principal:
-                self._recorded = True
-                self._tracking.record(self)
+                body: bytes = message.get("body", b"")
+                if len(body) <= tracking.peek_limit:
+                    self.body = body
+                    if tracking.decode_text is not None and self._record_text(tracking.decode_text, body):
+                        return
+            if self._settled and not tracking.reads_principal:
+                self.recorded = True
+                tracking.record(self)
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             self._settled = True
-            self._tracking.tell(error)
+            tracking.tell(error)
+
+    def _record_text(self, decode: Callable[[bytes], Any], body: bytes) -> bool:
+        """Record at once the client that the body names by a text, as most do; False: nothing was done."""
+        try:
+            client = decode(body).client
+        except (ValueError, RecursionError):
+            return False
+        if not client:
+            return False
+        self.recorded = True
+        self._tracking.record_client(client, self.arrived_at)
+        return True
 
     def _note_chunk(self, chunk: bytes, *, more: bool) -> None:
         if self._chunks is None:
@@ -243,19 +261,21 @@ class _WatchedRequest(ASGIFacts):
             self._chunks.clear()
 
     def _may_read_ahead(self) -> bool:
-        """Return whether the rest of the body has a known end and is on its way.
+        """Return whether the rest of the body has a known end within the peek limit and is on its way.
 
         A client that expects "100 Continue" sends its body only when the application asks for it.
         """
-        headers = self._headers or {}
-        return self._tracking.finish_reading and b"content-length" in headers and b"expect" not in headers
+        if not self._tracking.finish_reading or self.header("expect") is not None:
+            return False
+        length = content_length(self.header("content-length"))
+        return length is not None and 0 < length <= self._tracking.peek_limit
 
     def _answer_starts(self) -> None:
         if self._settled:
             self._record()
 
     def _record(self) -> None:
-        self._recorded = True
+        self.recorded = True
         self._tracking.record(self)
 
     async def _read_ahead_and_send(self, message: Message) -> None:
@@ -263,7 +283,7 @@ class _WatchedRequest(ASGIFacts):
             await self._read_ahead()
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             self._tracking.tell(error)
-        if not self._recorded:
+        if not self.recorded:
             self._answer_starts()
         await self._send(message)
 
@@ -280,11 +300,11 @@ class _WatchedRequest(ASGIFacts):
         self._replay = deque()
         until = loop.time() + READ_AHEAD_DEADLINE
         while not self._settled:
-            ahead = self._ahead = asyncio.ensure_future(self._receive_and_note())
+            ahead = self.ahead = asyncio.ensure_future(self._receive_and_note())
             await asyncio.wait((ahead,), timeout=until - loop.time())
-            if self._ahead is not ahead or not ahead.done() or ahead.cancelled() or ahead.exception() is not None:
+            if self.ahead is not ahead or not ahead.done() or ahead.cancelled() or ahead.exception() is not None:
                 return
-            self._ahead = None
+            self.ahead = None
             self._replay.append(ahead.result())
 
     async def _receive_and_note(self) -> Message:

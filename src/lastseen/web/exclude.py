@@ -34,9 +34,12 @@ def excluded_paths(patterns: Iterable[str]) -> Callable[[str], bool]:
     matches = re.compile("|".join(rest)).match if rest else None
 
     def excludes(path: str) -> bool:
+        return path in exact or path.startswith(prefixes)
+
+    def excludes_or_matches(path: str) -> bool:
         return path in exact or path.startswith(prefixes) or (matches is not None and matches(path) is not None)
 
-    return excludes
+    return excludes if matches is None else excludes_or_matches
 
 
 def _is_prefix(pattern: str) -> bool:

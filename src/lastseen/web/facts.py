@@ -13,6 +13,7 @@ from lastseen.activity.identify import (
     RequestFacts,
     reads_body,
     reads_principal,
+    text_decoder,
 )
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import ConfigurationError, MissingAbility
@@ -88,7 +89,9 @@ class RequestTracking:
         self.now = clock.now
         self._source = source
         self._skip = skip
-        self._record = tracker.record
+        self.record_client = tracker.record
+        # Where the source looks at the body first, a text there is the client and nothing else has to be asked.
+        self.decode_text = None if skip is not None else text_decoder(source)
         self._logger = logger or logging.getLogger("lastseen")
         self._told: set[type[BaseException]] = set()
 
@@ -98,8 +101,10 @@ class RequestTracking:
             client: Any = self._source(facts)
             if client is None or (self._skip is not None and self._skip(facts)):
                 return
-            # An own function hands out what it has; anything but these is refused and counted by the tracker.
-            self._record(str(client) if type(client) in _IDS else client, facts.arrived_at)
+            if type(client) in _IDS:
+                # An own function hands out what it has; anything else is refused and counted by the tracker.
+                client = str(client)
+            self.record_client(client, facts.arrived_at)
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             self.tell(error)
 
@@ -110,7 +115,7 @@ class RequestTracking:
             self._logger.warning("a request could not be tracked; the like is not logged again", exc_info=error)
 
 
-_IDS = (int, UUID)
+_IDS = frozenset({int, UUID})
 
 
 def is_json(content_type: str) -> bool:
