@@ -72,6 +72,9 @@ class Settings:
     pool_size: int = 4
     """At most this many connections to PostgreSQL."""
 
+    spool_limit: int = 512 * 1024 * 1024
+    """Bytes of events that may wait in the data folder while the database is away; 0 keeps none there."""
+
     status_online: timedelta = timedelta(minutes=5)
     status_recent: timedelta = timedelta(hours=1)
     status_idle: timedelta = timedelta(hours=24)
@@ -101,6 +104,8 @@ class Settings:
             raise ConfigurationError(f"port must be from 0 to 65535, not {self.port}")
         if self.rate_limit < 0:
             raise ConfigurationError("rate_limit must not be negative; 0 is no limit")
+        if self.spool_limit < 0:
+            raise ConfigurationError("spool_limit must not be negative; 0 keeps no events on disk")
         if self.pool_size < 1:
             raise ConfigurationError("pool_size must be at least 1")
         if not self.host:

@@ -38,6 +38,7 @@ HELP = {
     "close_deadline": "The end waits this long for the last flush.",
     "rate_limit": "Requests a second that one key, person or network may make; 0 is no limit.",
     "pool_size": "At most this many connections to PostgreSQL.",
+    "spool_limit": "At most this many bytes of events wait on disk while the database is away.",
     "status_online": "Seen within this span: online.",
     "status_recent": "Seen within this span: recent.",
     "status_idle": "Seen within this span: idle; beyond it: inactive.",
