@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastseen.activity.clients import ClientActivity
 from lastseen.activity.flush import FlushResult
@@ -18,9 +18,16 @@ from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_sto
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.sites import Sites
 
+if TYPE_CHECKING:
+    from lastseen.devices.manager import ApiKeys, Devices
+
 
 class LastSeen:
-    """One database and what is tracked in it; a context manager that saves everything at its end."""
+    """One database and what is tracked in it; a context manager that saves everything at its end.
+
+    Devices and API keys are tracked like the clients, with the same settings; nothing is spent on them before they are
+    asked for.
+    """
 
     def __init__(
         self,
@@ -28,10 +35,19 @@ class LastSeen:
         clients: ClientActivity,
         *,
         visit_rule: VisitRule | None = None,
+        key_cache: timedelta = timedelta(0),
         clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+        on_flush_error: Callable[[FlushError], object] | None = None,
     ) -> None:
         self.store = store
         self.clients = clients
+        self._key_cache = key_cache
+        self._clock = clock
+        self._logger = logger
+        self._on_flush_error = on_flush_error
+        self._devices: list[Devices] = []
+        self._keys: list[ApiKeys] = []
         self.sites = Sites(store.sites, default_rule=visit_rule, clock=clock)
 
     @classmethod
@@ -45,6 +61,7 @@ class LastSeen:
         visit_rule: VisitRule | None = None,
         pool_size: int = DEFAULT_POOL_SIZE,
         deadline: timedelta = DEFAULT_DEADLINE,
+        key_cache: timedelta = timedelta(0),
         clock: Clock = SYSTEM_CLOCK,
         logger: logging.Logger | None = None,
         on_flush_error: Callable[[FlushError], object] | None = None,
@@ -55,6 +72,8 @@ class LastSeen:
         `migrate=True` creates or updates the tables first. Without it, tables that are missing raise `SchemaError`
         with the command that creates them; a database that cannot be reached raises `StoreUnavailable`. `visit_rule` is
         the rule of new sites: of the first one, `default`, which `migrate=True` makes when there is none, too.
+        `key_cache` is how long an API key that was verified is remembered, at most 5 s. `on_flush_error` hears of
+        clients, devices and keys, `on_flush` of clients.
         """
         store = open_store(source, pool_size=pool_size, deadline=deadline)
         try:
@@ -74,11 +93,58 @@ class LastSeen:
             on_flush_error=on_flush_error,
             on_flush=on_flush,
         )
-        return cls(store, clients, visit_rule=visit_rule, clock=clock)
+        return cls(
+            store,
+            clients,
+            visit_rule=visit_rule,
+            key_cache=key_cache,
+            clock=clock,
+            logger=logger,
+            on_flush_error=on_flush_error,
+        )
+
+    @property
+    def keys(self) -> ApiKeys:
+        """The API keys; made when they are first asked for."""
+        if not self._keys:
+            from lastseen.devices.manager import ApiKeys
+
+            # Two threads may both come here; the first one in the list is everybody's, and no other was handed out.
+            self._keys.append(
+                ApiKeys(
+                    self.store.devices,
+                    tracking=self.clients.tracker.settings,
+                    cache=self._key_cache,
+                    clock=self._clock,
+                    logger=self._logger,
+                    on_flush_error=self._on_flush_error,
+                )
+            )
+        return self._keys[0]
+
+    @property
+    def devices(self) -> Devices:
+        """The devices and their groups; made when they are first asked for."""
+        if not self._devices:
+            from lastseen.devices.manager import Devices
+
+            self._devices.append(
+                Devices(
+                    self.store.devices,
+                    tracking=self.clients.tracker.settings,
+                    status_rule=self.clients.status_rule,
+                    keys=self.keys,
+                    clock=self._clock,
+                    logger=self._logger,
+                    on_flush_error=self._on_flush_error,
+                )
+            )
+        return self._devices[0]
 
     def close(self) -> int:
-        """Save what waits, then close what was opened; returns how many clients could not be saved. Safe twice."""
+        """Save what waits, then close what was opened; returns how many things could not be saved. Safe twice."""
         unsaved = self.clients.close()
+        unsaved += sum(tracked.close() for tracked in [*self._devices, *self._keys])
         self.store.close()
         return unsaved
 

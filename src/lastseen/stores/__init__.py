@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from lastseen.accounts.store import AccountStore
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
-from lastseen.devices.store import DeviceStore
 from lastseen.errors import ConfigurationError, MissingExtra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
 from lastseen.visits.cookieless import SaltStore
 from lastseen.visits.site_store import SiteStore
+
+if TYPE_CHECKING:
+    # It needs msgspec, which importing the library alone should not load.
+    from lastseen.devices.store import DeviceStore
 
 DEFAULT_POOL_SIZE = 4
 DEFAULT_DEADLINE = timedelta(seconds=5)
