@@ -147,7 +147,12 @@ class GroupCommit:
         while True:
             requests = self._take()
             if requests:
-                self._commit(requests)
+                try:
+                    self._commit(requests)
+                except Exception as error:  # a defect must not end the thread that everybody waits for
+                    _logger.exception("events could not be saved")
+                    for request in requests:
+                        request.error = error
                 self._answer(requests)
             # After the answers: a database that does not come back takes its time to say so.
             if not self._spool.is_empty and self._clock.monotonic() >= self._try_again_at:
@@ -228,7 +233,7 @@ class GroupCommit:
         if self._on_commit is not None:
             self._on_commit(len(events), perf_counter() - began)
 
-    def _store_failed(self, error: StoreError) -> None:
+    def _store_failed(self, error: Exception) -> None:
         self._figures.failed_commits += 1
         self._failures += 1
         pause = retry_delay(self._failures, random.random)
@@ -253,7 +258,7 @@ class GroupCommit:
         while not self._spool.is_empty and drained < MOST_DRAINED:
             try:
                 drained += self._drain_oldest()
-            except StoreError as error:
+            except (StoreError, OSError) as error:
                 self._store_failed(error)
                 return
         self._failures = 0

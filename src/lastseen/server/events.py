@@ -1,0 +1,138 @@
+"""`POST /api/v1/events`: events of the product's own form, acknowledged when they are durable. Plain ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from lastseen.errors import StoreError
+from lastseen.ingest.origin import Origin
+from lastseen.ingest.outcome import Dropped, Overloaded, Unacceptable
+from lastseen.ingest.own import Received, decode_events, decode_lines
+from lastseen.ingest.service import Ingest
+from lastseen.ingest.unpack import decompress
+from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Scope, Send
+from lastseen.server.ingest_replies import (
+    CLIENT_GONE,
+    Headers,
+    SiteFinder,
+    answer_preflight,
+    bearer_of,
+    failure_of,
+    origin_of,
+    problem_body,
+    query_of,
+    read_body,
+    send_json,
+)
+from lastseen.web.sessions.threads import in_thread
+
+PATH = "/api/v1/events"
+SHOWN_ERRORS = 10
+
+_IN_A_THREAD_FROM = 64 * 1024
+"""Bytes; decoding more would hold all other requests up."""
+_PROBLEM = b"application/problem+json"
+_LINES = {
+    b"application/x-ndjson",
+    b"application/ndjson",
+    b"application/jsonl",
+    b"application/x-jsonlines",
+    b"text/plain",
+}
+_JSON = {b"", b"application/json"}
+_ONE = b'{"accepted":1,"dropped":0}'
+_NO_KEY = (
+    "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer"
+)
+_UNKNOWN_KEY = "no site has this write key"
+
+
+class EventsRoute:
+    """Takes events of any client that knows a site's write key, from any origin."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+        self._sites = SiteFinder(ingest.sites)
+
+    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> int:
+        """Answer one request and return its status; never raises for what a client sends."""
+        method = scope["method"]
+        if method == "OPTIONS":
+            return await answer_preflight(send, headers)
+        if method != "POST":
+            return await self._refuse(send, headers, 405, "post events here")
+        try:
+            accepted, dropped = await self._take(scope, headers, receive)
+        except ClientGone:
+            return CLIENT_GONE
+        except (Unacceptable, Overloaded, StoreError) as error:
+            return await self._refuse(send, headers, *failure_of(error))
+        if not dropped:
+            body = _ONE if accepted == 1 else b'{"accepted":%d,"dropped":0}' % accepted
+            return await send_json(send, headers, 200, body)
+        return await self._tell(send, headers, accepted, dropped)
+
+    async def _take(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[int, list[Dropped]]:
+        ingest = self._ingest
+        body = await read_body(headers, receive, MAX_JSON_BODY)
+        origin = origin_of(scope, headers, round(ingest.clock.now() * 1_000_000))
+        if len(body) >= _IN_A_THREAD_FROM or b"content-encoding" in headers:
+            received = await in_thread(_decode, body, headers, origin)
+        else:
+            received = _decode(body, headers, origin)
+        key = _key_of(scope, headers, received)
+        intake = await self._sites.find(key)
+        if intake is None:
+            raise Unacceptable(401, _UNKNOWN_KEY if key else _NO_KEY)
+        for dropped in received.dropped:
+            ingest.figures.dropped[dropped.cause] += 1
+        if not received.events:
+            return 0, received.dropped
+        refused = await ingest.commit.save(intake.make, received.events)
+        accepted = len(received.events) - len(refused)
+        return accepted, _with_refused(received, refused) if refused else received.dropped
+
+    async def _tell(self, send: Send, headers: Headers, accepted: int, dropped: list[Dropped]) -> int:
+        errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
+        if accepted == 0:
+            detail = f"no event of {len(dropped)} could be taken: {dropped[0].reason}"
+            return await self._refuse(send, headers, 400, detail, errors)
+        body = msgspec.json.encode({"accepted": accepted, "dropped": len(dropped), "errors": errors})
+        return await send_json(send, headers, 200, body)
+
+    @staticmethod
+    async def _refuse(send: Send, headers: Headers, status: int, detail: str, errors: Sequence[Any] = ()) -> int:
+        body = problem_body(status, HTTPStatus(status).phrase, detail, errors)
+        return await send_json(send, headers, status, body, _PROBLEM)
+
+
+def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
+    """Return what the body holds. What browsers call text is what they may send without asking first."""
+    if encoding := headers.get(b"content-encoding"):
+        body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
+    media_type = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    if media_type in _JSON:
+        return decode_events(body, origin)
+    if media_type in _LINES:
+        return decode_lines(body, origin)
+    raise Unacceptable(415, "send application/json, or one JSON object a line as application/x-ndjson")
+
+
+def _key_of(scope: Scope, headers: Headers, received: Received) -> str | None:
+    if received.write_key:
+        return received.write_key
+    if b"authorization" in headers:
+        return bearer_of(headers)
+    return query_of(scope["query_string"]).get("write_key")
+
+
+def _with_refused(received: Received, refused: Sequence[int]) -> list[Dropped]:
+    """Return all that was dropped, with the places in the request of what the database refused."""
+    gone = {one.index for one in received.dropped}
+    places = [index for index in range(len(received.events) + len(gone)) if index not in gone]
+    cause = "refused by the database"
+    return received.dropped + [Dropped(index=places[one], cause=cause, reason=cause) for one in refused]

@@ -1,0 +1,174 @@
+"""Reading what is posted from anywhere, and answering so that a page of any origin may read it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from lastseen.errors import StoreError
+from lastseen.ingest.known_sites import Intake, KnownSites
+from lastseen.ingest.origin import Origin
+from lastseen.ingest.outcome import Overloaded, Unacceptable
+from lastseen.ingest.unpack import too_large
+from lastseen.server.body import ClientGone, Receive, Send
+from lastseen.web.sessions.threads import in_thread
+
+JSON = b"application/json"
+RETRY_AFTER = 5
+CLIENT_GONE = 499
+"""Not sent to anybody: what the metrics call a request whose client left."""
+
+_logger = logging.getLogger("lastseen.ingest")
+
+Headers = dict[bytes, bytes]
+Fields = dict[str, str]
+
+_PREFLIGHT_AGE = (b"access-control-max-age", b"86400")
+_METHODS = (b"access-control-allow-methods", b"GET, POST, OPTIONS")
+_DEFAULT_HEADERS = b"content-type, content-encoding, authorization"
+_ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """Return the body as it was sent; raises `Unacceptable` (413) as soon as it passes the limit, and `ClientGone`."""
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return _within(bytes(message.get("body", b"")), limit)
+    body = bytearray()
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise too_large(limit)
+        if not message.get("more_body"):
+            return bytes(body)
+        message = await receive()
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise too_large(limit)
+    return body
+
+
+async def send_json(send: Send, headers: Headers, status: int, body: bytes, media_type: bytes = JSON) -> int:
+    """Answer, with what lets the page that asked read it; returns the status."""
+    fields = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *_ALWAYS]
+    if b"origin" in headers:
+        fields += _for_origin(headers[b"origin"])
+    if status == 503:  # noqa: PLR2004
+        fields.append((b"retry-after", str(RETRY_AFTER).encode()))
+    if status == 413:  # noqa: PLR2004 - the rest of the body is not read
+        fields.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+    return status
+
+
+async def answer_preflight(send: Send, headers: Headers) -> int:
+    """Tell a browser that a page of any origin may post here, with whatever headers its library sets."""
+    asked = headers.get(b"access-control-request-headers", _DEFAULT_HEADERS)
+    fields = [
+        (b"content-length", b"0"),
+        *_for_origin(headers.get(b"origin", b"*")),
+        (b"access-control-allow-headers", asked),
+        _METHODS,
+        _PREFLIGHT_AGE,
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.body", "body": b""})
+    return 200
+
+
+def _for_origin(origin: bytes) -> list[tuple[bytes, bytes]]:
+    # Mirrored, not "*": libraries send with credentials, which the wildcard forbids. No route here looks at a cookie.
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", b"Retry-After"),
+        (b"vary", b"Origin"),
+    ]
+
+
+def failure_of(error: Exception) -> tuple[int, str]:
+    """Return status and reason for what an ingest raises; anything else is raised again."""
+    match error:
+        case Unacceptable(status=status, detail=detail):
+            return status, detail
+        case Overloaded():
+            return 503, str(error)
+        case StoreError():
+            return 503, "neither the database nor the disk can keep events now; try again"
+    raise error
+
+
+class SiteFinder:
+    """Finds the site of a key; used by one event loop."""
+
+    def __init__(self, sites: KnownSites) -> None:
+        self._sites = sites
+        self._reading: dict[str, asyncio.Task[Intake | None]] = {}
+
+    async def find(self, key: str | None) -> Intake | None:
+        """Return the site that a key names; waits for the store only with a key that was never seen.
+
+        What is known is believed while it is read again in the background, so that a store that does not answer holds
+        nobody up. Raises `StoreError` when the store is away and nothing is known of the key.
+        """
+        if not key:
+            return None
+        found = self._sites.recall(key)
+        if found is None:
+            return await in_thread(self._sites.look_up, key)
+        if not found.is_fresh and key not in self._reading:
+            task = asyncio.create_task(in_thread(self._sites.look_up, key))
+            self._reading[key] = task
+            task.add_done_callback(lambda done: self._read(key, done))
+        return found.intake
+
+    def _read(self, key: str, task: asyncio.Task[Intake | None]) -> None:
+        del self._reading[key]
+        if not task.cancelled() and task.exception() is not None:
+            _logger.warning("a site could not be read again: %s", task.exception())
+
+
+def query_of(query: bytes) -> Fields:
+    """Return the fields of a query, the first of several; what is no UTF-8 becomes replacement characters."""
+    if not query:
+        return {}
+    fields: Fields = {}
+    for name, value in parse_qsl(query.decode("utf-8", "replace"), errors="replace", max_num_fields=None):
+        fields.setdefault(name, value)
+    return fields
+
+
+def origin_of(scope: Any, headers: Headers, received_at: int) -> Origin:
+    """Return what is known of a request beside its body."""
+    client = scope.get("client")
+    agent = headers.get(b"user-agent")
+    return Origin(
+        received_at=received_at,
+        address=client[0] if client else None,
+        user_agent=agent.decode("latin-1") if agent else None,
+    )
+
+
+def bearer_of(headers: Headers) -> str | None:
+    """Return the token of `Authorization: Bearer`."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return token.strip().decode("latin-1") or None if scheme.lower() == b"bearer" else None
+
+
+def problem_body(status: int, title: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
+    """Return problem details (RFC 9457)."""
+    body: dict[str, Any] = {"status": status, "title": title, "detail": detail}
+    return msgspec.json.encode({**body, "errors": errors} if errors else body)
