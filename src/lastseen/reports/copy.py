@@ -16,6 +16,10 @@ class CopyInUse(StoreError):
     """Another process has the copy open; the message says which file. Only one may."""
 
 
+class CopyBroken(StoreError):
+    """The copy cannot be read any more, or is of another format: throw it away and copy again."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
     """What an engine counted for one period: raw rows, from which the answer is made.
@@ -33,6 +37,10 @@ class ReportCopy(Protocol):
 
     Any thread may call any method. Raises `StoreError` when the engine fails.
     """
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the first copying is over; until then answers are of what was copied so far, and not exact."""
 
     def position(self) -> str:
         """Return the position up to which the truth was copied; empty for a new copy."""

@@ -1,0 +1,166 @@
+"""Asks questions of a copy that follows the truth."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from lastseen.clock import SYSTEM_CLOCK, Clock, utc
+from lastseen.errors import StoreError
+from lastseen.reports.answer import Answer
+from lastseen.reports.assembling import assemble
+from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, ReportCopy
+from lastseen.reports.period import Period
+from lastseen.reports.question import Question
+from lastseen.visits.store import VisitStore
+
+FOLLOW_INTERVAL = timedelta(milliseconds=500)
+"""How often a following copy looks for changes: with what a batch takes, it is at most two seconds behind."""
+BATCH = 10_000
+BUILD_BATCH = 50_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Copied:
+    """How far a copy has come."""
+
+    events: int = 0
+    visits: int = 0
+    """Copied by this call; a visit that changed in between counts again."""
+    is_complete: bool = True
+
+
+Progress = Callable[[Copied], object]
+
+
+class Reports:
+    """Answers questions about visits and events; any thread may ask.
+
+    The copy is opened with the first question, or with `follow`. Without `follow` every question first copies what is
+    new. `open_copy` opens it; only one process may have the same copy open, see `CopyInUse`.
+    """
+
+    def __init__(
+        self,
+        visits: VisitStore,
+        open_copy: Callable[[], ReportCopy],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._visits = visits
+        self._open_copy = open_copy
+        self._clock = clock
+        self._log = logger or logging.getLogger("lastseen.reports")
+        self._feeding = threading.RLock()
+        self._opening = threading.Lock()
+        self._copy: ReportCopy | None = None
+        self._is_complete = False
+        self._stop = threading.Event()
+        self._follower: threading.Thread | None = None
+
+    def ask(self, question: Question, *, now: datetime | None = None) -> Answer:
+        """Return the answer; raises `InvalidQuestion`, `CopyInUse`, or `StoreError` when a store fails."""
+        moment = utc(self._clock.now()) if now is None else now
+        question.period(moment)
+        if self._follower is None:
+            self.catch_up()
+        copy = self._opened()
+
+        def count(period: Period, keys: Sequence[tuple[Any, ...]] | None) -> Figures:
+            return copy.count(question, period, keys=keys)
+
+        try:
+            return assemble(question, moment, count, is_complete=self._is_complete)
+        except CopyBroken:
+            self._log.exception("the copy for reports is broken and is built again")
+            self.rebuild()
+            return assemble(question, moment, count, is_complete=self._is_complete)
+
+    def parquet(self, answer: Answer) -> bytes:
+        """Return an answer's rows as a Parquet file."""
+        records = answer.records()
+        names = list(records[0]) if records else [column.name for column in answer.columns]
+        return self._opened().parquet(names, [list(record.values()) for record in records])
+
+    def catch_up(self, progress: Progress | None = None) -> Copied:
+        """Copy everything that the truth has by now; returns how much that was."""
+        copied = Copied(is_complete=False)
+        while not copied.is_complete and not self._stop.is_set():
+            copied = self._step(copied)
+            if progress is not None:
+                progress(copied)
+        return copied
+
+    def rebuild(self, progress: Progress | None = None) -> Copied:
+        """Throw the copy away and make it again."""
+        with self._feeding:
+            self._is_complete = False
+            self._opened().clear()
+            return self.catch_up(progress)
+
+    def _step(self, before: Copied) -> Copied:
+        """Copy one batch."""
+        with self._feeding:
+            copy = self._opened()
+            changes = self._visits.changes(copy.position(), BATCH if copy.is_built else BUILD_BATCH)
+            if changes.position != copy.position():
+                copy.apply(changes)
+            if changes.is_complete:
+                copy.finish_building()
+            self._is_complete = changes.is_complete
+        return Copied(
+            events=before.events + len(changes.events),
+            visits=before.visits + len(changes.visits),
+            is_complete=changes.is_complete,
+        )
+
+    def _opened(self) -> ReportCopy:
+        with self._opening:
+            if self._copy is None:
+                self._copy = self._open_copy()
+            return self._copy
+
+    def follow(self) -> None:
+        """Keep the copy at most two seconds behind, on a thread of its own, until `close`. Twice changes nothing."""
+        if self._follower is None:
+            self._follower = threading.Thread(target=self._follow, name="lastseen-reports", daemon=True)
+            self._follower.start()
+
+    def _follow(self) -> None:
+        is_well = True
+        while not self._stop.is_set():
+            try:
+                self.catch_up()
+                is_well = True
+            except CopyBroken:
+                self._log.exception("the copy for reports is broken and is built again")
+                self._try_again()
+            except CopyInUse as error:
+                if is_well:
+                    self._log.warning("%s", error)
+                is_well = False
+            except StoreError as error:
+                if is_well:
+                    self._log.warning("reports do not follow for now: %s", error)
+                is_well = False
+            self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
+
+    def _try_again(self) -> None:
+        try:
+            self._opened().clear()
+        except StoreError:
+            self._log.exception("the copy for reports cannot be made again")
+
+    def close(self) -> None:
+        """Stop following and let go of the copy. Safe twice."""
+        self._stop.set()
+        if self._follower is not None:
+            self._follower.join()
+        with self._opening:
+            if self._copy is not None:
+                self._copy.close()

@@ -1,0 +1,193 @@
+"""The columnar copy in DuckDB: one file, or memory."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+
+from lastseen.errors import StoreError, StoreUnavailable
+from lastseen.reports.copy import CopyBroken, CopyInUse, Figures
+from lastseen.reports.period import Period
+from lastseen.reports.question import Question
+from lastseen.stores.columnar import duckdb_feed as feed
+from lastseen.stores.columnar.duckdb_query import Statement
+from lastseen.visits.store import Changes
+
+FORMAT = "1"
+"""Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
+MEMORY = ":memory:"
+
+_BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+_POSITION, _FORMAT, _TRUTH, _IS_BUILT = "position", "format", "truth", "is_built"
+
+
+class DuckDBCopy:
+    """A copy in a file of this path, or in memory without one.
+
+    A file that is broken, of another format, or of another truth (`truth` names the database that is copied) is thrown
+    away: what the copy holds can always be had again. One process at a time may have the file open: `CopyInUse`.
+    """
+
+    def __init__(self, path: Path | None, *, truth: str = "", threads: int | None = None, memory: str = "") -> None:
+        self._path = path
+        self._truth = truth
+        self._options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory} if memory else {}
+        if threads is not None:
+            self._options["threads"] = threads
+        # One batch at a time; readers each have their own cursor and see the state between two batches.
+        self._writing = threading.Lock()
+        self._facts: dict[str, str] = {}
+        self._connection = self._open()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._open_checked()
+        except CopyBroken:
+            self._delete_files()
+            return self._open_checked()
+
+    def _open_checked(self) -> duckdb.DuckDBPyConnection:
+        connection = self._connect()
+        try:
+            with _translated():
+                connection.execute(feed.TABLES)
+                self._facts = dict(connection.execute(feed.READ_FACTS).fetchall())
+                if not self._facts:
+                    self._begin(connection)
+        except BaseException:
+            connection.close()
+            raise
+        if (self._facts[_FORMAT], self._facts[_TRUTH]) != (FORMAT, self._truth):
+            connection.close()
+            raise CopyBroken(f"{self._path} is of another format or database")
+        return connection
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        if self._path is None:
+            return duckdb.connect(MEMORY, config=self._options)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return duckdb.connect(str(self._path), config=self._options)
+        except duckdb.IOException as error:
+            if "lock" in str(error).lower():
+                raise CopyInUse(
+                    f"another process has the copy for reports open: {self._path}; only one may, such as a running "
+                    "server"
+                ) from error
+            if "permission" in str(error).lower():
+                raise StoreUnavailable(f"the copy for reports cannot be opened: {self._path}") from error
+            raise CopyBroken(f"{self._path} is no file that this version reads") from error
+        except duckdb.Error as error:
+            raise CopyBroken(f"{self._path} is no file that this version reads") from error
+
+    def _begin(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._facts = {_FORMAT: FORMAT, _TRUTH: self._truth, _POSITION: "", _IS_BUILT: ""}
+        connection.executemany(feed.ADD_FACT, list(self._facts.items()))
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the first copying is over; until then events do not know their visits."""
+        return bool(self._facts[_IS_BUILT])
+
+    def position(self) -> str:
+        """Return the position up to which the truth was copied; empty for a new copy."""
+        return self._facts[_POSITION]
+
+    def apply(self, changes: Changes) -> None:
+        """Apply a batch and remember its position, all in one transaction."""
+        with self._transaction() as connection:
+            feed.apply(connection, changes, assign=self.is_built)
+            feed.put_fact(connection, _POSITION, changes.position)
+        self._facts[_POSITION] = changes.position
+
+    def finish_building(self) -> None:
+        """Tell all events their visit and sort everything by time; nothing happens the second time."""
+        if self.is_built:
+            return
+        with self._transaction() as connection:
+            feed.build(connection)
+            feed.put_fact(connection, _IS_BUILT, "yes")
+        self._facts[_IS_BUILT] = "yes"
+
+    def count(self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None) -> Figures:
+        """Return the figures of a question in one period, at one moment of the copy."""
+        with _translated(), self._connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            totals = Statement(question, period)
+            found = cursor.execute(totals.totals(), totals.values).fetchall()[0]
+            if not question.by:
+                return Figures(rows=[found], totals=found)
+            rows = Statement(question, period)
+            return Figures(rows=cursor.execute(rows.rows(keys), rows.values).fetchall(), totals=found)
+
+    def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+        """Return a table as a Parquet file; columns of numbers are DOUBLE or BIGINT, the others VARCHAR."""
+        kinds = {f"c{place}": _kind(row[place] for row in rows) for place in range(len(names))}
+        text = msgspec.json.encode([dict(zip(kinds, row, strict=True)) for row in rows]).decode()
+        columns = ", ".join(f"row.c{place} AS {_quoted(name)}" for place, name in enumerate(names))
+        select = f"SELECT {columns} FROM (SELECT unnest(from_json($rows::JSON, $shape)) AS row)"  # noqa: S608 - quoted
+        with _translated(), tempfile.TemporaryDirectory() as folder, self._connection.cursor() as cursor:
+            file = Path(folder, "table.parquet")
+            values = {"rows": text, "shape": msgspec.json.encode([kinds]).decode()}
+            cursor.sql(select, params=values).write_parquet(str(file))
+            return file.read_bytes()
+
+    def clear(self) -> None:
+        """Throw everything away and begin again at the empty position."""
+        with self._writing:
+            self.close()
+            self._delete_files()
+            self._connection = self._open()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _delete_files(self) -> None:
+        if self._path is not None:
+            for file in (self._path, self._path.with_name(self._path.name + ".wal")):
+                file.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._writing, _translated(), self._connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):
+                    cursor.execute("ROLLBACK")
+                raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Let no error of the driver out."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise CopyBroken(f"the copy for reports is broken: {error}") from error
+    except duckdb.IOException as error:
+        kind = CopyBroken if "corrupt" in str(error).lower() or "checksum" in str(error).lower() else StoreUnavailable
+        raise kind(f"the copy for reports failed: {error}") from error
+    except duckdb.Error as error:
+        raise StoreError(f"the copy for reports failed: {error}") from error
+
+
+def _kind(values: Iterator[Any]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int}:
+        return "BIGINT"
+    return "DOUBLE" if kinds and kinds <= {int, float} else "VARCHAR"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

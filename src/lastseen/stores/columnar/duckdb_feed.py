@@ -1,0 +1,244 @@
+"""How a batch of changes gets into the DuckDB copy: one transaction, a handful of set statements.
+
+Ids of visitors and visits are kept as 128-bit digests: half the size of the usual id, quick to join and to count, and
+nothing has to be looked up to insert them. Rows come in as one JSON text, which is twenty times faster than bound rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import duckdb
+import msgspec
+
+from lastseen.stores.columnar.rows import event_row, visit_row
+from lastseen.visits.store import Changes
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS facts (name VARCHAR, value VARCHAR);
+CREATE TABLE IF NOT EXISTS identities (identity UHUGEINT, visitor UHUGEINT);
+CREATE TABLE IF NOT EXISTS events (
+    site VARCHAR, id VARCHAR, identity UHUGEINT, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR,
+    is_page_view BOOLEAN, is_passive BOOLEAN, is_bot_event BOOLEAN, properties MAP(VARCHAR, VARCHAR),
+    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN
+);
+CREATE TABLE IF NOT EXISTS visits (
+    site VARCHAR, id VARCHAR, visit UHUGEINT, visitor UHUGEINT, start BIGINT, last_moment BIGINT, last_id VARCHAR,
+    duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN, is_bot BOOLEAN, entry VARCHAR, "exit" VARCHAR,
+    source VARCHAR, referrer VARCHAR, channel VARCHAR, utm_source VARCHAR, utm_medium VARCHAR, utm_campaign VARCHAR,
+    utm_term VARCHAR, utm_content VARCHAR, country VARCHAR, region VARCHAR, city VARCHAR, device VARCHAR,
+    browser VARCHAR, os VARCHAR
+);
+"""
+
+EVENT_SHAPE = (
+    '[{"site":"VARCHAR","id":"VARCHAR","distinct_id":"VARCHAR","moment":"BIGINT","name":"VARCHAR","page":"VARCHAR",'
+    '"is_page_view":"BOOLEAN","is_passive":"BOOLEAN","is_bot":"BOOLEAN","properties":"MAP(VARCHAR,VARCHAR)"}]'
+)
+VISIT_SHAPE = (
+    '[{"site":"VARCHAR","id":"VARCHAR","visitor_id":"VARCHAR","start":"BIGINT","last_moment":"BIGINT",'
+    '"last_id":"VARCHAR","duration":"BIGINT","engaged_ms":"BIGINT","is_bounce":"BOOLEAN","is_bot":"BOOLEAN",'
+    '"entry":"VARCHAR","exit":"VARCHAR","source":"VARCHAR","referrer":"VARCHAR","channel":"VARCHAR",'
+    '"utm_source":"VARCHAR","utm_medium":"VARCHAR","utm_campaign":"VARCHAR","utm_term":"VARCHAR",'
+    '"utm_content":"VARCHAR","country":"VARCHAR","region":"VARCHAR","city":"VARCHAR","device":"VARCHAR",'
+    '"browser":"VARCHAR","os":"VARCHAR"}]'
+)
+
+NEW_EVENTS = """
+CREATE OR REPLACE TEMP TABLE new_events AS
+SELECT row.*, md5_number(row.site || ':' || row.distinct_id) AS identity
+FROM (SELECT unnest(from_json($1::JSON, $2)) AS row)
+"""
+NEW_VISITS = """
+CREATE OR REPLACE TEMP TABLE new_visits AS
+SELECT row.*, md5_number(row.site || ':' || row.id) AS visit, md5_number(row.site || ':' || row.visitor_id) AS visitor
+FROM (SELECT unnest(from_json($1::JSON, $2)) AS row)
+"""
+TOUCHED = "CREATE OR REPLACE TEMP TABLE touched (visitor UHUGEINT, low BIGINT, high BIGINT)"
+NEW_IDENTITIES = """
+CREATE OR REPLACE TEMP TABLE moved AS
+SELECT new.identity, new.visitor, coalesce(old.visitor, new.identity) AS left_visitor
+FROM (
+    SELECT md5_number(row.site || ':' || row.one) AS identity, md5_number(row.site || ':' || row.other) AS visitor
+    FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","one":"VARCHAR","other":"VARCHAR"}]')) AS row)
+) AS new
+LEFT JOIN identities AS old ON old.identity = new.identity
+WHERE new.visitor <> coalesce(old.visitor, new.identity)
+"""
+TOUCH_MOVED = """
+INSERT INTO touched
+SELECT unnest([visitor, left_visitor]), low, high
+FROM (
+    SELECT moved.visitor, moved.left_visitor, min(events.moment) AS low, max(events.moment) AS high
+    FROM events JOIN moved ON moved.identity = events.identity GROUP BY ALL
+)
+"""
+MOVE_EVENTS = "UPDATE events SET visitor = moved.visitor FROM moved WHERE events.identity = moved.identity"
+FORGET_IDENTITIES = "DELETE FROM identities USING moved WHERE identities.identity = moved.identity"
+ADD_IDENTITIES = "INSERT INTO identities SELECT identity, visitor FROM moved WHERE visitor <> identity"
+
+ERASE_EVENTS = """
+DELETE FROM events USING (
+    SELECT row.* FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) AS row)
+) AS gone
+WHERE events.site = gone.site AND events.id = gone.id
+"""
+
+# A visit's id is that of its first event, so the same id has the same start: the join prunes by it.
+TOUCH_OLD_VISITS = """
+INSERT INTO touched
+SELECT old.visitor, old.start, old.last_moment
+FROM visits AS old JOIN new_visits AS new ON old.visit = new.visit AND old.start = new.start
+"""
+REMOVE_OLD_VISITS = (
+    "DELETE FROM visits USING new_visits AS new WHERE visits.visit = new.visit AND visits.start = new.start"
+)
+REMOVED = """
+CREATE OR REPLACE TEMP TABLE removed AS
+SELECT md5_number(row.site || ':' || row.id) AS visit
+FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) AS row)
+"""
+TOUCH_REMOVED = """
+INSERT INTO touched
+SELECT visits.visitor, visits.start, visits.last_moment FROM visits JOIN removed ON removed.visit = visits.visit
+"""
+REMOVE_VISITS = "DELETE FROM visits USING removed WHERE visits.visit = removed.visit"
+ADD_VISITS = """
+INSERT INTO visits
+SELECT site, id, visit, visitor, start, last_moment, last_id, duration, engaged_ms, is_bounce, is_bot, entry, "exit",
+    source, referrer, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, region, city,
+    device, browser, os
+FROM new_visits ORDER BY start
+"""
+ADD_EVENTS = """
+INSERT INTO events
+SELECT new.site, new.id, new.identity, coalesce(identities.visitor, new.identity), new.moment, new.name, new.page,
+    new.is_page_view, new.is_passive, new.is_bot, new.properties, NULL, NULL, new.is_bot
+FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+ORDER BY new.moment
+"""
+TOUCH_NEW = """
+INSERT INTO touched
+SELECT visitor, start, last_moment FROM new_visits
+UNION ALL
+SELECT coalesce(identities.visitor, new.identity), new.moment, new.moment
+FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+"""
+TOUCHED_RANGE = "SELECT min(low), max(high) FROM touched"
+# Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
+# constants so that whole blocks of rows are skipped by their least and greatest value.
+ASSIGN = """
+UPDATE events SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot
+FROM (
+    SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot
+    FROM events
+    JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
+        ON span.visitor = events.visitor AND events.moment BETWEEN span.low AND span.high
+    LEFT JOIN visits
+        ON visits.visitor = events.visitor
+        AND visits.start <= events.moment AND (visits.start < events.moment OR visits.id <= events.id)
+        AND visits.last_moment >= events.moment AND (visits.last_moment > events.moment OR visits.last_id >= events.id)
+        AND visits.start <= $high AND visits.last_moment >= $low
+    WHERE events.moment BETWEEN $low AND $high
+) AS found
+WHERE events.rowid = found.place
+    AND (events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot)
+"""
+FORGET_FACT = "DELETE FROM facts WHERE name = $1"
+ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
+READ_FACTS = "SELECT name, value FROM facts"
+
+# The first event of a visit has the visit's id; behind it every event up to the visit's last one is in it.
+BUILD_EVENTS = """
+CREATE TABLE built AS
+SELECT * REPLACE (
+    CASE WHEN is_in THEN visit END AS visit,
+    CASE WHEN is_in THEN visit_start END AS visit_start,
+    CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot
+) EXCLUDE (is_in)
+FROM (
+    SELECT * EXCLUDE (last_moment, last_id),
+        coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
+    FROM (
+        SELECT events.* REPLACE (
+                last_value(visits.visit IGNORE NULLS) OVER running AS visit,
+                last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
+                last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot
+            ),
+            last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
+            last_value(visits.last_id IGNORE NULLS) OVER running AS last_id
+        FROM events
+        LEFT JOIN visits ON visits.visit = md5_number(events.site || ':' || events.id)
+        WINDOW running AS (
+            PARTITION BY events.visitor ORDER BY events.moment, events.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        )
+    )
+)
+ORDER BY moment
+"""
+SORT_VISITS = "CREATE TABLE sorted_visits AS SELECT * FROM visits ORDER BY start"
+TAKE_BUILT = """
+DROP TABLE events;
+ALTER TABLE built RENAME TO events;
+DROP TABLE visits;
+ALTER TABLE sorted_visits RENAME TO visits;
+"""
+
+
+def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bool) -> None:
+    """Put a batch into the tables, in the caller's transaction; without `assign`, events learn their visit later."""
+    connection.execute(TOUCHED)
+    connection.execute(NEW_EVENTS, [_json(map(event_row, changes.events)), EVENT_SHAPE])
+    connection.execute(NEW_VISITS, [_json(map(visit_row, changes.visits)), VISIT_SHAPE])
+    if changes.identities:
+        _move_identities(connection, changes.identities)
+    if changes.erased:
+        connection.execute(ERASE_EVENTS, [_pairs(changes.erased)])
+    if changes.removed:
+        connection.execute(REMOVED, [_pairs(changes.removed)])
+        connection.execute(TOUCH_REMOVED)
+        connection.execute(REMOVE_VISITS)
+    connection.execute(TOUCH_OLD_VISITS)
+    connection.execute(REMOVE_OLD_VISITS)
+    connection.execute(ADD_VISITS)
+    connection.execute(ADD_EVENTS)
+    if assign:
+        _assign(connection)
+
+
+def put_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    """Write down something about the copy itself."""
+    connection.execute(FORGET_FACT, [name])
+    connection.execute(ADD_FACT, [name, value])
+
+
+def build(connection: duckdb.DuckDBPyConnection) -> None:
+    """Tell all events their visit and sort everything by time; within the caller's transaction."""
+    connection.execute(BUILD_EVENTS)
+    connection.execute(SORT_VISITS)
+    connection.execute(TAKE_BUILT)
+
+
+def _move_identities(connection: duckdb.DuckDBPyConnection, identities: Sequence[tuple[str, str, str]]) -> None:
+    last = {(site, one): other for site, one, other in identities}
+    rows = [{"site": site, "one": one, "other": other} for (site, one), other in last.items()]
+    connection.execute(NEW_IDENTITIES, [_json(rows)])
+    for statement in (TOUCH_MOVED, MOVE_EVENTS, FORGET_IDENTITIES, ADD_IDENTITIES):
+        connection.execute(statement)
+
+
+def _assign(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(TOUCH_NEW)
+    low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
+    if low is not None:
+        connection.execute(ASSIGN, {"low": low, "high": high})
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    return _json({"site": site, "id": own_id} for site, own_id in pairs)
+
+
+def _json(rows: Any) -> str:
+    return msgspec.json.encode(list[Mapping[str, Any]](rows)).decode()

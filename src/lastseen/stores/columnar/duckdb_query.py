@@ -1,0 +1,220 @@
+"""From a question to one DuckDB statement. Pure.
+
+Whole visits are counted by the moment they started, events by their own. A question that has both is two aggregations,
+joined by their dimensions. Every value of the question is bound; what is put together is made of the constants here.
+"""
+
+# ruff: noqa: S608 - statements are put together of constants; everything that was asked for is bound
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from lastseen.reports.period import DAY, HOUR, Period
+from lastseen.reports.question import Bots, Filter, Operator, Question
+from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Grain, Metric, TimeBucket
+
+METRICS: Mapping[Metric, str] = {
+    Metric.VISITORS: "count(DISTINCT v.visitor)",
+    Metric.VISITS: "count(*)",
+    Metric.BOUNCE_RATE: "count(*) FILTER (WHERE v.is_bounce) / nullif(count(*), 0)",
+    Metric.AVERAGE_DURATION: "sum(v.duration) / nullif(count(*), 0) / 1e6",
+    Metric.MEDIAN_DURATION: "median(v.duration) / 1e6",
+    Metric.ENGAGED_TIME: "coalesce(sum(v.engaged_ms), 0) / 1e3",
+    Metric.AVERAGE_ENGAGED_TIME: "sum(v.engaged_ms) / nullif(count(*), 0) / 1e3",
+    Metric.PAGE_VIEWS: "count(*) FILTER (WHERE e.is_page_view)",
+    Metric.EVENTS: "count(*)",
+    Metric.ACTIVE_VISITORS: "count(DISTINCT e.visitor) FILTER (WHERE NOT e.is_passive)",
+}
+COLUMNS: Mapping[str, str] = {name: f'v."{name}"' for name in VISIT_DIMENSIONS} | {"page": "e.page", "event": "e.name"}
+CONDITIONS: Mapping[Operator, str] = {
+    Operator.IS: "{column} = {value}",
+    Operator.IS_NOT: "{column} IS DISTINCT FROM {value}",
+    Operator.CONTAINS: "contains({column}, {value})",
+    Operator.CONTAINS_NOT: "NOT coalesce(contains({column}, {value}), false)",
+    Operator.ONE_OF: "list_contains({value}, {column})",
+    Operator.NONE_OF: "NOT coalesce(list_contains({value}, {column}), false)",
+    Operator.UNKNOWN: "{column} IS NULL",
+    Operator.KNOWN: "{column} IS NOT NULL",
+}
+BUCKETS: Mapping[TimeBucket, str] = {
+    TimeBucket.HOUR: f"({{local}}) // {HOUR} * {HOUR} - ({{offset}})",
+    TimeBucket.DAY: f"({{local}}) // {DAY}",
+    TimeBucket.WEEK: f"(({{local}}) // {DAY} + 3) // 7 * 7 - 3",
+    TimeBucket.MONTH: (
+        f"year(DATE '1970-01-01' + (({{local}}) // {DAY})::INTEGER) * 12"
+        f" + month(DATE '1970-01-01' + (({{local}}) // {DAY})::INTEGER) - 1"
+    ),
+}
+BOTS: Mapping[Bots, str] = {Bots.WITHOUT: "NOT {alias}.is_bot", Bots.WITH: "true", Bots.ONLY: "{alias}.is_bot"}
+EVENTS_OF_STARTED = "e.site = $site AND e.visit_start >= $start AND e.visit_start < $end"
+# The visits that an event of the range can be in; the bounds let blocks of rows be skipped.
+THEIR_VISITS = "LEFT JOIN visits AS v ON v.visit = e.visit AND v.start < $end AND v.last_moment >= $start"
+
+
+class Statement:
+    """One statement for one question in one period, and the values that it binds."""
+
+    def __init__(self, question: Question, period: Period) -> None:
+        self._question = question
+        self._period = period
+        self.values: dict[str, Any] = {
+            "site": question.site,
+            "start": period.start_micros,
+            "end": period.end_micros,
+        }
+
+    def rows(self, keys: Sequence[tuple[Any, ...]] | None = None) -> str:
+        """Return the statement for the rows: the dimensions, then the metrics."""
+        question = self._question
+        names = [f"d{place}" for place in range(len(question.by))]
+        if keys is not None:
+            return self._of_keys(names, keys)
+        places = {dimension.name: f"d{place}" for place, dimension in enumerate(question.by)}
+        places |= {metric: f"m{place}" for place, metric in enumerate(question.metrics)}
+        order = [f"{places[each.by]} {'DESC' if each.is_descending else 'ASC'} NULLS LAST" for each in question.ordered]
+        statement = f"SELECT * FROM ({self._joined(question.by)}) ORDER BY {', '.join(order)}"
+        if not question.is_series:
+            self.values |= {"limit": question.limit + 1, "offset": question.offset}
+            statement += " LIMIT $limit OFFSET $offset"
+        return statement
+
+    def totals(self) -> str:
+        """Return the statement for the one row of totals."""
+        return self._joined(())
+
+    def _of_keys(self, names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
+        shape = {
+            name: "BIGINT" if dimension.bucket else "VARCHAR"
+            for name, dimension in zip(names, self._question.by, strict=True)
+        }
+        self.values["keys"] = msgspec.json.encode([dict(zip(names, key, strict=True)) for key in keys]).decode()
+        self.values["shape"] = msgspec.json.encode([shape]).decode()
+        same = " AND ".join(f"found.{name} IS NOT DISTINCT FROM wanted.row.{name}" for name in names)
+        return (
+            f"SELECT found.* FROM ({self._joined(self._question.by)}) AS found "
+            f"JOIN (SELECT unnest(from_json($keys::JSON, $shape)) AS row) AS wanted ON {same}"
+        )
+
+    def _joined(self, by: Sequence[Dimension]) -> str:
+        """Return the aggregation, or the two of them side by side."""
+        metrics = self._question.metrics
+        parts = {
+            grain: [place for place, metric in enumerate(metrics) if metric.grain is grain]
+            for grain in Grain
+            if any(metric.grain is grain for metric in metrics)
+        }
+        grouped = {grain: self._grouped(grain, places, by) for grain, places in parts.items()}
+        if len(grouped) == 1:
+            names = [f"d{place}" for place in range(len(by))] + [f"m{place}" for place in range(len(metrics))]
+            return f"SELECT {', '.join(names)} FROM ({next(iter(grouped.values()))})"
+        columns = [f"coalesce(of_visits.d{place}, of_events.d{place}) AS d{place}" for place in range(len(by))]
+        for place, metric in enumerate(metrics):
+            column = f"of_{metric.grain}s.m{place}"
+            columns.append(f"coalesce({column}, 0) AS m{place}" if metric.is_count else f"{column} AS m{place}")
+        same = " AND ".join(f"of_visits.d{place} IS NOT DISTINCT FROM of_events.d{place}" for place in range(len(by)))
+        return (
+            f"SELECT {', '.join(columns)} FROM ({grouped[Grain.VISIT]}) AS of_visits "
+            f"FULL JOIN ({grouped[Grain.EVENT]}) AS of_events ON {same or 'true'}"
+        )
+
+    def _grouped(self, grain: Grain, places: Sequence[int], by: Sequence[Dimension]) -> str:
+        metrics = [f"{METRICS[self._question.metrics[place]]} AS m{place}" for place in places]
+        if grain is Grain.EVENT:
+            source, keys = self._events(by)
+        elif any(dimension.is_of_events for dimension in by):
+            source, keys = self._visits_by_events(by)
+        else:
+            source, keys = self._visits(by)
+        columns = [f"{key} AS d{place}" for place, key in enumerate(keys)]
+        group = f" GROUP BY {', '.join(f'd{place}' for place in range(len(keys)))}" if keys else ""
+        return f"SELECT {', '.join([*columns, *metrics])} FROM {source}{group}"
+
+    def _visits(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
+        where = [
+            "v.site = $site",
+            "v.start >= $start",
+            "v.start < $end",
+            self._bots("v"),
+            *self._conditions(of_events=False),
+        ]
+        of_events = self._conditions(of_events=True)
+        if of_events:
+            inner = " AND ".join([EVENTS_OF_STARTED, *of_events])
+            where.append(f"v.visit IN (SELECT e.visit FROM events AS e WHERE {inner})")
+        return f"visits AS v WHERE {' AND '.join(where)}", [self._key(dimension, "v.start") for dimension in by]
+
+    def _visits_by_events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
+        """Return each visit once for every combination of values that its events have."""
+        inner, outer = [], []
+        for place, dimension in enumerate(by):
+            if dimension.is_of_events:
+                inner.append(f"{self._key(dimension, '')} AS k{place}")
+                outer.append(f"seen.k{place}")
+            else:
+                outer.append(self._key(dimension, "v.start"))
+        where = " AND ".join([EVENTS_OF_STARTED, *self._conditions(of_events=True)])
+        seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM events AS e WHERE {where}"
+        passing = " AND ".join(
+            ["v.start >= $start", "v.start < $end", self._bots("v"), *self._conditions(of_events=False)]
+        )
+        return f"({seen}) AS seen JOIN visits AS v ON v.visit = seen.visit WHERE {passing}", outer
+
+    def _events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
+        of_visits = self._conditions(of_events=False)
+        where = [
+            "e.site = $site",
+            "e.moment >= $start",
+            "e.moment < $end",
+            self._bots("e"),
+            *self._conditions(of_events=True),
+            *of_visits,
+        ]
+        of_visits_too = of_visits or any(dimension.name in VISIT_DIMENSIONS for dimension in by)
+        joined = f"events AS e {THEIR_VISITS}" if of_visits_too else "events AS e"
+        return f"{joined} WHERE {' AND '.join(where)}", [self._key(dimension, "e.moment") for dimension in by]
+
+    def _bots(self, alias: str) -> str:
+        return BOTS[self._question.bots].format(alias=alias)
+
+    def _conditions(self, *, of_events: bool) -> list[str]:
+        return [
+            self._condition(place, each)
+            for place, each in enumerate(self._question.filters)
+            if each.dimension.is_of_events is of_events
+        ]
+
+    def _condition(self, place: int, condition: Filter) -> str:
+        if condition.operator in {Operator.ONE_OF, Operator.NONE_OF}:
+            self.values[f"f{place}"] = list(condition.values)
+        elif condition.values:
+            self.values[f"f{place}"] = condition.values[0]
+        column = self._column(condition.dimension)
+        return f"({CONDITIONS[condition.operator].format(column=column, value=f'$f{place}')})"
+
+    def _key(self, dimension: Dimension, moment: str) -> str:
+        if dimension.bucket is None:
+            return self._column(dimension)
+        offset = self._offset(moment)
+        return BUCKETS[dimension.bucket].format(local=f"{moment} + ({offset})", offset=offset)
+
+    def _offset(self, moment: str) -> str:
+        """Return the zone's offset at a moment: the few that the period has, each from its moment on."""
+        first, *later = self._period.offsets()
+        if not later:
+            return str(int(first[1]))
+        cases = " ".join(f"WHEN {moment} >= {int(since)} THEN {int(offset)}" for since, offset in reversed(later))
+        return f"CASE {cases} ELSE {int(first[1])} END"
+
+    def _column(self, dimension: Dimension) -> str:
+        name = dimension.property_name
+        if name is None:
+            return COLUMNS[dimension.name]
+        key = next((key for key, value in self.values.items() if key.startswith("p") and value == name), None)
+        if key is None:
+            key = f"p{sum(1 for each in self.values if each.startswith('p'))}"
+            self.values[key] = name
+        return f"e.properties[${key}]"
