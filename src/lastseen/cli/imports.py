@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lastseen.activity.buffer import Outcome
 from lastseen.activity.clients import ClientActivity
 from lastseen.activity.settings import TrackerSettings
 from lastseen.app import LastSeen
+from lastseen.cli.files import FileProgress, name_of, opened, require_files
 from lastseen.cli.lines import BadLine, BrokenFile, decompressed, parse_activity, read_lines
 from lastseen.cli.opening import configure_logging, refuse_memory
 from lastseen.cli.options import JsonOption, with_settings
-from lastseen.cli.output import console, print_json
-from lastseen.errors import ConfigurationError, LastSeenError
+from lastseen.cli.output import print_json
+from lastseen.errors import LastSeenError
 from lastseen.settings import Settings
 
 EXAMPLES = """\
@@ -41,8 +39,6 @@ FLUSH_EVERY = 10_000
 SHOWN_BAD_LINES = 10
 COUNTED_CLIENTS = 1_000_000
 """Up to this many, the clients of an import are counted exactly; their count must not take all the memory."""
-
-STANDARD_INPUT = Path("-")
 
 group = typer.Typer(no_args_is_help=True, help="Bring in what is known already.")
 
@@ -74,14 +70,14 @@ def activity(
     of a client counts. Bad lines are counted, the first are shown, and the rest is imported. The exit code is 1 when a
     file could not be read to its end, when the database refuses a client, and when there were lines and none was good.
     """
-    _require_files(files)
+    require_files(files)
     refuse_memory(settings)
     configure_logging(settings)
     summary = Summary()
     stopped: LastSeenError | KeyboardInterrupt | None = None
     seen = _open(settings)
     try:
-        with _Progress(files) as progress:
+        with FileProgress(files) as progress:
             _import(files, Importer(seen.clients, summary, progress), progress)
     except (LastSeenError, KeyboardInterrupt) as error:
         stopped = error
@@ -92,15 +88,6 @@ def activity(
         raise stopped
     if summary.unreadable or summary.refused or (summary.bad_lines and not summary.activities):
         raise typer.Exit(1)
-
-
-def _require_files(files: list[Path]) -> None:
-    """Look before anything is imported."""
-    for path in files:
-        if path != STANDARD_INPUT and not path.exists():
-            raise ConfigurationError(f"there is no file {path}; nothing was imported")
-        if path.is_dir():
-            raise ConfigurationError(f"{path} is a folder; nothing was imported")
 
 
 def _open(settings: Settings) -> LastSeen:
@@ -158,7 +145,7 @@ class Importer:
     by time, the moment when it was first seen.
     """
 
-    def __init__(self, clients: ClientActivity, summary: Summary, progress: _Progress) -> None:
+    def __init__(self, clients: ClientActivity, summary: Summary, progress: FileProgress) -> None:
         self._clients = clients
         self._summary = summary
         self._progress = progress
@@ -225,12 +212,12 @@ class Importer:
         self._progress.say(f"{file}: {reason}; what came before is imported")
 
 
-def _import(files: list[Path], importer: Importer, progress: _Progress) -> None:
+def _import(files: list[Path], importer: Importer, progress: FileProgress) -> None:
     try:
         for path in files:
-            name = _name(path)
+            name = name_of(path)
             try:
-                with _opened(path) as stream:
+                with opened(path) as stream:
                     progress.begin(name, path, stream)
                     for number, line in read_lines(decompressed(stream)):
                         importer.line(name, number, line)
@@ -241,63 +228,6 @@ def _import(files: list[Path], importer: Importer, progress: _Progress) -> None:
         importer.flush()
         raise
     importer.flush()
-
-
-def _name(path: Path) -> str:
-    """Return what a file is called in messages; bytes that are no UTF-8 are spelled out, JSON has no place for them."""
-    return "standard input" if path == STANDARD_INPUT else str(path).encode(errors="backslashreplace").decode()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    if path == STANDARD_INPUT:
-        yield sys.stdin.buffer
-    else:
-        with path.open("rb") as stream:
-            yield stream
-
-
-class _Progress:
-    """A bar on standard error while that is a terminal; nothing otherwise."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self._sizes = {path: path.stat().st_size for path in files if path.is_file()}
-        self._console = console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task: TaskID | None = None
-        self._stream: BinaryIO | None = None
-        self._lines = 0
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def begin(self, name: str, path: Path, stream: BinaryIO) -> None:
-        """Show a file; how far it is read is told from its compressed bytes."""
-        size = self._sizes.get(path)
-        self._task = self._bar.add_task(name, total=size)
-        self._stream = stream if size is not None else None
-
-    def tick(self) -> None:
-        """Move on now and then."""
-        self._lines += 1
-        if self._lines % 1_000 == 0 and self._task is not None and self._stream is not None:
-            self._bar.update(self._task, completed=self._stream.tell())
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, soft_wrap=True)
 
 
 def _print_summary(summary: Summary, *, as_json: bool, stopped: BaseException | None) -> None:

@@ -76,7 +76,8 @@ class EventMaker:
     """Makes the events of one site; make another when the site changes. Any thread may call.
 
     `visitors` names those who bring no id. `kept_parameters` are the parameters of a query that stay in addresses,
-    beside those of campaigns. `late_limit=None` marks nothing late, as imports want it.
+    beside those of campaigns. `late_limit=None` marks nothing late, as imports want it. `declared_bots_only` marks as
+    bots only what says so itself, see `read_user_agent`.
     """
 
     def __init__(
@@ -87,11 +88,13 @@ class EventMaker:
         geography: Places | None = None,
         kept_parameters: frozenset[str] = frozenset(),
         late_limit: timedelta | None = LATE_LIMIT,
+        declared_bots_only: bool = False,
     ) -> None:
         self.site = site
         self._visitors = visitors
         self._geography = geography
         self._kept = KEPT_PARAMETERS | kept_parameters
+        self._declared_bots_only = declared_bots_only
         self._late = None if late_limit is None else late_limit // _MICROSECOND
         self._unknown_referrers = frozenset(site.domains) | site.rule.own_domains | site.rule.excluded_referrers
 
@@ -99,7 +102,7 @@ class EventMaker:
         """Return the event. Raises `MissingExtra` when a library that it takes is not there, nothing for content."""
         page = read_page(raw.url, self._kept) if raw.url else None
         referrer, domain = self._referrer(raw.referrer, page)
-        agent = _NOBODY if raw.is_server else read_user_agent(raw.user_agent)
+        agent = _NOBODY if raw.is_server else read_user_agent(raw.user_agent, declared_only=self._declared_bots_only)
         distinct_id = raw.distinct_id
         if distinct_id is None:
             distinct_id = self._visitors.visitor_id(raw.address or "", raw.user_agent or "", raw.received_at)
@@ -154,7 +157,7 @@ class EventMaker:
         return self._geography.locate(raw.address)
 
 
-_NOBODY = Agent(device=None, is_bot=False, declares_bot=False)
+_NOBODY = Agent(device=None, is_bot=False)
 
 
 def _device(raw: RawEvent, agent: Agent) -> Device | None:

@@ -46,27 +46,24 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     device: Device | None
     is_bot: bool
     """Whether it is a program that no person looks at."""
-    declares_bot: bool
-    """Whether one of the six words of `DECLARED_ROBOT` is in it; then it is a bot."""
 
 
-def read_user_agent(text: str | None) -> Agent:
+def read_user_agent(text: str | None, *, declared_only: bool = False) -> Agent:
     """Return what a user agent says; remembers what it has seen lately. Raises `MissingExtra` without ua-parser.
 
     A robot is what ua-parser's rules (https://github.com/ua-parser/uap-core) call a spider, what says so itself, a
-    browser without a window, and a library. No user agent is no robot: nothing is known of it.
+    browser without a window, and a library. With `declared_only` it is what has one of the six words of
+    `DECLARED_ROBOT`. No user agent is no robot: nothing is known of it.
     """
-    return _read((text or "").strip()[:MAX_USER_AGENT_LENGTH])
+    return _read((text or "").strip()[:MAX_USER_AGENT_LENGTH], declared_only)
 
 
 @lru_cache(maxsize=_CACHED)
-def _read(text: str) -> Agent:
+def _read(text: str, declared_only: bool) -> Agent:  # noqa: FBT001 - the cache knows arguments by place
     if not text or text == "-":
-        return Agent(device=None, is_bot=False, declares_bot=False)
+        return Agent(device=None, is_bot=False)
     found = _parsed(text)
-    declares_bot = DECLARED_ROBOT.search(text) is not None
-    is_spider = found.device is not None and found.device.family == "Spider"
-    is_bot = declares_bot or is_spider or _OTHER_ROBOTS.search(text) is not None
+    is_bot = DECLARED_ROBOT.search(text) is not None or (not declared_only and _is_known_robot(text, found))
     device = Device(
         type="bot" if is_bot else _kind(text, found),
         os=found.os.family if found.os else None,
@@ -74,7 +71,12 @@ def _read(text: str) -> Agent:
         browser=found.user_agent.family if found.user_agent else None,
         browser_version=_version(found.user_agent),
     )
-    return Agent(device=device, is_bot=is_bot, declares_bot=declares_bot)
+    return Agent(device=device, is_bot=is_bot)
+
+
+def _is_known_robot(text: str, found: Result) -> bool:
+    is_spider = found.device is not None and found.device.family == "Spider"
+    return is_spider or _OTHER_ROBOTS.search(text) is not None
 
 
 def _parsed(text: str) -> Result:

@@ -1,0 +1,260 @@
+"""The lines of access logs: common, combined, with or without the virtual host, and JSON. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from lastseen.cli.lines import BadLine
+
+MAX_SHOWN = 40
+SECOND = 1_000_000
+
+ASSET_ENDINGS = frozenset(
+    {"css", "js", "png", "gif", "jpg", "jpeg", "ico", "svg", "woff", "woff2", "ttf", "eot", "xbm", "mpg", "mpeg", "wav"}
+    | {"au", "mp3", "zip", "map", "webp", "bmp", "avi", "txt", "xml"}
+)
+"""A request for a file of these kinds is no page view."""
+
+_QUOTED = r'"((?:[^"\\]|\\.)*)"'
+# https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats: %v:%p %h %l %u %t "%r" %>s %O "%{Referer}i"
+# "%{User-agent}i". The user may hold blanks; what a server adds after the user agent is passed over.
+_LINE = re.compile(
+    r"(?:(?P<host>[\w.-]+)(?::\d+)? )?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+) \S+ (?:-|.*?) "
+    rf"\[(?P<time>[^\]]+)\] {_QUOTED} (?P<status>\d{{3}}) (?:\d+|-)"
+    rf"(?: {_QUOTED} {_QUOTED}(?: .*)?)?$",
+    re.ASCII | re.DOTALL,
+).fullmatch
+# Most lines are of this form, which is found twice as fast.
+_COMBINED = re.compile(
+    r'(\S+) \S+ \S+ \[([^\]]+)\] "([^"\\]*)" (\d{3}) (?:\d+|-) "([^"\\]*)" "([^"\\]*)"', re.ASCII
+).fullmatch
+_MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # noqa: SIM905 - a calendar
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII).fullmatch
+_ESCAPED = re.compile(r'\\(x[0-9a-fA-F]{2}|["\\])')
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One request, as its line says."""
+
+    address: str
+    """What the server saw: an IP address, or a host name where it looked that up."""
+    at: int
+    """Microseconds since 1970 UTC."""
+    method: str
+    target: str
+    """Path and query, or a whole address."""
+    status: int
+    referrer: str | None = None
+    user_agent: str | None = None
+    host: str | None = None
+    """The virtual host, where the line names it."""
+    purpose: str | None = None
+    """`Sec-Purpose`, where the line has it."""
+
+    @property
+    def is_page_view(self) -> bool:
+        """Whether it is a GET that was answered with success (2xx) and asked for no asset."""
+        if self.method != "GET" or self.status // 100 != 2:  # noqa: PLR2004 - HTTP's successes
+            return False
+        path = self.target.partition("?")[0]
+        dot = path.rfind(".")
+        return dot < 0 or path[dot + 1 :].lower() not in ASSET_ENDINGS
+
+
+def parse_request(line: bytes | None) -> Request:
+    """Return what a line says; raise `BadLine`. None is a line that was too long."""
+    if line is None:
+        raise BadLine("longer than 64 KiB")
+    # Any bytes may stand in a request: they are kept apart, whatever they mean.
+    text = line.decode("utf-8", "backslashreplace")
+    found = _COMBINED(text)
+    if found is not None:
+        address, time, request, status, referrer, agent = found.groups()
+        return _request(address, time, request, status, referrer=referrer, agent=agent)
+    if text.startswith("{"):
+        return _parse_json(line)
+    return _parse_other(text)
+
+
+def _parse_other(text: str) -> Request:
+    found = _LINE(text)
+    if found is None:
+        raise BadLine(f"no line of an access log: {_shown(text)}")
+    _, address, _, request, status, referrer, agent = found.groups()
+    time, host = found["time"], found["host"]
+    return _request(
+        address,
+        time,
+        _unescaped(request),
+        status,
+        referrer=_unescaped(referrer or ""),
+        agent=_unescaped(agent or ""),
+        host=host,
+    )
+
+
+def _request(
+    address: str, time: str, request: str, status: str, *, referrer: str, agent: str, host: str | None = None
+) -> Request:
+    method, _, rest = request.partition(" ")
+    target = rest.rpartition(" ")[0] if rest.endswith(("HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/3.0")) else rest
+    return Request(
+        address=address,
+        at=_moment(time),
+        method=method,
+        target=target,
+        status=int(status),
+        referrer=None if referrer in ("", "-") else referrer,
+        user_agent=None if agent in ("", "-") else agent,
+        host=host,
+    )
+
+
+def _moment(text: str) -> int:
+    """Read `17/May/2015:10:05:03 +0000`."""
+    if len(text) != 26 or text[11] != ":":  # noqa: PLR2004 - the length of that form
+        raise BadLine(f"no time: {_shown(text)}")
+    midnight = _midnight(text[:11], text[21:])
+    try:
+        hour, minute, second = int(text[12:14]), int(text[15:17]), int(text[18:20])
+    except ValueError as error:
+        raise BadLine(f"no time: {_shown(text)}") from error
+    if hour > 23 or minute > 59 or second > 60:  # noqa: PLR2004 - a clock, and its leap second
+        raise BadLine(f"no time: {_shown(text)}")
+    return (midnight + hour * 3_600 + minute * 60 + second) * SECOND
+
+
+@lru_cache(maxsize=1_024)
+def _midnight(day: str, offset: str) -> int:
+    try:
+        number, month, year = day.split("/")
+        found = datetime(int(year), _MONTHS[month], int(number), tzinfo=_zone(offset))
+    except (ValueError, KeyError) as error:
+        raise BadLine(f"no time: {_shown(f'{day} {offset}')}") from error
+    return int(found.timestamp())
+
+
+def _zone(text: str) -> timezone:
+    found = _OFFSET(text)
+    if found is None:
+        raise ValueError(text)
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-offset if found[1] == "-" else offset)
+
+
+def _unescaped(text: str) -> str:
+    """Take back what Apache and nginx write for quotes and for bytes that cannot be printed."""
+    return _ESCAPED.sub(_unescape, text) if "\\" in text else text
+
+
+def _unescape(found: re.Match[str]) -> str:
+    code = found[1]
+    return chr(int(code[1:], 16)) if code[0] == "x" else code
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
+
+
+# JSON lines: nginx with `log_format escape=json`, Caddy, Traefik and what looks like them.
+
+_decode: Callable[[bytes], Any] = msgspec.json.Decoder().decode
+_NAMES = {
+    "address": ("client_ip", "remote_ip", "remote_addr", "ClientHost", "clientip", "ip", "remote_host", "host_ip"),
+    "time": ("ts", "time_iso8601", "timestamp", "@timestamp", "StartUTC", "time", "msec", "time_local", "datetime"),
+    "request": ("request", "request_line"),
+    "method": ("method", "request_method", "RequestMethod", "verb"),
+    "target": ("uri", "request_uri", "RequestPath", "path", "url"),
+    "status": ("status", "DownstreamStatus", "response", "status_code"),
+    "referrer": ("http_referer", "referer", "referrer", "request_Referer", "http_referrer"),
+    "user_agent": ("http_user_agent", "user_agent", "agent", "request_User-Agent", "useragent"),
+    "host": ("http_host", "host", "RequestHost", "server_name", "vhost"),
+}
+
+
+def _parse_json(line: bytes) -> Request:
+    try:
+        found = _decode(line)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise BadLine(f"not JSON: {error}") from error
+    inner = found.get("request")
+    fields = {**found, **inner, **_headers(inner)} if isinstance(inner, dict) else found
+    request = fields.get("request") if isinstance(fields.get("request"), str) else fields.get("request_line")
+    method, target = _text(fields, "method"), _text(fields, "target")
+    if isinstance(request, str) and request:
+        method, _, rest = request.partition(" ")
+        target = rest.rpartition(" ")[0] or rest
+    address = _text(fields, "address")
+    missing = [name for name, value in (("address", address), ("method", method), ("target", target)) if not value]
+    if missing:
+        raise BadLine(f"{', '.join(missing)} missing")
+    return Request(
+        address=address or "",
+        at=_json_moment(_first(fields, "time")),
+        method=method or "",
+        target=target or "",
+        status=_status(_first(fields, "status")),
+        referrer=_text(fields, "referrer"),
+        user_agent=_text(fields, "user_agent"),
+        host=_host(_text(fields, "host")),
+        purpose=fields.get("sec_purpose") if isinstance(fields.get("sec_purpose"), str) else None,
+    )
+
+
+def _headers(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Read Caddy's headers, each a list of values."""
+    headers = request.get("headers")
+    if not isinstance(headers, Mapping):
+        return {}
+    found = {name.lower().replace("-", "_"): values[0] for name, values in headers.items() if _has_text(values)}
+    return {name: found[name] for name in ("referer", "user_agent", "sec_purpose") if name in found}
+
+
+def _has_text(values: object) -> bool:
+    return isinstance(values, list) and bool(values) and isinstance(values[0], str)
+
+
+def _first(fields: Mapping[str, Any], name: str) -> Any:
+    return next((fields[key] for key in _NAMES[name] if fields.get(key) not in (None, "")), None)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = next((fields[key] for key in _NAMES[name] if isinstance(fields.get(key), str)), None)
+    return None if value in (None, "", "-") else value
+
+
+def _host(text: str | None) -> str | None:
+    return None if text is None else text.rpartition(":")[0] if re.search(r":\d+$", text) else text
+
+
+def _status(value: Any) -> int:
+    try:
+        status = int(value)
+    except (TypeError, ValueError) as error:
+        raise BadLine(f"no status: {_shown(str(value))}") from error
+    if not 100 <= status <= 999:  # noqa: PLR2004 - three digits
+        raise BadLine(f"no status: {_shown(str(value))}")
+    return status
+
+
+def _json_moment(value: Any) -> int:
+    """Read seconds since 1970, ISO 8601 with an offset, or the form of the common log."""
+    try:
+        if isinstance(value, str) and "/" in value:
+            return _moment(value)
+        if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?", value):
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None:
+                raise BadLine(f"time has no offset from UTC: {_shown(value)}")
+            return round(moment.astimezone(UTC).timestamp() * SECOND)
+        return round(float(value) * SECOND)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BadLine):
+            raise
+        raise BadLine(f"no time: {_shown(str(value))}") from error
