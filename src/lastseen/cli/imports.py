@@ -16,6 +16,7 @@ from lastseen.activity.buffer import Outcome
 from lastseen.activity.clients import ClientActivity
 from lastseen.activity.settings import TrackerSettings
 from lastseen.app import LastSeen
+from lastseen.cli import import_log
 from lastseen.cli.files import FileProgress, name_of, opened, require_files
 from lastseen.cli.lines import BadLine, BrokenFile, decompressed, parse_activity, read_lines
 from lastseen.cli.opening import configure_logging, refuse_memory
@@ -45,6 +46,7 @@ group = typer.Typer(no_args_is_help=True, help="Bring in what is known already."
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
+    group.command("log", epilog=import_log.EXAMPLES)(import_log.log)
     app.add_typer(group, name="import")
 
 

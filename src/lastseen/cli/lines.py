@@ -127,10 +127,24 @@ def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 def _read_line(stream: BinaryIO) -> bytes:
     try:
         return stream.readline(MAX_LINE + 1)
-    except EOFError as error:
-        raise BrokenFile("the gzip data is cut short") from error
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise BrokenFile(f"the gzip data is damaged: {error}") from error
+    except _GZIP_ERRORS as error:
+        raise _broken(error) from error
+
+
+def read_block(stream: BinaryIO, size: int) -> bytes:
+    """Read at most so many bytes, none at the end; raises `BrokenFile` where gzip data is cut short or damaged."""
+    try:
+        return stream.read1(size)  # type: ignore[attr-defined, no-any-return]
+    except _GZIP_ERRORS as error:
+        raise _broken(error) from error
+
+
+_GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+
+
+def _broken(error: Exception) -> BrokenFile:
+    is_short = isinstance(error, EOFError)
+    return BrokenFile("the gzip data is cut short" if is_short else f"the gzip data is damaged: {error}")
 
 
 def decompressed(stream: BinaryIO) -> BinaryIO:

@@ -1,0 +1,245 @@
+"""From the bytes of an access log to events: in this process, or for long logs in several. Asks no clock."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from lastseen.cli.lines import MAX_LINE, BadLine, read_block
+from lastseen.cli.log_lines import Request, parse_request
+from lastseen.visits.cookieless import ImportedVisitors
+from lastseen.visits.event import PAGEVIEW, Event
+from lastseen.visits.geography import Geography
+from lastseen.visits.making import EventMaker, RawEvent, is_prefetch
+from lastseen.visits.site import Site
+
+REQUEST = "request"
+"""The name of events of requests that are no page views."""
+
+BLOCK = 256 * 1024
+ALONE_UP_TO = 4 * 1024 * 1024
+"""So many bytes are read before other processes are started: that takes about a second of a processor."""
+MOST_PROCESSES = 8
+
+
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the lines of one import are read."""
+
+    host: str | None = None
+    """Of the pages, where a line names none."""
+    all_requests: bool = False
+    bots: Literal["known", "declared"] = "known"
+    latest: int
+    """Microseconds; a line after it was written by a wrong clock."""
+    geo_database: Path | None = None
+    kept_parameters: frozenset[str] = frozenset()
+
+
+class ReadChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """What whole lines say. The events have the ids of lines that came for the first time."""
+
+    lines: int
+    events: list[Event]
+    bad_lines: list[tuple[int, str]]
+    """Their numbers, and what is wrong with them."""
+
+
+class LineReader:
+    """Makes the events of one site from lines."""
+
+    def __init__(self, site: Site, options: LogOptions) -> None:
+        self._site = site
+        self._options = options
+        self._key = site.import_secret[:64]
+        self._maker = EventMaker(
+            site,
+            visitors=ImportedVisitors(site.id, self._key),
+            geography=None if options.geo_database is None else Geography(options.geo_database),
+            kept_parameters=options.kept_parameters,
+            late_limit=None,
+            declared_bots_only=options.bots == "declared",
+        )
+        self._host = options.host or next(iter(site.domains), None)
+
+    def read(self, number: int, chunk: bytes) -> ReadChunk:
+        """Read whole lines, the first of which has this number."""
+        events: list[Event] = []
+        bad_lines: list[tuple[int, str]] = []
+        lines = chunk.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        for place, line in enumerate(lines):
+            try:
+                event = self._event(line.strip())
+            except BadLine as error:
+                bad_lines.append((number + place, str(error)))
+            else:
+                if event is not None:
+                    events.append(event)
+        return ReadChunk(lines=len(lines), events=events, bad_lines=bad_lines)
+
+    def _event(self, line: bytes) -> Event | None:
+        """Return the event of a line, or None for one that is empty or not wanted."""
+        if not line:
+            return None
+        request = parse_request(line if len(line) <= MAX_LINE else None)
+        is_page_view = request.is_page_view and not is_prefetch(request.purpose)
+        if not is_page_view and not self._options.all_requests:
+            return None
+        if request.at > self._options.latest:
+            raise BadLine("its time lies in the future")
+        return self._maker.make(
+            RawEvent(
+                id=blake2b(line, digest_size=16, key=self._key).hexdigest(),
+                name=PAGEVIEW if is_page_view else REQUEST,
+                at=request.at,
+                received_at=request.at,
+                url=self._url(request),
+                referrer=request.referrer,
+                user_agent=request.user_agent,
+                address=request.address,
+                properties=_NOTHING if is_page_view else {"method": request.method, "status": request.status},
+            )
+        )
+
+    def _url(self, request: Request) -> str:
+        host = request.host or self._host
+        return f"https://{host}{request.target}" if host and request.target.startswith("/") else request.target
+
+
+_NOTHING: dict[str, object] = {}
+
+
+class Repetitions:
+    """Tells apart the lines of one file that have the same text: each is an event of its own, the same every time.
+
+    Takes about 130 bytes of memory for each event of the file, which is the price of finding the same ones again in
+    any order.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._key = site.import_secret[:64]
+        self._seen: set[bytes] = set()
+        self._counts: dict[bytes, int] = {}
+
+    def told_apart(self, event: Event) -> Event:
+        """Return the event; one whose line came before gets an id made of that and how many times."""
+        key = bytes.fromhex(event.id)
+        if key not in self._seen:
+            self._seen.add(key)
+            return event
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        another = blake2b(key + count.to_bytes(8, "big"), digest_size=16, key=self._key).hexdigest()
+        return msgspec.structs.replace(event, id=another)
+
+
+def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yield whole lines together, with the number of the first; what is too long for a line is cut, and stays too long.
+
+    Raises `BrokenFile` where gzip data is cut short or damaged, after the lines before it.
+    """
+    number, rest = 1, b""
+    while block := read_block(stream, BLOCK):
+        found = rest + block
+        end = found.rfind(b"\n") + 1
+        chunk, rest = found[:end], found[end:][: MAX_LINE + 1]
+        if chunk:
+            yield number, chunk
+            number += chunk.count(b"\n")
+    if rest:
+        yield number, rest
+
+
+class LogReading:
+    """Reads chunks in order; a context manager. What is long is read ahead by other processes."""
+
+    def __init__(self, site: Site, options: LogOptions, *, processes: int | None = None) -> None:
+        self._site = site
+        self._options = options
+        self._processes = min(MOST_PROCESSES, os.cpu_count() or 1) if processes is None else processes
+        self._here = LineReader(site, options)
+        self._pool: ProcessPoolExecutor | None = None
+        self._bytes = 0
+
+    def __enter__(self) -> LogReading:
+        """Return this; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the other processes."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def read(self, stream: BinaryIO) -> Iterator[ReadChunk]:
+        """Yield what the lines of a stream say, in their order; raises `BrokenFile` after what came before."""
+        ahead: deque[Future[bytes]] = deque()
+        chunks = read_chunks(stream)
+        broken: Exception | None = None
+        while True:
+            try:
+                number, chunk = next(chunks)
+            except StopIteration:
+                break
+            except Exception as error:  # noqa: BLE001 - what came before is handed out first
+                broken = error
+                break
+            self._bytes += len(chunk)
+            if self._bytes <= ALONE_UP_TO or self._processes < 2:  # noqa: PLR2004 - one is this one
+                yield self._here.read(number, chunk)
+                continue
+            ahead.append(self._started().submit(_read_elsewhere, number, chunk))
+            if len(ahead) > 2 * self._processes:
+                yield _decode(ahead.popleft().result())
+        while ahead:
+            yield _decode(ahead.popleft().result())
+        if broken is not None:
+            raise broken
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._processes,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_elsewhere,
+                initargs=(self._site, self._options),
+            )
+        return self._pool
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ReadChunk).decode
+_reader: LineReader | None = None
+
+
+def _begin_elsewhere(site: Site, options: LogOptions) -> None:
+    global _reader  # noqa: PLW0603 - what a process of the pool keeps from call to call
+    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _reader = LineReader(site, options)
+
+
+def _end_with_parent() -> None:
+    """End this process when the first one was killed: nobody else would, it waits for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read_elsewhere(number: int, chunk: bytes) -> bytes:
+    assert _reader is not None  # noqa: S101 - the pool has begun with it
+    return _encode(_reader.read(number, chunk))
