@@ -144,7 +144,7 @@ class LastSeen:
     def close(self) -> int:
         """Save what waits, then close what was opened; returns how many things could not be saved. Safe twice."""
         unsaved = self.clients.close()
-        unsaved += sum(tracked.close() for tracked in [*self._devices, *self._keys])
+        unsaved += sum(devices.close() for devices in self._devices) + sum(keys.close() for keys in self._keys)
         self.store.close()
         return unsaved
 

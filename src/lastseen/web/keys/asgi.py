@@ -1,0 +1,126 @@
+"""API keys for ASGI: Starlette, FastAPI, Litestar, Quart and any other, on asyncio.
+
+`request` is the framework's own request or websocket, or the scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any, Unpack
+
+from lastseen.devices.key import ApiKey
+from lastseen.devices.manager import ApiKeys, Devices
+from lastseen.errors import ConfigurationError
+from lastseen.web.asgi import ActivityMiddleware
+from lastseen.web.asgi_types import ASGIApp, Receive, Scope, Send
+from lastseen.web.keys.gate import (
+    ANONYMOUS,
+    KEY,
+    DeviceOfKey,
+    KeyGate,
+    KeyOptions,
+    RequestKey,
+    SeenDevices,
+    secret_of,
+)
+from lastseen.web.lifespan import serve_lifespan
+from lastseen.web.sessions.asgi import head_of
+from lastseen.web.sessions.refusal import Refusal
+from lastseen.web.sessions.threads import in_thread
+
+
+class ApiKeyMiddleware:
+    """Authenticates every request that carries an API key: `Authorization: Bearer ls_…`, or `X-API-Key: ls_…`.
+
+    After that, and only then, it notes that the key was used, and with `devices` that the device was seen: the key's
+    own, or the one that the request names (see `KeyOptions`), within the key's group. Nothing of this reaches the
+    request or its answer. The store is asked in a thread; a request without a key asks nothing.
+
+    When the server shuts down, what waits is saved before the application's own shutdown and once more after it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys, devices: Devices | None = None, **options: Unpack[KeyOptions]
+    ) -> None:
+        self.app = app
+        self._gate = KeyGate(keys, devices, **options)
+        self._tracked: ASGIApp = app
+        if devices is not None:
+            self._tracked = ActivityMiddleware(
+                app,
+                SeenDevices(devices),
+                source=DeviceOfKey(self._gate.source, lambda scope: scope.get(KEY, ANONYMOUS)),
+                exclude=(),
+                clock=self._gate.clock,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await serve_lifespan(self.app, self._gate, scope, receive, send)
+        elif scope["type"] in {"http", "websocket"}:
+            await self._serve(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[KEY] = ANONYMOUS
+        if self._gate.excludes(_path_of(scope)):
+            await self.app(scope, receive, send)
+            return
+        found = self._gate.let_in(await self._authenticate(scope))
+        if isinstance(found, Refusal):
+            await _refuse(found, scope, send)
+            return
+        scope[KEY] = found
+        await (self.app if found.key is None else self._tracked)(scope, receive, send)
+
+    async def _authenticate(self, scope: Scope) -> RequestKey | Refusal:
+        secret = _secret_in(scope)
+        if secret is None:
+            return ANONYMOUS
+        if isinstance(secret, Refusal):
+            return secret
+        remembered = self._gate.remembered(secret)
+        return await in_thread(self._gate.verify, secret) if remembered is None else remembered
+
+
+def _path_of(scope: Scope) -> str:
+    path: str = scope["path"]
+    root: str = scope.get("root_path") or ""
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _secret_in(scope: Scope) -> str | Refusal | None:
+    authorization = api_key = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            authorization = value.decode("latin-1")
+        elif name == b"x-api-key":
+            api_key = value.decode("latin-1")
+    return secret_of(authorization, api_key)
+
+
+async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        # Before it is accepted, the server makes a 403 of it.
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.code})
+        return
+    headers, body = refusal.answer(head_of(scope))
+    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body})
+
+
+def request_key(request: Any) -> RequestKey:
+    """Return everything that is known of the request's key; `ConfigurationError` without the middleware."""
+    scope = request if isinstance(request, MutableMapping) else request.scope
+    found = scope.get(KEY)
+    if found is None:
+        raise ConfigurationError("ApiKeyMiddleware is not installed around this application")
+    return found  # type: ignore[no-any-return]
+
+
+def current_key(request: Any) -> ApiKey | None:
+    """Return the valid API key of the request, or None."""
+    return request_key(request).key
