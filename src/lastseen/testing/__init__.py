@@ -10,6 +10,7 @@ from lastseen.testing.devices import DeviceStoreContract
 from lastseen.testing.factories import moment, updates
 from lastseen.testing.recorder import ActivityRecorderContract
 from lastseen.testing.sessions import SessionStoreContract
+from lastseen.testing.visits import VisitStoreContract
 from lastseen.testing.sites import SiteStoreContract
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "DeviceStoreContract",
     "ManualClock",
     "SessionStoreContract",
+    "VisitStoreContract",
     "SiteStoreContract",
     "moment",
     "updates",

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
-from lastseen.visits.visit import StartReason, Visit
+from lastseen.visits.visit import Evidence, StartReason, Visit
 
 MAX_PAGE = 1_000
 
@@ -119,8 +119,11 @@ class VisitStore(Protocol):
     def get_by_visitor(self, site_id: str, distinct_id: str) -> Visit | None:
         """Return the newest visit of the visitor whom this id names."""
 
-    def end(self, site_id: str, visit_id: str, at: datetime, reason: str) -> bool:
-        """Mark an open visit as ended because time has passed; False when it was not open any more."""
+    def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
+        """Mark an open visit as ended because time has passed.
+
+        False when it was not open any more, or was active after `at`.
+        """
 
     def overdue(self, now: datetime, rules: Callable[[str], VisitRule], limit: int = 1_000) -> Sequence[Visit]:
         """Return open visits that have timed out or lasted too long."""

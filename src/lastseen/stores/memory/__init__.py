@@ -8,6 +8,7 @@ from lastseen.stores.memory.devices import MemoryDevices
 from lastseen.stores.memory.salts import MemorySalts
 from lastseen.stores.memory.sessions import MemorySessions
 from lastseen.stores.memory.sites import MemorySites
+from lastseen.stores.memory.visits import MemoryVisits
 
 __all__ = [
     "MemoryAccounts",
@@ -17,6 +18,7 @@ __all__ = [
     "MemorySessions",
     "MemorySites",
     "MemoryStore",
+    "MemoryVisits",
 ]
 
 
@@ -30,6 +32,7 @@ class MemoryStore:
         self.devices = MemoryDevices()
         self.sites = MemorySites()
         self.salts = MemorySalts()
+        self.visits = MemoryVisits()
 
     @property
     def address(self) -> str:

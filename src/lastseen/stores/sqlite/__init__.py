@@ -15,6 +15,7 @@ from lastseen.stores.sqlite.devices import SQLiteDevices
 from lastseen.stores.sqlite.salts import SQLiteSalts
 from lastseen.stores.sqlite.sessions import SQLiteSessions
 from lastseen.stores.sqlite.sites import SQLiteSites
+from lastseen.stores.sqlite.visits import SQLiteVisits
 
 CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
 VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
@@ -41,6 +42,7 @@ class SQLiteStore:
         self.devices = SQLiteDevices(self._database, self._activity_database)
         self.sites = SQLiteSites(self._database)
         self.salts = SQLiteSalts(self._database)
+        self.visits = SQLiteVisits(self._database)
 
     @property
     def address(self) -> str:

@@ -1,0 +1,276 @@
+"""One transaction that saves events and visits in a SQLite file; it is the only writer meanwhile."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from lastseen.stores.visit_rows import (
+    Identity,
+    body_of,
+    columns_of,
+    event_of,
+    identity_of,
+    link_of_text,
+    text_of_link,
+    visit_of,
+)
+from lastseen.stores.visit_saving import Held, Key, Outcome
+from lastseen.visits.event import Event
+from lastseen.visits.identity import Link
+from lastseen.visits.visit import Visit
+
+COUNTER = "SELECT value FROM lastseen_visit_counter"
+
+COUNT = "UPDATE lastseen_visit_counter SET value = ?"
+
+IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id"
+
+FIND_IDENTITIES = f"""
+SELECT {IDENTITY} FROM json_each(?2) AS wanted
+JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value
+"""  # noqa: S608 - constants
+
+IDENTITIES = f"""
+SELECT {IDENTITY} FROM json_each(?1) AS wanted JOIN lastseen_identities AS i ON i.no = wanted.value
+"""  # noqa: S608 - constants
+
+HIGHEST_IDENTITY = "SELECT coalesce(max(no), 0) FROM lastseen_identities"
+
+ADD_IDENTITY = "INSERT INTO lastseen_identities (no, site_id, distinct_id, visitor) VALUES (?1, ?2, ?3, ?1)"
+
+REGROUP = "UPDATE lastseen_identities SET visitor = ?, seq = ? WHERE no = ?"
+
+KNOWN_EVENTS = """
+SELECT e.id FROM json_each(?2) AS wanted JOIN lastseen_events AS e ON e.site_id = ?1 AND e.id = wanted.value
+"""
+
+ADD_EVENT = "INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
+
+EVENTS_FROM = f"""
+SELECT i.visitor, {EVENT} FROM json_each(?) AS wanted
+JOIN lastseen_identities AS i ON i.visitor = CAST(wanted.key AS INTEGER)
+JOIN lastseen_events AS e ON e.identity = i.no AND e.at >= wanted.value
+"""  # noqa: S608 - constants
+
+FIRST_MOMENTS = """
+SELECT wanted.value, (SELECT min(e.at) FROM lastseen_events AS e WHERE e.identity = wanted.value)
+FROM json_each(?) AS wanted
+"""
+
+# That an id is a known user need be said once only.
+ADD_LINK = """
+INSERT INTO lastseen_identity_links (site_id, event_id, one, other, link)
+SELECT ?1, ?2, ?3, ?4, ?5 WHERE ?4 IS NOT NULL OR NOT EXISTS (
+    SELECT 1 FROM lastseen_identity_links WHERE site_id = ?1 AND one = ?3 AND other IS NULL
+)
+"""
+
+REACHED = """
+WITH RECURSIVE reached (id) AS (
+    SELECT value FROM json_each(?2)
+    UNION
+    SELECT CASE l.one WHEN reached.id THEN l.other ELSE l.one END
+    FROM reached JOIN lastseen_identity_links AS l
+        ON l.site_id = ?1 AND (l.one = reached.id OR l.other = reached.id) AND l.other IS NOT NULL
+)
+"""
+
+LINKS = f"""{REACHED}
+SELECT l.link, l.owner FROM reached JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.one = reached.id
+"""  # noqa: S608 - constants
+
+REACHED_IDENTITIES = f"""{REACHED}
+SELECT {IDENTITY} FROM reached JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = reached.id
+"""  # noqa: S608 - constants
+
+SET_OWNER = "UPDATE lastseen_identity_links SET owner = ?3 WHERE site_id = ?1 AND event_id = ?2"
+
+OWNERS = """
+SELECT l.event_id, l.owner FROM json_each(?2) AS wanted
+JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.event_id = wanted.value AND l.owner IS NOT NULL
+"""
+
+NEWEST_VISITS = """
+SELECT wanted.value, v.body FROM json_each(?) AS wanted
+JOIN lastseen_visits AS v ON v.visitor = wanted.value AND v.started_at = (
+    SELECT max(started_at) FROM lastseen_visits WHERE visitor = wanted.value
+)
+"""
+
+VISITS_AROUND = """
+SELECT v.visitor, v.body FROM json_each(?) AS wanted
+JOIN lastseen_visits AS v ON v.visitor = CAST(wanted.key AS INTEGER) AND v.started_at >= coalesce((
+    SELECT max(started_at) FROM lastseen_visits
+    WHERE visitor = CAST(wanted.key AS INTEGER) AND started_at < wanted.value
+), wanted.value)
+"""
+
+PUT_VISIT = """
+INSERT INTO lastseen_visits
+    (seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (site_id, id) DO UPDATE SET
+    seq = excluded.seq, visitor = excluded.visitor, started_at = excluded.started_at,
+    last_activity_at = excluded.last_activity_at, is_open = excluded.is_open, is_bot = excluded.is_bot,
+    start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
+"""
+
+REMOVE_VISIT = "DELETE FROM lastseen_visits WHERE site_id = ? AND id = ?"
+
+NOTE_REMOVAL = """
+INSERT INTO lastseen_visits_removed (site_id, id, seq) VALUES (?, ?, ?)
+ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
+"""
+
+SET_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
+
+
+class SQLiteVisitTransaction:
+    """See `VisitTransaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._seq: int = connection.execute(COUNTER).fetchone()[0]
+
+    def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
+        """See `VisitTransaction`."""
+        held = Held()
+        for site_id, ids in _by_site(keys).items():
+            self._add(held, FIND_IDENTITIES, (site_id, json.dumps(ids)))
+        missing = [key for key in keys if key not in held.by_key]
+        if missing:
+            self._make(held, missing)
+        for site_id, ids in _by_site(linked).items():
+            self._add(held, REACHED_IDENTITIES, (site_id, json.dumps(ids)))
+        others = {one.visitor for one in held.by_no.values() if one.visitor not in held.by_no}
+        if others:
+            self._add(held, IDENTITIES, (json.dumps(list(others)),))
+        return held
+
+    def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
+        """Return the identities that there are, and those that stand for their visitors."""
+        held = Held()
+        self._add(held, FIND_IDENTITIES, (site_id, json.dumps(list(distinct_ids))))
+        self._add(held, IDENTITIES, (json.dumps([one.visitor for one in held.by_no.values()]),))
+        return held
+
+    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+        """See `VisitTransaction`."""
+        by_site: dict[str, list[str]] = defaultdict(list)
+        for event in events:
+            by_site[event.site_id].append(event.id)
+        known = {
+            (site_id, event_id)
+            for site_id, ids in by_site.items()
+            for (event_id,) in self._connection.execute(KNOWN_EVENTS, (site_id, json.dumps(ids)))
+        }
+        new = [event for event in events if (event.site_id, event.id) not in known]
+        self._connection.executemany(ADD_EVENT, self._event_rows(new, held))
+        return new
+
+    def _event_rows(self, events: Iterable[Event], held: Held) -> Iterable[tuple[Any, ...]]:
+        seq, by_key = self._seq, held.by_key
+        for seq, event in enumerate(events, seq + 1):  # noqa: B020 - the last number is the next one's base
+            identity = by_key[event.site_id, event.distinct_id].no
+            yield (
+                seq,
+                event.site_id,
+                event.id,
+                identity,
+                event.at,
+                event.name,
+                event.received_at,
+                event.flags,
+                body_of(event),
+            )
+        self._seq = seq
+
+    def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
+        """See `VisitTransaction`."""
+        rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
+        self._connection.executemany(ADD_LINK, rows)
+        ends = json.dumps(sorted({end for link in links for end in link.ids}))
+        found = self._connection.execute(LINKS, (site_id, ends))
+        return {link_of_text(text): owner for text, owner in found}
+
+    def set_owners(self, site_id: str, owners: Mapping[str, str | None]) -> None:
+        """See `VisitTransaction`."""
+        self._connection.executemany(SET_OWNER, [(site_id, *item) for item in owners.items()])
+
+    def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
+        """See `VisitTransaction`."""
+        return dict(self._connection.execute(OWNERS, (site_id, json.dumps(list(event_ids)))))
+
+    def regroup(self, identities: Collection[Identity]) -> None:
+        """See `VisitTransaction`."""
+        self._connection.executemany(REGROUP, [(one.visitor, self._next(), one.no) for one in identities])
+
+    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
+        """See `VisitTransaction`."""
+        rows = self._connection.execute(NEWEST_VISITS, (json.dumps(list(visitors)),))
+        newest: dict[int, Visit] = {}
+        for visitor, text in rows:
+            visit = visit_of(text)
+            # Two visits may begin in the same microsecond.
+            if visitor not in newest or newest[visitor].id < visit.id:
+                newest[visitor] = visit
+        return newest
+
+    def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
+        """See `VisitTransaction`."""
+        visits: dict[int, list[Visit]] = defaultdict(list)
+        for visitor, text in self._connection.execute(VISITS_AROUND, (json.dumps(moments),)):
+            visits[visitor].append(visit_of(text))
+        return visits
+
+    def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
+        """See `VisitTransaction`."""
+        events: dict[int, list[Event]] = defaultdict(list)
+        for visitor, *row in self._connection.execute(EVENTS_FROM, (json.dumps(moments),)):
+            events[visitor].append(event_of(row))
+        for of_visitor in events.values():
+            of_visitor.sort(key=lambda event: event.order)
+        return events
+
+    def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
+        """See `VisitTransaction`."""
+        rows = self._connection.execute(FIRST_MOMENTS, (json.dumps(list(identities)),))
+        return {no: at for no, at in rows if at is not None}
+
+    def write(self, outcome: Outcome) -> None:
+        """See `VisitTransaction`."""
+        run = self._connection.executemany
+        run(REMOVE_VISIT, outcome.removed)
+        run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
+        run(PUT_VISIT, [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits])
+        run(SET_NEWEST, [(*(place or (None, None)), no) for no, place in outcome.newest.items()])
+        self._connection.execute(COUNT, (self._seq,))
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _add(self, held: Held, statement: str, parameters: tuple[Any, ...]) -> None:
+        for row in self._connection.execute(statement, parameters):
+            if row[0] not in held.by_no:
+                held.add(identity_of(row))
+
+    def _make(self, held: Held, keys: Iterable[Key]) -> None:
+        highest: int = self._connection.execute(HIGHEST_IDENTITY).fetchone()[0]
+        rows = [(no, *key) for no, key in enumerate(keys, highest + 1)]
+        self._connection.executemany(ADD_IDENTITY, rows)
+        for no, site_id, distinct_id in rows:
+            held.add(Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=no))
+
+
+def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
+    ids: dict[str, list[str]] = defaultdict(list)
+    for site_id, text in keys:
+        ids[site_id].append(text)
+    return ids

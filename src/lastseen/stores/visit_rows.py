@@ -1,0 +1,141 @@
+"""How the stores on a database write events and visits: a few columns to look for, the rest as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from lastseen.errors import InvalidData
+from lastseen.visits.event import Device, Event, Geo
+from lastseen.visits.identity import Link
+from lastseen.visits.utm import UtmParams
+from lastseen.visits.visit import Visit
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What of an event no statement looks for."""
+
+    url: str | None = None
+    referrer: str | None = None
+    referrer_domain: str | None = None
+    utm: UtmParams | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    window_id: str | None = None
+    engaged_ms: int = 0
+    device: Device | None = None
+    geo: Geo | None = None
+    properties: Mapping[str, Any] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_visit = msgspec.json.Decoder(Visit).decode
+_decode_link = msgspec.json.Decoder(Link).decode
+
+
+@dataclass(kw_only=True, slots=True)
+class Identity:
+    """The row of a distinct id; `visitor` is the number of the identity that stands for the visitor.
+
+    `newest` is the place of the visitor's newest event, kept at the identity that stands for it.
+    """
+
+    no: int
+    site_id: str
+    distinct_id: str
+    visitor: int
+    newest: tuple[int, str] | None = None
+
+
+def body_of(event: Event) -> str:
+    """Return the JSON of an event's other fields; raises `InvalidData` when that cannot be written as JSON."""
+    body = _Body(
+        url=event.url,
+        referrer=event.referrer,
+        referrer_domain=event.referrer_domain,
+        utm=event.utm,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        window_id=event.window_id,
+        engaged_ms=event.engaged_ms,
+        device=event.device,
+        geo=event.geo,
+        properties=event.properties,
+    )
+    try:
+        return _encode(body).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidData(f"the event {event.id!r} cannot be written as JSON: {error}") from error
+
+
+def event_of(row: Sequence[Any]) -> Event:
+    """Read an event from its site, id, distinct id, moment, name, moment of arrival, flags and body."""
+    site_id, event_id, distinct_id, at, name, received_at, flags, text = row
+    body = _decode_body(text)
+    return Event(
+        id=event_id,
+        site_id=site_id,
+        distinct_id=distinct_id,
+        name=name,
+        at=at,
+        received_at=received_at,
+        url=body.url,
+        referrer=body.referrer,
+        referrer_domain=body.referrer_domain,
+        utm=body.utm,
+        user_id=body.user_id,
+        session_id=body.session_id,
+        window_id=body.window_id,
+        flags=flags,
+        engaged_ms=body.engaged_ms,
+        device=body.device,
+        geo=body.geo,
+        properties=body.properties,
+    )
+
+
+def text_of(visit: Visit) -> str:
+    """Return the JSON of a visit."""
+    return _encode(visit).decode()
+
+
+def visit_of(text: str) -> Visit:
+    """Read a visit from its JSON."""
+    return _decode_visit(text)
+
+
+def columns_of(visitor: int, visit: Visit) -> tuple[Any, ...]:
+    """Return what is written of a visit: its columns, in the order in which both databases have them, and its JSON."""
+    return (
+        visit.site_id,
+        visit.id,
+        visitor,
+        visit.start,
+        visit.last_activity,
+        visit.end is None,
+        visit.is_bot,
+        visit.start_reason.value,
+        visit.entry_url,
+        text_of(visit),
+    )
+
+
+def text_of_link(link: Link) -> str:
+    """Return the JSON of a link."""
+    return _encode(link).decode()
+
+
+def link_of_text(text: str) -> Link:
+    """Read a link from its JSON."""
+    return _decode_link(text)
+
+
+def identity_of(row: Sequence[Any]) -> Identity:
+    """Read an identity from its number, site, distinct id, visitor, and the place of the visitor's newest event."""
+    no, site_id, distinct_id, visitor, newest_at, newest_id = row
+    newest = None if newest_at is None else (newest_at, newest_id)
+    return Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=visitor, newest=newest)

@@ -1,0 +1,316 @@
+"""What the stores on a database do alike with a batch of events: find what it changes, fold that, say what to write.
+
+The store hands in one transaction, in which nobody else changes the visitors that are touched.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from lastseen.stores.visit_rows import Identity
+from lastseen.visits.event import IDENTIFY, Event
+from lastseen.visits.fold import as_open, fold_sorted, resume
+from lastseen.visits.identity import Link, link_of, refused, resolve
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import SaveResult
+from lastseen.visits.visit import Visit
+
+Key = tuple[str, str]
+"""A site, and an id in it."""
+Place = tuple[int, str]
+"""The moment and the id of an event."""
+
+BEGINNING: Place = (-(2**63), "")
+
+
+@dataclass(kw_only=True, slots=True)
+class Held:
+    """The identities that a batch touches and those that stand for their visitors; nobody else changes them."""
+
+    by_key: dict[Key, Identity] = field(default_factory=dict)
+    by_no: dict[int, Identity] = field(default_factory=dict)
+
+    def add(self, identity: Identity) -> None:
+        """Add one."""
+        self.by_key[identity.site_id, identity.distinct_id] = identity
+        self.by_no[identity.no] = identity
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What a batch changes beside its events; the numbers are those of visitors."""
+
+    visits: list[tuple[int, Visit]] = field(default_factory=list)
+    removed: list[Key] = field(default_factory=list)
+    newest: dict[int, Place | None] = field(default_factory=dict)
+
+
+class VisitTransaction(Protocol):
+    """One transaction of a store. The moments that visits and events are asked from are inclusive."""
+
+    def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
+        """Keep the visitors of these distinct ids to ourselves, and all that links lead to from `linked`.
+
+        Makes the identities that are missing.
+        """
+
+    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+        """Add the events that are not there yet and return them."""
+
+    def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
+        """Add links; return all that hang together with them, each with its owner if it was refused until now."""
+
+    def set_owners(self, site_id: str, owners: Mapping[str, str | None]) -> None:
+        """Write, by the ids of links' events, the users whom the other ids of refused links belong to."""
+
+    def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
+        """Return what was written by `set_owners` of these events, where that is not None."""
+
+    def regroup(self, identities: Collection[Identity]) -> None:
+        """Write to which visitors these identities belong now."""
+
+    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
+        """Return the newest visit of each visitor that has one."""
+
+    def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
+        """Return, by visitor, the visits that start at or after a moment and those before it with the latest start."""
+
+    def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
+        """Return, by visitor, the events since a moment in their order."""
+
+    def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
+        """Return the moment of the first event of each identity that has one."""
+
+    def write(self, outcome: Outcome) -> None:
+        """Write what has changed."""
+
+
+def save(transaction: VisitTransaction, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
+    """Add a batch and fold its visitors."""
+    batch = {(event.site_id, event.id): event for event in reversed(events)}
+    links = {key: link for key, event in batch.items() if (link := link_of(event)) is not None}
+    linked = {(key[0], end) for key, link in links.items() for end in link.ids}
+    held = transaction.hold({(event.site_id, event.distinct_id) for event in batch.values()} | linked, linked)
+    new = transaction.insert(batch.values(), held)
+    folding = _Folding(transaction, held, rules)
+    fresh: dict[str, list[Link]] = defaultdict(list)
+    for event in new:
+        link = links.get((event.site_id, event.id))
+        if link is not None:
+            fresh[event.site_id].append(link)
+    for site_id, of_site in fresh.items():
+        folding.join(site_id, of_site)
+    folding.take(new)
+    outcome = folding.outcome
+    transaction.write(outcome)
+    visits = tuple(visit for _, visit in outcome.visits)
+    return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
+
+
+def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
+    """Fold all events of some visitors again; return how many visits changed, appeared or vanished."""
+    folding = _Folding(transaction, held, lambda _site: rule)
+    folding.again(dict.fromkeys((visitor.no for visitor in visitors), BEGINNING), {})
+    transaction.write(folding.outcome)
+    return len(folding.outcome.visits) + len(folding.outcome.removed)
+
+
+class _Folding:
+    """Folds the visitors of one batch, each once, and collects what to write."""
+
+    def __init__(self, transaction: VisitTransaction, held: Held, rules: Callable[[str], VisitRule]) -> None:
+        self._transaction = transaction
+        self._held = held
+        self._rules = rules
+        self._places: dict[int, Place] = {}
+        self._gone: set[int] = set()
+        self._others: dict[str, dict[str, str]] = defaultdict(dict)
+        self.outcome = Outcome()
+
+    def join(self, site_id: str, new_links: Sequence[Link]) -> None:
+        """Apply new links: move identities between visitors, and fold the visitors that this changes."""
+        links = self._transaction.link(site_id, new_links)
+        again = self._refuse(site_id, links, {link.event_id for link in new_links})
+        moved: dict[int, int] = {}
+        for distinct_id, visitor_id in resolve(links).items():
+            identity = self._held.by_key[site_id, distinct_id]
+            visitor = self._held.by_key[site_id, visitor_id]
+            if identity.visitor != visitor.no:
+                moved[identity.no] = identity.visitor
+                identity.visitor = visitor.no
+        if moved:
+            self._transaction.regroup([self._held.by_no[no] for no in moved])
+        self._note_regrouped(moved, again)
+
+    def _refuse(self, site_id: str, links: Mapping[Link, str | None], new: Collection[str]) -> dict[int, Place]:
+        """Write which links are refused; return the places of earlier ones for which this has changed, by identity."""
+        owners = refused(links)
+        changed = {
+            link: owners.get(link.event_id) for link, before in links.items() if owners.get(link.event_id) != before
+        }
+        self._transaction.set_owners(site_id, {link.event_id: owner for link, owner in changed.items()})
+        self._others[site_id].update(owners)
+        again: dict[int, Place] = {}
+        for link in changed:
+            if link.event_id not in new:
+                no = self._held.by_key[site_id, link.one].no
+                again[no] = min(again.get(no, link.order), link.order)
+        return again
+
+    def _note_regrouped(self, moved: Mapping[int, int], again: Mapping[int, Place]) -> None:
+        """Note whom to fold after identities have moved; `moved` says which visitor each belonged to before.
+
+        A visitor that only gained is folded from the first event that it gained, or from where `again` says; any other
+        as a whole.
+        """
+        first = self._transaction.first_moments(list(moved)) if moved else {}
+        for no, place in [*again.items(), *((no, (at, "")) for no, at in first.items())]:
+            self._fold_from(self._held.by_no[no].visitor, place)
+        for no, before in moved.items():
+            if self._held.by_no[no].visitor == no:
+                self._fold_from(no, BEGINNING)
+            if self._held.by_no[before].visitor == before:
+                self._fold_from(before, BEGINNING)
+            else:
+                self._gone.add(before)
+
+    def _fold_from(self, no: int, place: Place) -> None:
+        self._places[no] = min(self._places.get(no, place), place)
+
+    def take(self, new: Iterable[Event]) -> None:
+        """Fold the visitors of new events, and those whom links have changed."""
+        by_visitor: dict[int, list[Event]] = defaultdict(list)
+        by_key = self._held.by_key
+        for event in new:
+            by_visitor[by_key[event.site_id, event.distinct_id].visitor].append(event)
+        later: dict[int, list[Event]] = {}
+        for no, events in by_visitor.items():
+            if len(events) > 1:
+                events.sort(key=_order)
+            newest = self._held.by_no[no].newest
+            if no in self._places or (newest is not None and newest > events[0].order):
+                self._fold_from(no, events[0].order)
+            else:
+                later[no] = events
+        self._go_on(later)
+        self.again(self._places, self._gone)
+
+    def _go_on(self, later: Mapping[int, list[Event]]) -> None:
+        """Go on folding where all of a visitor's new events come after those that are there."""
+        known = [no for no in later if self._held.by_no[no].newest is not None]
+        newest = self._transaction.newest_visits(known) if known else {}
+        for no, events in later.items():
+            before = newest.get(no)
+            self._keep(no, [] if before is None else [before], self._resume(no, before, events))
+            self.outcome.newest[no] = events[-1].order
+
+    def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
+        visitor = self._held.by_no[no]
+        rule = self._rules(visitor.site_id)
+        return resume(visit, events, rule, visitor.distinct_id, others=self._others[visitor.site_id])
+
+    def again(self, places: Mapping[int, Place], gone: Collection[int]) -> None:
+        """Fold visitors anew from the visit that was running at a place; remove the visits of those who are `gone`."""
+        if not places and not gone:
+            return
+        moments = {no: place[0] for no, place in places.items()} | dict.fromkeys(gone, BEGINNING[0])
+        around = self._transaction.visits_around(moments)
+        existing = {no: _since(around.get(no, []), place) for no, place in places.items()}
+        starts = {no: _start(existing[no], place) for no, place in places.items()}
+        events = self._transaction.events_from({no: start[0] for no, start in starts.items()})
+        self._find_others(event for of_visitor in events.values() for event in of_visitor)
+        for no, start in starts.items():
+            since = [event for event in events.get(no, ()) if event.order >= start]
+            self._fold_since(no, places[no], existing[no], since)
+        self._remove(visit for no in gone for visit in around.get(no, ()))
+
+    def _find_others(self, events: Iterable[Event]) -> None:
+        identifications: dict[str, list[str]] = defaultdict(list)
+        for event in events:
+            if event.name == IDENTIFY:
+                identifications[event.site_id].append(event.id)
+        for site_id, ids in identifications.items():
+            self._others[site_id].update(self._transaction.owners(site_id, ids))
+
+    def _fold_since(self, no: int, place: Place, existing: Sequence[Visit], events: Sequence[Event]) -> None:
+        visitor = self._held.by_no[no]
+        first = existing[0] if existing and _place(existing[0]) <= place else None
+        if first is None:
+            visits = self._resume(no, None, events)
+        elif _goes_on(existing, place):
+            visits = self._resume(no, first, events)
+        else:
+            rule, others = self._rules(visitor.site_id), self._others[visitor.site_id]
+            visits = _with_start_of(first, fold_sorted(events, rule, visitor.distinct_id, others=others))
+        self._keep(no, existing, visits)
+        newest = events[-1].order if events else None
+        self.outcome.newest[no] = (
+            newest if place == BEGINNING else max(newest or BEGINNING, visitor.newest or BEGINNING)
+        )
+
+    def _keep(self, no: int, existing: Sequence[Visit], visits: Sequence[Visit]) -> None:
+        """Note which of a visitor's visits are new, have changed or are no more."""
+        before = {visit.id: visit for visit in existing}
+        if visits and existing and (known := before.get(visits[-1].id)) is existing[-1]:
+            visits = [*visits[:-1], _still_ended(known, visits[-1])]
+        for visit in visits:
+            if before.pop(visit.id, None) != visit:
+                self.outcome.visits.append((no, visit))
+        self._remove(before.values())
+
+    def _remove(self, visits: Iterable[Visit]) -> None:
+        self.outcome.removed += [(visit.site_id, visit.id) for visit in visits]
+
+
+def _order(event: Event) -> Place:
+    return event.at, event.id
+
+
+def _place(visit: Visit) -> Place:
+    return visit.start, visit.id
+
+
+def _since(visits: list[Visit], place: Place) -> list[Visit]:
+    """Return the visits from the one that was the newest at a place; all of them if there was none yet."""
+    visits.sort(key=_place)
+    started = sum(_place(visit) <= place for visit in visits)
+    return visits[max(0, started - 1) :]
+
+
+def _goes_on(visits: Sequence[Visit], place: Place) -> bool:
+    """Whether nothing in the newest visit is affected, so that folding can go on after it."""
+    return len(visits) == 1 and visits[0].last_event < place
+
+
+def _start(visits: Sequence[Visit], place: Place) -> Place:
+    """Return from which place on a visitor's events must be folded again."""
+    if not visits or _place(visits[0]) > place:
+        return place
+    if _goes_on(visits, place):
+        moment, event_id = visits[0].last_event
+        return moment, event_id + "\0"
+    return _place(visits[0])
+
+
+def _with_start_of(first: Visit, visits: list[Visit]) -> list[Visit]:
+    """Give the first visit why it began, which events before it have decided."""
+    began = replace(
+        visits[0],
+        start_reason=first.start_reason,
+        start_evidence=first.start_evidence,
+        previous_id=first.previous_id,
+    )
+    return [began, *visits[1:]]
+
+
+def _still_ended(before: Visit, visit: Visit) -> Visit:
+    """Return the visit, ended by time as before when nothing has happened in it since."""
+    same = before.start == visit.start and before.last_activity == visit.last_activity
+    if same and visit.end is None and as_open(before) is not before:
+        return replace(visit, end=before.end, end_reason=before.end_reason, end_evidence=before.end_evidence)
+    return visit

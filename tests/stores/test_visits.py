@@ -1,0 +1,28 @@
+"""Every store of visits keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lastseen.stores.memory import MemoryVisits
+from lastseen.stores.sqlite import SQLiteStore
+from lastseen.testing.visits import VisitStoreContract
+from lastseen.visits.store import VisitStore
+
+
+class TestMemoryVisits(VisitStoreContract):
+    @pytest.fixture
+    def store(self) -> VisitStore:
+        return MemoryVisits()
+
+
+class TestSQLiteVisits(VisitStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[VisitStore]:
+        store = SQLiteStore(tmp_path / "visits.db")
+        store.migrate()
+        yield store.visits
+        store.close()
