@@ -11,7 +11,7 @@ from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.errors import StoreError
 from lastseen.visits.cookieless import CookielessVisitors, IsOpen, Salts, SaltStore
 from lastseen.visits.event import Event
-from lastseen.visits.making import EventMaker, Places, RawEvent
+from lastseen.visits.making import LATE_LIMIT, EventMaker, Places, RawEvent
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site, SiteNotFound
 from lastseen.visits.sites import Sites
@@ -50,12 +50,14 @@ class KnownSites:
         *,
         clock: Clock = SYSTEM_CLOCK,
         geography: Places | None = None,
+        kept_parameters: frozenset[str] = frozenset(),
         is_open: IsOpen | None = None,
     ) -> None:
         self._sites = sites
         self._salts = Salts(salts)
         self._clock = clock
         self._geography = geography
+        self._kept = kept_parameters
         self._is_open = is_open
         self._by_key: OrderedDict[str, tuple[Intake | None, float]] = OrderedDict()
         self._by_id: dict[str, Intake] = {}
@@ -114,8 +116,16 @@ class KnownSites:
         if known is not None and known.site == site:
             return known
         visitors = CookielessVisitors(site.id, self._salts, self._is_open)
-        maker = EventMaker(site, visitors=visitors, geography=self._geography)
-        imports = EventMaker(site, visitors=visitors, geography=self._geography, late_limit=None)
-        intake = Intake(site, maker.make, imports.make)
+        live, imports = (
+            EventMaker(
+                site,
+                visitors=visitors,
+                geography=self._geography,
+                kept_parameters=self._kept,
+                late_limit=late_limit,
+            )
+            for late_limit in (LATE_LIMIT, None)
+        )
+        intake = Intake(site, live.make, imports.make)
         self._by_id[site.id] = intake
         return intake

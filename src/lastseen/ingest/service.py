@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from lastseen.app import LastSeen
@@ -12,6 +13,8 @@ from lastseen.ingest.figures import Figures
 from lastseen.ingest.known_sites import KnownSites
 from lastseen.ingest.spool import Damage, Spool
 from lastseen.visits.making import Places
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Ingest:
@@ -29,6 +32,7 @@ class Ingest:
         *,
         clock: Clock = SYSTEM_CLOCK,
         geography: Places | None = None,
+        kept_parameters: frozenset[str] = frozenset(),
         on_commit: OnCommit | None = None,
     ) -> None:
         self.figures = Figures()
@@ -36,7 +40,12 @@ class Ingest:
         self._visits = seen.store.visits
         self.spool = Spool(folder, spool_limit, on_damage=self._damaged)
         self.sites = KnownSites(
-            seen.sites, seen.store.salts, clock=clock, geography=geography, is_open=self._is_visit_open
+            seen.sites,
+            seen.store.salts,
+            clock=clock,
+            geography=geography,
+            kept_parameters=kept_parameters,
+            is_open=self._is_visit_open,
         )
         self.commit = GroupCommit(
             self._visits, self.sites.rule, self.spool, self.figures, clock=clock, on_commit=on_commit
@@ -62,7 +71,7 @@ class Ingest:
         if visit is None or visit.end is not None:
             return False
         rule = self.sites.rule(site_id)
-        return at - visit.last_activity <= rule.timeout.total_seconds() * 1_000_000
+        return at - visit.last_activity <= rule.timeout // _MICROSECOND
 
     def _damaged(self, damage: Damage) -> None:
         self.figures.damaged_bytes += damage.lost

@@ -5,7 +5,6 @@ Moments are microseconds since 1970-01-01 UTC.
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +30,7 @@ def micros_of_text(text: str) -> int | None:
 
 def micros_of_number(number: float) -> int | None:
     """Return the moment of seconds since 1970, or of milliseconds, as JavaScript counts; None for no moment."""
-    if not math.isfinite(number) or number < 0:
+    if not 0 <= number <= _LAST // 1_000:
         return None
     micros = round(number * (1_000 if number >= _MILLISECONDS_FROM else MICROS))
     return micros if micros <= _LAST else None

@@ -1,0 +1,34 @@
+"""Before the gate: the roads of the ingest, which are open to pages of every origin."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from lastseen.ingest.service import Ingest
+from lastseen.server.body import AsgiApp, Receive, Scope, Send
+from lastseen.server.ingest_roads import IngestRoads
+from lastseen.server.metrics import Metrics
+
+
+class IngestGate:
+    """Serves what comes to the ingest, and passes everything else on.
+
+    What protects the pages is not asked here: events come from other origins by their nature, whoever has a write key
+    may send, and nothing can be read.
+    """
+
+    def __init__(self, inner: AsgiApp, ingest: Ingest, metrics: Metrics) -> None:
+        self._inner = inner
+        self._roads = IngestRoads(ingest)
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of ASGI."""
+        found = self._roads.find(scope["path"]) if scope["type"] == "http" else None
+        if found is None:
+            await self._inner(scope, receive, send)
+            return
+        began = perf_counter()
+        template, road = found
+        status = await road(scope, dict(scope["headers"]), receive, send)
+        self._metrics.request(scope["method"], template, status, perf_counter() - began)

@@ -1,0 +1,1 @@
+"""Tests of what turns bytes into events, and of what makes them durable."""
