@@ -10,8 +10,8 @@ from lastseen.testing.devices import DeviceStoreContract
 from lastseen.testing.factories import moment, updates
 from lastseen.testing.recorder import ActivityRecorderContract
 from lastseen.testing.sessions import SessionStoreContract
-from lastseen.testing.visits import VisitStoreContract
 from lastseen.testing.sites import SiteStoreContract
+from lastseen.testing.visits import VisitStoreContract
 
 __all__ = [
     "ActivityRecorderContract",
@@ -20,8 +20,8 @@ __all__ = [
     "DeviceStoreContract",
     "ManualClock",
     "SessionStoreContract",
-    "VisitStoreContract",
     "SiteStoreContract",
+    "VisitStoreContract",
     "moment",
     "updates",
 ]
