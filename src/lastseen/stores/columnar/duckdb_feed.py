@@ -152,20 +152,17 @@ READ_FACTS = "SELECT name, value FROM facts"
 # The first event of a visit has the visit's id; behind it every event up to the visit's last one is in it.
 BUILD_EVENTS = """
 CREATE TABLE built AS
-SELECT * REPLACE (
+SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
     CASE WHEN is_in THEN visit END AS visit,
     CASE WHEN is_in THEN visit_start END AS visit_start,
     CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot
-) EXCLUDE (is_in)
 FROM (
-    SELECT * EXCLUDE (last_moment, last_id),
-        coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
+    SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
     FROM (
-        SELECT events.* REPLACE (
-                last_value(visits.visit IGNORE NULLS) OVER running AS visit,
-                last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
-                last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot
-            ),
+        SELECT events.* EXCLUDE (visit, visit_start, is_bot),
+            last_value(visits.visit IGNORE NULLS) OVER running AS visit,
+            last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
+            last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,
             last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
             last_value(visits.last_id IGNORE NULLS) OVER running AS last_id
         FROM events
