@@ -1,4 +1,4 @@
-"""Who may see what: the server's own login sessions, between the gate and the pages."""
+"""Who may see what: login sessions and API keys, between the gate and the routes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from lastseen.accounts.manager import Accounts
-from lastseen.server.body import AsgiApp, Receive, Scope, Send
+from lastseen.app import LastSeen
+from lastseen.devices.key import ApiKey, Scope
+from lastseen.errors import StoreError
+from lastseen.server.body import AsgiApp, Receive, Send
+from lastseen.server.body import Scope as Connection
 from lastseen.server.frame import IS_SET_UP, VIEWER
+from lastseen.server.limits import RateLimits
+from lastseen.server.problem import Problem, problem_of
 from lastseen.server.receive import PATH as ACTIVITY
-from lastseen.server.receive import ActivityRoute
+from lastseen.server.receive import ActivityRoute, answer
+from lastseen.server.rights import ANYBODY, MONITOR, PRINCIPAL, STRANGER, Principal, refusal
+from lastseen.sessions.address import anonymized
 from lastseen.sessions.cookie import Cookie
 from lastseen.sessions.credentials import CookieSource
 from lastseen.sessions.csrf import forgery_problem
@@ -24,6 +32,7 @@ from lastseen.web.sessions.threads import in_thread
 
 SIGN_IN = "/sign-in"
 COOKIE = "lastseen"
+API = "/api/"
 
 _LOOPBACK = {b"localhost", b"127.0.0.1", b"[::1]"}
 _BY_PROXIES = frozenset(
@@ -34,27 +43,49 @@ _is_public = excluded_paths((SIGN_IN, "/sign-out", "/set-up/*", "/welcome/*"))
 _is_for_programs = excluded_paths(("/api/*", "/rows", "/metrics", "/health/*"))
 _is_for_monitoring = excluded_paths(("/metrics", "/health/activity"))
 
+_CHALLENGE = ("WWW-Authenticate", 'Bearer realm="lastseen"')
+NEEDS_CREDENTIAL = Refusal(
+    status=HTTPStatus.UNAUTHORIZED,
+    code="credential_required",
+    detail="Sign in, or send an API key as `Authorization: Bearer ls_…` or `X-API-Key: ls_…`. An administrator makes "
+    "one with `lastseen keys create`.",
+    headers=(_CHALLENGE,),
+)
 NEEDS_KEY = Refusal(
     status=HTTPStatus.UNAUTHORIZED,
-    code="session_required",
-    detail="Activity is recorded without a session only from the server's own machine, while it listens on a loopback "
-    "address. Programs elsewhere will need an API key, which this version does not have yet.",
+    code="credential_required",
+    detail="Activity is recorded without a credential only from the server's own machine, while it listens on a "
+    "loopback address. Elsewhere, send an API key with the scope activity:write as `Authorization: Bearer ls_…` or "
+    "`X-API-Key: ls_…`. An administrator makes one with `lastseen keys create --scope activity:write`.",
+    headers=(_CHALLENGE,),
 )
 
 
 class Access:
-    """Lets a request through to the pages, or not.
+    """Finds out who asks and lets the request through to the routes, which say what they need; or not.
 
-    As long as there is no administrator, everything is open on a loopback address. From then on everything needs the
-    session of an enabled account, but: signing in, static files, liveness and readiness; and, for requests that come
-    from this machine itself, recording and what monitoring reads. Behind a proxy a request does not come from this
-    machine, whoever passes it on.
+    As long as there is no administrator, everything is open on a loopback address. From then on everything needs an API
+    key or the session of an enabled account, but: signing in, static files, liveness and readiness; and, for requests
+    that come from this machine itself, recording and what monitoring reads. Behind a proxy a request does not come from
+    this machine, whoever passes it on. A key is looked at by the API alone; one that is presented decides, whatever
+    session comes with it, and a wrong one is refused also where none is needed.
     """
 
-    def __init__(self, pages: AsgiApp, activity: ActivityRoute, accounts: Accounts, *, is_loopback: bool) -> None:
+    def __init__(
+        self,
+        pages: AsgiApp,
+        activity: ActivityRoute,
+        accounts: Accounts,
+        seen: LastSeen,
+        limits: RateLimits,
+        *,
+        is_loopback: bool,
+    ) -> None:
         self._pages = pages
         self._activity = activity
         self._accounts = accounts
+        self._seen = seen
+        self._limits = limits
         self._is_loopback = is_loopback
         self._used = SessionMiddleware(self._admit, _options(accounts.sessions, refresh=True))
         # A page that keeps itself current is no activity of a person: it neither extends nor records anything.
@@ -64,44 +95,125 @@ class Access:
         """Return whether activity may be posted and figures may be read without a session; no store is asked."""
         return self._is_loopback and (not self._accounts.is_known_to_be_set_up or _is_direct(headers))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] != "http" or _is_without_session(scope["path"]) or self._is_monitored(scope):
+        if scope["type"] != "http" or _is_without_session(scope["path"]):
             await self._pages(scope, receive, send)
             return
-        watches = scope["path"] == "/rows" and any(name == b"if-none-match" for name, _ in scope["headers"])
-        await (self._watched if watches else self._used)(scope, receive, send)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        secret = presented_key(headers) if scope["path"].startswith(API) else None
+        if secret is not None:
+            await self._with_key(secret, scope, receive, send)
+        elif self._is_monitored(scope, headers):
+            scope[PRINCIPAL] = MONITOR
+            await self._pages(scope, receive, send)
+        elif scope["path"] == ACTIVITY and self.is_open_here(headers):
+            await self._record(scope, receive, send)
+        else:
+            watches = scope["path"] == "/rows" and b"if-none-match" in headers
+            await (self._watched if watches else self._used)(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = request_session(scope)
-        if scope["path"] == ACTIVITY:
-            if not request.is_signed_in:
-                raise RequestRefused(NEEDS_KEY)
-            await self._activity(scope, dict(scope["headers"]), receive, send)
+    # Keys
+
+    async def _with_key(self, secret: str, scope: Connection, receive: Receive, send: Send) -> None:
+        """Serve a request that presents a key; what is wrong with it leaves no trace on any timestamp."""
+        try:
+            key = await in_thread(self._seen.keys.verify, secret)
+        except StoreError as error:
+            await answer(problem_of(error), send)
             return
-        _refuse_forgery(request)
-        scope[IS_SET_UP] = await self._is_set_up(request)
-        if scope[IS_SET_UP] and not _is_public(scope["path"]):
-            request.require(redirect=not _is_for_programs(scope["path"]))
-        if request.is_signed_in:
-            await self._introduce(request, scope)
-        await self._pages(scope, receive, send)
+        if key is None:
+            await answer(self._limits.failed(_network(scope)) or _wrong_key(), send)
+            return
+        self._record_use(key)
+        principal = scope[PRINCIPAL] = Principal.of_key(key)
+        is_activity = scope["path"] == ACTIVITY
+        problem = self._limits.problem(principal.name, self._limits.ACTIVITY_COST if is_activity else 1.0)
+        if problem is None and is_activity and not principal.may(Scope.ACTIVITY_WRITE):
+            problem = refusal(Scope.ACTIVITY_WRITE, principal)
+        if problem is not None:
+            await answer(problem, send)
+        elif is_activity:
+            await self._record(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
 
-    def _is_monitored(self, scope: Scope) -> bool:
+    def _record_use(self, key: ApiKey) -> None:
+        self._seen.keys.record_used(key.id)
+        if key.device_id is not None:
+            self._seen.devices.record_seen(key.device_id)
+
+    async def _record(self, scope: Connection, receive: Receive, send: Send) -> None:
+        scope["path_template"] = ACTIVITY
+        await self._activity(scope, dict(scope["headers"]), receive, send)
+
+    # Sessions
+
+    async def _admit(self, scope: Connection, receive: Receive, send: Send) -> None:
+        request = request_session(scope)
+        if scope["path"] == ACTIVITY and not request.is_signed_in:
+            raise RequestRefused(NEEDS_KEY)
+        if not scope["path"].startswith(API):
+            # The API needs this with a session only, and there it has been done.
+            _refuse_forgery(request)
+        scope[IS_SET_UP] = await self._is_set_up(request)
+        if scope[IS_SET_UP] and not request.is_signed_in and not _is_public(scope["path"]):
+            if scope["path"].startswith(API):
+                raise RequestRefused(NEEDS_CREDENTIAL)
+            request.require(redirect=not _is_for_programs(scope["path"]))
+        principal = scope[PRINCIPAL] = await self._principal(request, scope)
+        problem = self._limits.problem(_network(scope) if principal.is_nobody else principal.name)
+        if problem is None and scope["path"] == ACTIVITY and not principal.may(Scope.ACTIVITY_WRITE):
+            problem = refusal(Scope.ACTIVITY_WRITE, principal)
+        if problem is not None:
+            await answer(problem, send)
+        elif scope["path"] == ACTIVITY:
+            await self._record(scope, receive, send)
+        else:
+            await self._pages(scope, receive, send)
+
+    def _is_monitored(self, scope: Connection, headers: dict[bytes, bytes]) -> bool:
         """Return whether this is open for monitoring on this machine, which must work while the store is away."""
-        return _is_for_monitoring(scope["path"]) and self.is_open_here(dict(scope["headers"]))
+        return _is_for_monitoring(scope["path"]) and self.is_open_here(headers)
 
     async def _is_set_up(self, request: RequestSession) -> bool:
         if self._accounts.is_known_to_be_set_up:
             return True
         return await in_thread(request.guarded, self._accounts.is_set_up)
 
-    async def _introduce(self, request: RequestSession, scope: Scope) -> None:
+    async def _principal(self, request: RequestSession, scope: Connection) -> Principal:
+        if not request.is_signed_in:
+            return STRANGER if scope[IS_SET_UP] else ANYBODY
         session = request.require()
         account = await in_thread(request.guarded, lambda: self._accounts.find(session.user_id))
         if account is None or not account.is_enabled:
             raise RequestRefused(session_required((), presented=True))
         scope[VIEWER] = account
+        return Principal.of_account(account)
+
+
+def presented_key(headers: dict[bytes, bytes]) -> str | None:
+    """Return what a request presents as an API key, None when it presents none; another scheme is none."""
+    given = headers.get(b"x-api-key")
+    if given is None:
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+    return given.strip().decode("latin-1")
+
+
+def _wrong_key() -> Problem:
+    return Problem(
+        401,
+        "this API key is unknown, expired or revoked",
+        headers={"www-authenticate": f'{_CHALLENGE[1]}, error="invalid_token"'},
+        code="invalid_key",
+    )
+
+
+def _network(scope: Connection) -> str:
+    client = scope.get("client")
+    return f"network {anonymized(client[0]) if client else ''}"
 
 
 def _options(manager: SessionManager, *, refresh: bool) -> WebSessions:

@@ -18,6 +18,7 @@ from lastseen.server.frame import AnyRequest, go, show, show_problem, viewer_of
 from lastseen.server.password_threads import PasswordThreads
 from lastseen.server.problem import Problem
 from lastseen.server.relative import relative
+from lastseen.server.rights import Right
 from lastseen.sessions.session import Session
 from lastseen.web.sessions.asgi import reauthenticate, request_session, return_target, sign_in, sign_out
 from lastseen.web.sessions.threads import in_thread
@@ -80,6 +81,7 @@ def network_of(address: str) -> str:
 class SignInController(Controller):
     """The pages that need no session."""
 
+    opt = {"needs": Right.PUBLIC}  # noqa: RUF012 - Litestar's own way
     include_in_schema = False
     exception_handlers = {Exception: show_problem}  # noqa: RUF012 - Litestar's own way
     request_max_body_size = MAX_FORM
@@ -157,6 +159,7 @@ class OwnAccountController(Controller):
     """One's own devices and password."""
 
     path = "/account"
+    opt = {"needs": Right.PERSON}  # noqa: RUF012 - as above
     include_in_schema = False
     exception_handlers = {Exception: show_problem}  # noqa: RUF012 - Litestar's own way
     request_max_body_size = MAX_FORM

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, Router, get
 from litestar.config.compression import CompressionConfig
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
@@ -20,18 +19,27 @@ from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
 from lastseen.server.access import Access
 from lastseen.server.account_pages import OwnAccountController, SignInController
+from lastseen.server.api.asking import MAX_BODY, provide_principal, refuse_unknown
+from lastseen.server.api.clients import ClientsController
+from lastseen.server.api.devices import DevicesController
+from lastseen.server.api.groups import GroupsController
+from lastseen.server.api.idempotency import IdempotentAnswers
+from lastseen.server.api.keys import KeysController
+from lastseen.server.api.openapi import API, DescriptionController, describe
+from lastseen.server.api.sessions import SessionsController
+from lastseen.server.api.sites import SitesController
 from lastseen.server.body import AsgiApp
 from lastseen.server.dashboard import show_page, show_rows
-from lastseen.server.description import describe_posting
 from lastseen.server.frame import STATIC
 from lastseen.server.gate import Gate
 from lastseen.server.health import HealthController
+from lastseen.server.limits import RateLimits
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
 from lastseen.server.password_threads import PasswordThreads
 from lastseen.server.problem import answer_problem
-from lastseen.server.queries import ClientsController
 from lastseen.server.receive import ActivityRoute
+from lastseen.server.rights import Principal, Right, check_declared, require_right
 from lastseen.server.user_pages import AuditController, UsersController
 from lastseen.settings import Settings
 from lastseen.web.sessions.threads import in_thread
@@ -53,26 +61,33 @@ def create_app(
     metrics.watch(seen.clients, activity.totals)
     accounts = accounts or Accounts(seen.store.accounts, seen.store.sessions)
     # Litestar's types name each message, ours are the standard's dictionaries.
-    litestar = _pages(seen, metrics, accounts)
-    describe_posting(litestar.openapi_schema)
-    pages = cast("AsgiApp", litestar)
-    access = Access(pages, activity, accounts, is_loopback=is_loopback(settings.host))
+    pages = cast("AsgiApp", _pages(seen, metrics, accounts))
+    limits = RateLimits(settings.rate_limit)
+    access = Access(pages, activity, accounts, seen, limits, is_loopback=is_loopback(settings.host))
     return Gate(access, activity, metrics, {*LOOPBACK_NAMES, *settings.allowed_hosts})
 
 
 def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
-    threads = PasswordThreads()
+    threads, answers = PasswordThreads(), IdempotentAnswers()
+    dependencies: dict[str, Provide] = {
+        "seen": Provide(lambda: seen, sync_to_thread=False),
+        "accounts": Provide(lambda: accounts, sync_to_thread=False),
+        "threads": Provide(lambda: threads, sync_to_thread=False),
+        "answers": Provide(lambda: answers, sync_to_thread=False),
+        "principal": Provide(provide_principal, sync_to_thread=False),
+    }
+    signature_types = [LastSeen, Accounts, PasswordThreads, IdempotentAnswers, Principal]
 
     async def close_accounts() -> None:
         await in_thread(accounts.close)
 
-    @get("/metrics", sync_to_thread=False, include_in_schema=False)
+    @get("/metrics", needs=Right.MONITORING, sync_to_thread=False, include_in_schema=False)
     def show_metrics() -> Response[bytes]:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
-            ClientsController,
+            _api(),
             HealthController,
             SignInController,
             OwnAccountController,
@@ -85,21 +100,46 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
                 path="/static",
                 directories=[STATIC],
                 include_in_schema=False,
+                opt={"needs": Right.PUBLIC},
                 cache_control=CacheControlHeader(public=True, max_age=31_536_000, immutable=True),
             ),
         ],
-        dependencies={
-            "seen": Provide(lambda: seen, sync_to_thread=False),
-            "accounts": Provide(lambda: accounts, sync_to_thread=False),
-            "threads": Provide(lambda: threads, sync_to_thread=False),
-        },
+        dependencies=dependencies,
+        guards=[require_right],
         on_shutdown=[close_accounts],
         exception_handlers={Exception: answer_problem},
         template_config=TemplateConfig(directory=_HERE / "templates", engine=JinjaTemplateEngine),
         compression_config=CompressionConfig(backend="gzip", minimum_size=500),
-        openapi_config=OpenAPIConfig(
-            title="lastseen", version="1", path="/api/v1", render_plugins=[JsonRenderPlugin()]
-        ),
+        openapi_config=None,
         logging_config=None,
-        signature_types=[LastSeen, Accounts, PasswordThreads],
+        signature_types=signature_types,
+    )
+    check_declared(app)
+    # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.
+    config = OpenAPIConfig(title="lastseen", version="1")
+    described = Litestar(
+        [_api(), HealthController],
+        dependencies=dependencies,
+        signature_types=signature_types,
+        openapi_config=config,
+        logging_config=None,
+    )
+    describe(app, described)
+    return app
+
+
+def _api() -> Router:
+    return Router(
+        path=API,
+        route_handlers=[
+            ClientsController,
+            DevicesController,
+            GroupsController,
+            KeysController,
+            SitesController,
+            SessionsController,
+            DescriptionController,
+        ],
+        guards=[refuse_unknown],
+        request_max_body_size=MAX_BODY,
     )

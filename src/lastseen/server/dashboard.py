@@ -19,10 +19,12 @@ from lastseen.activity.status import ClientStatus, StatusRule
 from lastseen.activity.store import ClientOrder
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.devices.key import Scope
+from lastseen.server.api.asking import Cursor
+from lastseen.server.api.clients import Filters, hour_of, provide_filters
 from lastseen.server.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
 from lastseen.server.frame import frame, show_problem
 from lastseen.server.hint import curl_line
-from lastseen.server.queries import Cursor, Filters, hour_of, provide_filters
 from lastseen.server.relative import relative
 from lastseen.settings import format_span
 
@@ -72,6 +74,7 @@ class View:
 
 @get(
     "/",
+    needs=Scope.CLIENTS_READ,
     sync_to_thread=True,
     include_in_schema=False,
     dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
@@ -92,6 +95,7 @@ def show_page(
 
 @get(
     "/rows",
+    needs=Scope.CLIENTS_READ,
     sync_to_thread=True,
     include_in_schema=False,
     dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},

@@ -13,7 +13,7 @@ from lastseen.server.problem import Problem
 from lastseen.server.receive import PATH as ACTIVITY
 from lastseen.server.receive import ActivityRoute, answer
 
-CLIENT_PREFIX = "/api/v1/clients/"
+API_PREFIX = "/api/v1/"
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _POLICY = (
@@ -29,6 +29,7 @@ _SECURITY_HEADERS = [
 ]
 _NO_STORE = (b"cache-control", b"no-store")
 _REMEMBERED_HOSTS = 1_000
+_KEYS = frozenset({b"authorization", b"x-api-key"})
 
 
 class Gate:
@@ -59,7 +60,7 @@ class Gate:
             problem = _origin_problem(headers)
         if problem is not None:
             route, status = "refused", await answer(problem, send)
-        elif scope["path"] == ACTIVITY and self._pages.is_open_here(headers):
+        elif scope["path"] == ACTIVITY and _KEYS.isdisjoint(headers) and self._pages.is_open_here(headers):
             route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
         else:
             route, status = await self._serve_page(scope, receive, send)
@@ -116,11 +117,11 @@ def _origin_problem(headers: dict[bytes, bytes]) -> Problem | None:
 def _for_litestar(scope: Scope) -> Scope:
     """Return the scope that Litestar routes by, never the server's own.
 
-    A client id is one segment of the *raw* path, so that it may contain a slash. HEAD is GET whose body the HTTP server
+    An id is one segment of the *raw* path, so that it may contain a slash. HEAD is GET whose body the HTTP server
     leaves out.
     """
     inner = dict(scope)
-    if scope["path"].startswith(CLIENT_PREFIX):
+    if scope["path"].startswith(API_PREFIX):
         inner["path"] = scope["raw_path"].split(b"?", 1)[0].decode("latin-1")
     if scope["method"] == "HEAD":
         inner["method"] = "GET"

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 
 from lastseen.activity.health import ActivityHealth, HealthStatus
 from lastseen.app import LastSeen
 from lastseen.errors import LastSeenError
 from lastseen.server.problem import Problem
+from lastseen.server.rights import Right
 
 
 class Liveness(msgspec.Struct, kw_only=True):
@@ -62,12 +64,18 @@ class HealthController(Controller):
     path = "/health"
     tags = ("health",)
 
-    @get("/live", sync_to_thread=False, summary="The process runs")
+    @get("/live", needs=Right.PUBLIC, sync_to_thread=False, summary="The process runs")
     def live(self) -> Liveness:
         """Answer while the process runs, whatever the database does."""
         return Liveness()
 
-    @get("/ready", sync_to_thread=True, summary="The store answers and its schema is current", raises=[Problem])
+    @get(
+        "/ready",
+        needs=Right.PUBLIC,
+        sync_to_thread=True,
+        summary="The store answers and its schema is current",
+        raises=[Problem],
+    )
     def ready(self, seen: LastSeen) -> Liveness:
         """Answer 200 when the store can be asked and has no schema change before it, else 503."""
         try:
@@ -79,7 +87,13 @@ class HealthController(Controller):
             raise Problem(503, f"schema changes are pending ({', '.join(pending)}); run: lastseen migrate")
         return Liveness()
 
-    @get("/activity", sync_to_thread=False, summary="How recording feels: 200 for ok and degraded, 503 for red")
+    @get(
+        "/activity",
+        needs=Right.MONITORING,
+        sync_to_thread=False,
+        summary="How recording feels: 200 for ok and degraded, 503 for red",
+        responses={503: ResponseSpec(data_container=ActivityReport, description="Recording is in trouble")},
+    )
     def activity(self, seen: LastSeen) -> Response[ActivityReport]:
         """Answer what waits, what failed, and what was refused."""
         report = ActivityReport.of(seen.clients.health())

@@ -14,14 +14,18 @@ from litestar.plugins.problem_details import ProblemDetailsException
 from lastseen.accounts.account import AccountError, AccountNotFound
 from lastseen.accounts.sign_in import Throttled
 from lastseen.errors import (
+    AlreadyExists,
     ConfigurationError,
     InvalidCursor,
     InvalidData,
+    InvalidValue,
     LastSeenError,
+    NotFound,
     SessionError,
     SessionNotFound,
     StoreError,
 )
+from lastseen.visits.site import SiteExists, SiteNotFound
 from lastseen.web.sessions.refusal import RequestRefused
 
 MEDIA_TYPE = "application/problem+json"
@@ -67,13 +71,25 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind
             return Problem.bad_parameter("cursor", str(error))
         case InvalidData():
             return Problem(400, "the database refuses a value of this request; check the parameters")
-        case ConfigurationError():
-            return Problem(400, str(error))
         case StoreError():
             return Problem(503, f"the store cannot answer: {error}", headers={"retry-after": "5"})
+    for kind, status in _PLAIN.items():
+        if isinstance(error, kind):
+            return Problem(status, str(error))
     if not isinstance(error, LastSeenError):
         _logger.error("a request failed unexpectedly", exc_info=error)
     return Problem(500, "this is a defect of lastseen; the log of the server has the details")
+
+
+_PLAIN: dict[type[Exception], int] = {
+    NotFound: 404,
+    SiteNotFound: 404,
+    AlreadyExists: 409,
+    SiteExists: 409,
+    InvalidValue: 400,
+    ConfigurationError: 400,
+}
+"""What says all that there is to say in its own words."""
 
 
 def answer_problem(_: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -85,7 +101,7 @@ def answer_problem(_: Request[Any, Any, Any], error: Exception) -> Response[Any]
 def _of_account_error(error: AccountError | SessionError) -> Problem:
     match error:
         case RequestRefused(refusal=refusal):
-            return Problem(refusal.status, refusal.detail, headers=dict(refusal.headers))
+            return Problem(refusal.status, refusal.detail, headers=dict(refusal.headers), code=refusal.code)
         case Throttled(seconds=seconds):
             return Problem(429, str(error), headers={"retry-after": str(seconds)})
         case AccountNotFound() | SessionNotFound():

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from datetime import timedelta
 
 from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
@@ -17,6 +18,9 @@ from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
+
+KEY_CACHE = timedelta(seconds=5)
+"""A key that another process revokes is accepted that much longer; one that this server revokes, not at all."""
 
 _logger = logging.getLogger("lastseen.server")
 
@@ -40,6 +44,7 @@ def serve(settings: Settings) -> None:
             status_rule=settings.status_rule(),
             visit_rule=settings.visit_rule(),
             pool_size=settings.pool_size,
+            key_cache=KEY_CACHE,
             on_flush=metrics.flushed,
         )
         address = _address(settings.host, listener)

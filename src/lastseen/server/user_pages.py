@@ -5,29 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Controller, get, post
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from lastseen.accounts.account import Account, LastAdministrator, NameTaken, Role
 from lastseen.accounts.manager import LINK_LIFE, Accounts, FormProblem
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.server.account_pages import MAX_FORM, Form, Page, actor_of, devices_of, network_of, session_of
-from lastseen.server.frame import VIEWER, AnyRequest, go, show, show_problem
-from lastseen.server.problem import Problem
+from lastseen.server.frame import AnyRequest, go, show, show_problem
 from lastseen.server.relative import relative
+from lastseen.server.rights import Right
 from lastseen.web.sessions.asgi import request_session
 from lastseen.web.sessions.threads import in_thread
 
 AUDIT_PAGE = 100
-
-
-def require_administrator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Refuse everybody else; before there are accounts that is everybody."""
-    viewer: Account | None = connection.scope.get(VIEWER)  # type: ignore[assignment]
-    if viewer is None:
-        raise Problem(404, "there are no accounts yet; open the set-up link that lastseen serve has printed")
-    if not viewer.is_administrator:
-        raise Problem(403, "only administrators may see this page")
 
 
 class UsersController(Controller):
@@ -35,7 +24,7 @@ class UsersController(Controller):
 
     path = "/users"
     include_in_schema = False
-    guards = (require_administrator,)
+    opt = {"needs": Right.ADMINISTRATOR}  # noqa: RUF012 - Litestar's own way
     exception_handlers = {Exception: show_problem}  # noqa: RUF012 - Litestar's own way
     request_max_body_size = MAX_FORM
 
@@ -99,7 +88,7 @@ class AuditController(Controller):
 
     path = "/audit"
     include_in_schema = False
-    guards = (require_administrator,)
+    opt = {"needs": Right.ADMINISTRATOR}  # noqa: RUF012 - Litestar's own way
     exception_handlers = {Exception: show_problem}  # noqa: RUF012 - Litestar's own way
 
     @get("/")

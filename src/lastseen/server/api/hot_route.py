@@ -1,22 +1,23 @@
-"""The OpenAPI description of the route that Litestar does not serve."""
+"""The OpenAPI description of the routes that Litestar does not serve."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from litestar.openapi.spec import (
     Example,
-    OpenAPI,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
     Operation,
     Parameter,
-    PathItem,
+    Reference,
     RequestBody,
     Schema,
 )
 
 from lastseen.activity.key import MAX_KEY_LENGTH
-from lastseen.server.problem import MEDIA_TYPE
+from lastseen.devices.key import Scope
 from lastseen.server.receive import PATH
 
 _CLIENT_ID = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_KEY_LENGTH)
@@ -39,42 +40,7 @@ _TOUCH = Schema(
     },
 )
 
-_COUNT = Schema(type=OpenAPIType.INTEGER, minimum=0)
-_RESULT = Schema(
-    type=OpenAPIType.OBJECT,
-    required=["accepted", "rejected", "dropped"],
-    properties={
-        "accepted": _COUNT,
-        "rejected": Schema(type=OpenAPIType.INTEGER, minimum=0, description="can never be stored"),
-        "dropped": Schema(type=OpenAPIType.INTEGER, minimum=0, description="the buffer is full of other clients"),
-        "errors": Schema(
-            type=OpenAPIType.ARRAY,
-            description="the first ten that were rejected",
-            items=Schema(
-                type=OpenAPIType.OBJECT,
-                required=["reason"],
-                properties={"index": _COUNT, "line": _COUNT, "reason": Schema(type=OpenAPIType.STRING)},
-            ),
-        ),
-    },
-)
-
-_PROBLEM = Schema(
-    type=OpenAPIType.OBJECT,
-    required=["status", "title", "detail"],
-    properties={
-        "status": Schema(type=OpenAPIType.INTEGER),
-        "title": Schema(type=OpenAPIType.STRING),
-        "detail": Schema(type=OpenAPIType.STRING),
-    },
-)
-
-
-def describe_posting(document: OpenAPI) -> None:
-    """Add `POST /api/v1/activity` to the document."""
-    paths = document.paths if document.paths is not None else {}
-    paths[PATH] = PathItem(post=_operation())
-    document.paths = dict(sorted(paths.items()))
+_SCOPE = Scope.ACTIVITY_WRITE.value
 
 
 def _operation() -> Operation:
@@ -106,15 +72,19 @@ def _operation() -> Operation:
         ),
         responses={
             "202": OpenAPIResponse(
-                description="Recorded; how many", content={"application/json": OpenAPIMediaType(schema=_RESULT)}
+                description="Recorded; how many",
+                content={"application/json": OpenAPIMediaType(schema=Reference(ref="#/components/schemas/Recorded"))},
             ),
-            "400": _problem("The body is no JSON, or empty without a client"),
-            "403": _problem("A browser sends this for a page of another site"),
-            "413": _problem("A JSON body over 10 MiB, or a compressed one that expands too far"),
-            "415": _problem("Neither JSON nor lines of JSON, or compressed with something else than gzip"),
+            "400": OpenAPIResponse(description="The body is no JSON, or empty without a client"),
+            "413": OpenAPIResponse(description="A JSON body over 10 MiB, or a compressed one that expands too far"),
+            "415": OpenAPIResponse(
+                description="Neither JSON nor lines of JSON, or compressed with something else than gzip"
+            ),
         },
+        # From the server's own machine none is needed, on a loopback address.
+        security=[{"bearer": [_SCOPE]}, {"header": [_SCOPE]}, {"session": []}],
     )
 
 
-def _problem(description: str) -> OpenAPIResponse:
-    return OpenAPIResponse(description=description, content={MEDIA_TYPE: OpenAPIMediaType(schema=_PROBLEM)})
+HOT_PATHS: dict[str, dict[str, Any]] = {PATH: {"post": _operation().to_schema()}}
+"""Path items as they stand in the document, by path and method; problems that all operations share are added."""

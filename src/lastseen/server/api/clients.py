@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import unquote
 
-import msgspec
-from litestar import Controller, Request, get
-from litestar.datastructures import State
+from litestar import Controller, get
 from litestar.di import Provide
 from litestar.params import Parameter
 
 from lastseen.activity.clients import ClientActivity
-from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
+from lastseen.activity.key import key_problem
 from lastseen.activity.status import ClientStatus
-from lastseen.activity.store import MAX_PAGE, Client, ClientOrder
+from lastseen.activity.store import Client, ClientOrder
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.devices.key import Scope
+from lastseen.server.api.asking import Cursor, Limit, Search, Span, checked_search
 from lastseen.server.problem import Problem
 from lastseen.settings import parse_span
+from lastseen.wire.clients import ActiveClients, ActiveHours, ClientHours, ClientList, ClientView, Count, Counts
 
-Span = Annotated[str | None, Parameter(description="a span such as 90s, 5m, 1h, 24h or 7d")]
 Within = Annotated[str, Parameter(description="a span such as 48h or 7d")]
-Search = Annotated[str, Parameter(max_length=MAX_KEY_LENGTH, description="a part of the client id; case is ignored")]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE)]
-Cursor = Annotated[str | None, Parameter(description="next_cursor of the page before; same order and filters")]
 
-FILTERS = frozenset({"active_within", "inactive_for", "status", "search"})
 MAX_HOURS = timedelta(days=366)
 
 
@@ -50,13 +45,11 @@ def provide_filters(
     search: Search = "",
 ) -> Filters:
     """Return the filters that a query string names; 400 names the parameter that is wrong."""
-    if search and key_problem(search):
-        raise Problem.bad_parameter("search", key_problem(search) or "")
     return Filters(
         active_within=span_of("active_within", active_within),
         inactive_for=span_of("inactive_for", inactive_for),
         status=status,
-        search=search,
+        search=checked_search(search),
     )
 
 
@@ -74,88 +67,25 @@ def span_of(name: str, text: str | None, longest: timedelta | None = None) -> ti
     return span
 
 
-def refuse_unknown(given: Collection[str], known: frozenset[str]) -> None:
-    """Raise for a parameter that nothing reads: a filter with a typing error must not mean "all of them"."""
-    for name in given:
-        if name not in known:
-            raise Problem.bad_parameter(name[:100], f"unknown; there are: {', '.join(sorted(known)) or 'none'}")
-
-
-class ClientView(msgspec.Struct, kw_only=True):
-    """One client; moments are UTC."""
-
-    client_id: str
-    last_seen_at: datetime
-    created_at: datetime
-    status: ClientStatus
-
-    @classmethod
-    def of(cls, client: Client, clients: ClientActivity) -> ClientView:
-        """Return what is shown of a client now."""
-        return cls(
-            client_id=client.client_id,
-            last_seen_at=client.last_seen_at,
-            created_at=client.created_at,
-            status=clients.status(client),
-        )
-
-
-class ClientList(msgspec.Struct, kw_only=True):
-    """One page of clients; `next_cursor` is null on the last."""
-
-    clients: list[ClientView]
-    next_cursor: str | None
-
-
-class Count(msgspec.Struct, kw_only=True):
-    """How many clients pass the filters."""
-
-    count: int
-
-
-class Counts(msgspec.Struct, kw_only=True):
-    """How many clients have each status; the four add up to the total."""
-
-    total: int
-    online: int
-    recent: int
-    idle: int
-    inactive: int
-
-
-class ClientHours(msgspec.Struct, kw_only=True):
-    """The hours (their first moments) in which a client was active."""
-
-    client_id: str
-    since: datetime
-    hours: list[datetime]
-
-
-class ActiveClients(msgspec.Struct, kw_only=True):
-    """How many clients were active in one hour."""
-
-    hour: datetime
-    active_clients: int
-
-
-class ActiveHours(msgspec.Struct, kw_only=True):
-    """How many clients were active in each hour; hours without any are left out."""
-
-    since: datetime
-    hours: list[ActiveClients]
+def view_of(client: Client, clients: ClientActivity) -> ClientView:
+    """Return what is shown of a client now."""
+    return ClientView(
+        client_id=client.client_id,
+        last_seen_at=client.last_seen_at,
+        created_at=client.created_at,
+        status=clients.status(client),
+    )
 
 
 class ClientsController(Controller):
     """Reads only; every answer includes what this process has recorded so far."""
 
-    path = "/api/v1"
     tags = ("clients",)
     dependencies = {"filters": Provide(provide_filters, sync_to_thread=False)}  # noqa: RUF012 - Litestar's own way
 
-    @get("/clients", sync_to_thread=True, summary="List clients", raises=[Problem])
-    def list_clients(  # noqa: PLR0917 - Litestar fills them by name
+    @get("/clients", sync_to_thread=True, summary="List clients", needs=Scope.CLIENTS_READ)
+    def list_clients(
         self,
-        request: Request[None, None, State],
         seen: LastSeen,
         filters: Filters,
         order: ClientOrder = ClientOrder.NEWEST,
@@ -163,7 +93,6 @@ class ClientsController(Controller):
         cursor: Cursor = None,
     ) -> ClientList:
         """Return one page of clients, newest first unless asked otherwise."""
-        refuse_unknown(request.query_params.keys(), FILTERS | {"order", "limit", "cursor"})
         page = seen.clients.list(
             active_within=filters.active_within,
             inactive_for=filters.inactive_for,
@@ -173,13 +102,12 @@ class ClientsController(Controller):
             limit=limit,
             cursor=cursor,
         )
-        views = [ClientView.of(client, seen.clients) for client in page]
+        views = [view_of(client, seen.clients) for client in page]
         return ClientList(clients=views, next_cursor=page.next_cursor)
 
-    @get("/clients/count", sync_to_thread=True, summary="Count clients", raises=[Problem])
-    def count_clients(self, request: Request[None, None, State], seen: LastSeen, filters: Filters) -> Count:
+    @get("/clients/count", sync_to_thread=True, summary="Count clients", needs=Scope.CLIENTS_READ)
+    def count_clients(self, seen: LastSeen, filters: Filters) -> Count:
         """Return how many clients the same filters would list."""
-        refuse_unknown(request.query_params.keys(), FILTERS)
         count = seen.clients.count(
             active_within=filters.active_within,
             inactive_for=filters.inactive_for,
@@ -188,13 +116,10 @@ class ClientsController(Controller):
         )
         return Count(count=count)
 
-    @get("/clients/counts", sync_to_thread=True, summary="Count clients by status", raises=[Problem])
-    def count_by_status(self, request: Request[None, None, State], seen: LastSeen, search: Search = "") -> Counts:
+    @get("/clients/counts", sync_to_thread=True, summary="Count clients by status", needs=Scope.CLIENTS_READ)
+    def count_by_status(self, seen: LastSeen, search: Search = "") -> Counts:
         """Return how many clients are online, recent, idle and inactive, all at one moment."""
-        refuse_unknown(request.query_params.keys(), frozenset({"search"}))
-        if search and key_problem(search):
-            raise Problem.bad_parameter("search", key_problem(search) or "")
-        counts = seen.clients.counts(search)
+        counts = seen.clients.counts(checked_search(search))
         return Counts(
             total=counts.total,
             online=counts.online,
@@ -203,12 +128,17 @@ class ClientsController(Controller):
             inactive=counts.inactive,
         )
 
-    @get("/clients/{client_id:str}", sync_to_thread=True, summary="Show one client", raises=[Problem])
+    @get("/clients/{client_id:str}", sync_to_thread=True, summary="Show one client", needs=Scope.CLIENTS_READ)
     def show_client(self, seen: LastSeen, client_id: str) -> ClientView:
         """Return one client by its id, percent-encoded as one segment (a slash is `%2F`)."""
-        return ClientView.of(find_client(seen.clients, client_id), seen.clients)
+        return view_of(find_client(seen.clients, client_id), seen.clients)
 
-    @get("/clients/{client_id:str}/hours", sync_to_thread=True, summary="When one client was active", raises=[Problem])
+    @get(
+        "/clients/{client_id:str}/hours",
+        sync_to_thread=True,
+        summary="When one client was active",
+        needs=Scope.CLIENTS_READ,
+    )
     def client_hours(self, seen: LastSeen, client_id: str, within: Within = "7d") -> ClientHours:
         """Return the hours in which a client was active, ascending."""
         span = span_of("within", within, MAX_HOURS)
@@ -217,7 +147,12 @@ class ClientsController(Controller):
         hours = seen.clients.active_hours([client.client_id], since)
         return ClientHours(client_id=client.client_id, since=since, hours=hours.get(client.client_id, []))
 
-    @get("/activity/hours", sync_to_thread=True, summary="How many clients were active, by hour", raises=[Problem])
+    @get(
+        "/activity/hours",
+        sync_to_thread=True,
+        summary="How many clients were active, by hour",
+        needs=Scope.CLIENTS_READ,
+    )
     def active_hours(self, seen: LastSeen, within: Within = "7d") -> ActiveHours:
         """Return the number of clients that were active in each hour, ascending."""
         span = span_of("within", within, MAX_HOURS)

@@ -1,0 +1,73 @@
+"""What every resource asks of a request: paths, parameters, who it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
+
+from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
+from lastseen.activity.store import MAX_PAGE
+from lastseen.server.problem import Problem
+from lastseen.server.rights import Principal, principal_of
+
+AnyRequest = Request[Any, Any, Any]
+
+Search = Annotated[
+    str, Parameter(max_length=MAX_KEY_LENGTH, description="a part of the id or the name; ASCII case is ignored")
+]
+Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="how many")]
+Cursor = Annotated[str | None, Parameter(description="next_cursor of the page before; same order and filters")]
+Span = Annotated[str | None, Parameter(description="a span such as 90s, 5m, 1h, 24h or 7d")]
+QueryId = Annotated[str | None, Parameter(min_length=1, max_length=MAX_KEY_LENGTH)]
+
+MAX_BODY = 64 * 1024
+
+QUERY_NAMES = "query_names"
+"""Where the application's state keeps which parameters each route reads, by path template and method."""
+
+
+def provide_principal(request: AnyRequest) -> Principal:
+    """Return who asks."""
+    return principal_of(request)
+
+
+def id_of(segment: str, what: str) -> str:
+    """Return the id that one segment of a path names, percent-encoded whatever it holds; 404 for what can be none."""
+    decoded = unquote(segment, errors="surrogateescape")
+    if key_problem(decoded) is not None:
+        raise Problem(404, f"there is no such {what}")
+    return decoded
+
+
+def checked_search(search: str) -> str:
+    """Return the text that is searched for; 400 for one that nothing can hold."""
+    problem = key_problem(search) if search else None
+    if problem is not None:
+        raise Problem.bad_parameter("search", problem)
+    return search
+
+
+def checked_id(name: str, value: str | None) -> str | None:
+    """Return an id that a parameter names; 400 for what can be none."""
+    problem = None if value is None else key_problem(value)
+    if problem is not None:
+        raise Problem.bad_parameter(name, problem)
+    return value
+
+
+def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse a parameter that nothing reads: a filter with a typing error must not mean "all of them". A guard."""
+    route = connection.scope.get("path_template"), connection.scope.get("method")
+    known = connection.app.state.get(QUERY_NAMES, {}).get(route)
+    if known is None:
+        return
+    for name in connection.query_params:
+        if name not in known:
+            raise Problem.bad_parameter(name[:100], f"unknown; there are: {', '.join(sorted(known)) or 'none'}")
+        if len(connection.query_params.getall(name)) > 1:
+            raise Problem.bad_parameter(name, "given more than once; give it once")

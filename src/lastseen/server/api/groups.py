@@ -1,0 +1,100 @@
+"""`/api/v1/groups…`."""
+
+from __future__ import annotations
+
+from litestar import Controller, delete, get, patch, post
+from msgspec import UNSET
+
+from lastseen.app import LastSeen
+from lastseen.devices.device import Group
+from lastseen.devices.key import Scope
+from lastseen.server.api.asking import Cursor, Limit, id_of
+from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.problem import Problem
+from lastseen.server.rights import Principal
+from lastseen.wire.devices import GroupChanges, GroupList, GroupView, NewGroup
+
+
+def view_of(group: Group) -> GroupView:
+    """Return what is shown of a group."""
+    return GroupView(id=group.id, name=group.name, created_at=group.created_at)
+
+
+class GroupsController(Controller):
+    """Groups of devices and keys. Whoever is limited to one finds that one alone, and cannot make or delete any."""
+
+    path = "/groups"
+    tags = ("groups",)
+
+    @post("/", needs=Scope.GROUPS_WRITE, sync_to_thread=True, summary="Make a group", operation_id="CreateGroup")
+    def create(
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        answers: IdempotentAnswers,
+        data: NewGroup,
+        idempotency_key: IdempotencyKey = None,
+    ) -> GroupView:
+        """Make a group; 409 when its id is taken."""
+        _require_unlimited(principal)
+
+        def make() -> GroupView:
+            return view_of(seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id))
+
+        return answers.once(principal, "CreateGroup", idempotency_key, data, make)
+
+    @get("/", needs=Scope.GROUPS_READ, sync_to_thread=True, summary="List groups", operation_id="ListGroups")
+    def list_groups(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> GroupList:
+        """Return one page of groups, by name."""
+        page = seen.devices.list_groups(limit=limit, cursor=cursor, within=principal.within)
+        groups = [] if principal.device_id is not None else [view_of(group) for group in page]
+        return GroupList(groups=groups, next_cursor=None if principal.is_limited else page.next_cursor)
+
+    @get(
+        "/{group_id:str}",
+        needs=Scope.GROUPS_READ,
+        sync_to_thread=True,
+        summary="Show one group",
+        operation_id="GetGroup",
+    )
+    def show(self, seen: LastSeen, principal: Principal, group_id: str) -> GroupView:
+        """Return one group by its id, percent-encoded as one segment."""
+        return view_of(_find(seen, principal, group_id))
+
+    @patch(
+        "/{group_id:str}",
+        needs=Scope.GROUPS_WRITE,
+        sync_to_thread=True,
+        summary="Rename a group",
+        operation_id="RenameGroup",
+    )
+    def rename(self, seen: LastSeen, principal: Principal, group_id: str, data: GroupChanges) -> GroupView:
+        """Give a group another name."""
+        return view_of(seen.devices.rename_group(_find(seen, principal, group_id).id, data.name))
+
+    @delete(
+        "/{group_id:str}",
+        needs=Scope.GROUPS_WRITE,
+        sync_to_thread=True,
+        summary="Delete a group",
+        operation_id="DeleteGroup",
+    )
+    def delete(self, seen: LastSeen, principal: Principal, group_id: str) -> None:
+        """Remove a group and its own keys; its devices stay, in no group."""
+        group = _find(seen, principal, group_id)
+        _require_unlimited(principal)
+        seen.devices.delete_group(group.id)
+
+
+def _find(seen: LastSeen, principal: Principal, segment: str) -> Group:
+    group_id = id_of(segment, "group")
+    hidden = principal.device_id is not None
+    group = None if hidden else seen.devices.get_group(group_id, within=principal.within)
+    if group is None:
+        raise Problem(404, "there is no such group")
+    return group
+
+
+def _require_unlimited(principal: Principal) -> None:
+    if principal.is_limited:
+        raise Problem(403, "who is limited to one group can neither make nor delete groups")

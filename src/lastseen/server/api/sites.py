@@ -1,0 +1,163 @@
+"""`/api/v1/sites…`: where events and visits belong."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from litestar import Controller, delete, get, patch, post
+from msgspec import UNSET
+
+from lastseen.app import LastSeen
+from lastseen.devices.key import Scope
+from lastseen.errors import InvalidCursor
+from lastseen.server.api.asking import Cursor, Limit, id_of
+from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.problem import Problem
+from lastseen.server.rights import Principal
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.site import Site, is_site_id
+from lastseen.wire.sites import NewSite, RuleChanges, RuleView, SiteChanges, SiteList, SiteView
+
+
+def view_of(site: Site) -> SiteView:
+    """Return what is shown of a site; its import secret never is."""
+    rule = site.rule
+    return SiteView(
+        id=site.id,
+        name=site.name,
+        domains=list(site.domains),
+        write_key=site.write_key,
+        rule=RuleView(
+            timeout_seconds=rule.timeout.total_seconds(),
+            max_duration_seconds=rule.max_duration.total_seconds(),
+            new_visit_on_referrer_change=rule.new_visit_on_referrer_change,
+            new_visit_on_utm_change=rule.new_visit_on_utm_change,
+            count_server_events=rule.count_server_events,
+            excluded_referrers=sorted(rule.excluded_referrers),
+        ),
+        created_at=site.created_at,
+    )
+
+
+def changed_rule(rule: VisitRule, changes: RuleChanges) -> VisitRule:
+    """Return the rule with what is set of the changes."""
+    given: dict[str, Any] = {
+        name: getattr(changes, name)
+        for name in ("new_visit_on_referrer_change", "new_visit_on_utm_change", "count_server_events")
+        if getattr(changes, name) is not UNSET
+    }
+    for name in ("timeout", "max_duration"):
+        seconds = getattr(changes, f"{name}_seconds")
+        if seconds is not UNSET:
+            given[name] = timedelta(seconds=max(seconds, 0.001))
+    if changes.excluded_referrers is not UNSET:
+        given["excluded_referrers"] = frozenset(changes.excluded_referrers)
+    return replace(rule, **given)
+
+
+class SitesController(Controller):
+    """Sites. A key that belongs to one finds that one alone."""
+
+    path = "/sites"
+    tags = ("sites",)
+
+    @post("/", needs=Scope.SITES_WRITE, sync_to_thread=True, summary="Make a site", operation_id="CreateSite")
+    def create(
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        answers: IdempotentAnswers,
+        data: NewSite,
+        idempotency_key: IdempotencyKey = None,
+    ) -> SiteView:
+        """Make a site; 409 when its id is taken."""
+
+        def make() -> SiteView:
+            name = None if data.name is UNSET else data.name
+            rule = None if data.rule is UNSET else changed_rule(seen.sites.default_rule, data.rule)
+            return view_of(seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule))
+
+        return answers.once(principal, "CreateSite", idempotency_key, data, make)
+
+    @get("/", needs=Scope.SITES_READ, sync_to_thread=True, summary="List sites", operation_id="ListSites")
+    def list_sites(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> SiteList:
+        """Return one page of sites, by id."""
+        after = None if cursor is None else _decoded(cursor)
+        if principal.site_id is not None:
+            own = seen.store.sites.get_site(principal.site_id)
+            return SiteList(sites=[] if own is None else [view_of(own)], next_cursor=None)
+        found = seen.sites.list(limit + 1, after)
+        following = _encoded(found[limit - 1].id) if len(found) > limit else None
+        return SiteList(sites=[view_of(site) for site in found[:limit]], next_cursor=following)
+
+    @get("/{site_id:str}", needs=Scope.SITES_READ, sync_to_thread=True, summary="Show one site", operation_id="GetSite")
+    def show(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:
+        """Return one site."""
+        return view_of(_find(seen, principal, site_id))
+
+    @patch(
+        "/{site_id:str}",
+        needs=Scope.SITES_WRITE,
+        sync_to_thread=True,
+        summary="Change a site",
+        operation_id="ChangeSite",
+    )
+    def change(self, seen: LastSeen, principal: Principal, site_id: str, data: SiteChanges) -> SiteView:
+        """Change its name, its domains or its rule; what is left out stays."""
+        site = _find(seen, principal, site_id)
+        changed = seen.sites.change(
+            site.id,
+            name=None if data.name is UNSET else data.name,
+            domains=None if data.domains is UNSET else tuple(data.domains),
+            rule=None if data.rule is UNSET else changed_rule(site.rule, data.rule),
+        )
+        return view_of(changed)
+
+    @post(
+        "/{site_id:str}/rotate-write-key",
+        needs=Scope.SITES_WRITE,
+        status_code=200,
+        sync_to_thread=True,
+        summary="Replace a site's write key",
+        operation_id="RotateWriteKey",
+    )
+    def rotate_write_key(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:
+        """Give a site a new write key. Pages that send the old one are refused within seconds."""
+        return view_of(seen.sites.rotate_write_key(_find(seen, principal, site_id).id))
+
+    @delete(
+        "/{site_id:str}",
+        needs=Scope.SITES_WRITE,
+        sync_to_thread=True,
+        summary="Delete a site",
+        operation_id="DeleteSite",
+    )
+    def delete(self, seen: LastSeen, principal: Principal, site_id: str) -> None:
+        """Remove a site, so that nothing more is taken for it. Events and visits that are there stay."""
+        seen.sites.delete(_find(seen, principal, site_id).id)
+
+
+def _find(seen: LastSeen, principal: Principal, segment: str) -> Site:
+    site_id = id_of(segment, "site")
+    if principal.site_id not in {None, site_id}:
+        raise Problem(404, "there is no such site")
+    return seen.sites.get(site_id)
+
+
+def _encoded(site_id: str) -> str:
+    return base64.urlsafe_b64encode(f"sites:{site_id}".encode()).rstrip(b"=").decode()
+
+
+def _decoded(cursor: str) -> str:
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        listing, _, site_id = base64.b64decode(padded, b"-_", validate=True).decode().partition(":")
+    except (ValueError, binascii.Error) as error:
+        raise InvalidCursor("this cursor is not one that a listing returned; start again without it") from error
+    if listing != "sites" or not is_site_id(site_id):
+        raise InvalidCursor("this cursor is not one that a listing returned; start again without it")
+    return site_id
