@@ -1,0 +1,141 @@
+"""The product's own form of events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from lastseen.ingest.origin import Origin
+from lastseen.ingest.outcome import Unacceptable
+from lastseen.ingest.own import MAX_EVENTS, Received, decode_events, decode_lines
+from lastseen.ingest.times import MICROS
+
+NOW = 1_795_348_800 * MICROS
+ORIGIN = Origin(received_at=NOW, address="192.0.2.7", user_agent="Mozilla/5.0")
+VIEW = {"name": "$pageview", "distinct_id": "v1", "at": "2026-11-22T11:59:00Z", "url": "https://shop.test/a"}
+
+
+def decode(value: Any) -> Received:
+    return decode_events(json.dumps(value).encode(), ORIGIN)
+
+
+@pytest.mark.parametrize("value", [VIEW, [VIEW], {"events": [VIEW]}], ids=["one", "an array", "under events"])
+def test_every_form_gives_the_same_event(value: Any) -> None:
+    """An object, an array and `{"events": […]}` say the same."""
+    received = decode(value)
+    assert received.dropped == []
+    (event,) = received.events
+    assert (event.name, event.distinct_id, event.url) == ("$pageview", "v1", "https://shop.test/a")
+    assert event.at == NOW - 60 * MICROS
+    assert event.received_at == NOW
+    assert (event.address, event.user_agent) == ("192.0.2.7", "Mozilla/5.0")
+    assert received.events == decode_lines(json.dumps(value).encode(), ORIGIN).events
+
+
+def test_lines() -> None:
+    """One event a line; a line that is none is dropped with its number, the others stay."""
+    lines = [json.dumps({**VIEW, "id": "1"}), "", "{broken", json.dumps({**VIEW, "id": "2"}), "[]", '{"name": ""}']
+    received = decode_lines("\n".join(lines).encode(), ORIGIN)
+    assert [event.id for event in received.events] == ["1", "2"]
+    assert [(one.index, one.cause) for one in received.dropped] == [(1, "malformed"), (3, "malformed"), (4, "no name")]
+
+
+def test_the_key_and_the_senders_clock_stand_beside_the_events() -> None:
+    """A clock that is an hour slow is corrected by what it said when it sent."""
+    received = decode(
+        {"write_key": "wk_1", "sent_at": "2026-11-22T11:00:00Z", "events": [{**VIEW, "at": "2026-11-22T10:59:30Z"}]}
+    )
+    assert received.write_key == "wk_1"
+    assert received.events[0].at == NOW - 30 * MICROS
+
+
+def test_the_future_is_now() -> None:
+    """No event is later than its arrival."""
+    assert decode({**VIEW, "at": "2027-01-01T00:00:00Z"}).events[0].at == NOW
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cause"),
+    [
+        ({"name": ""}, "no name"),
+        ({"name": None}, "malformed"),
+        ({"name": 7}, "malformed"),
+        ({"at": "yesterday"}, "no moment"),
+        ({"at": {}}, "malformed"),
+        ({"distinct_id": "x" * 201}, "bad id"),
+        ({"distinct_id": []}, "malformed"),
+        ({"properties": []}, "malformed"),
+        ({"url": 7}, "malformed"),
+        ({"engaged_ms": "long"}, "malformed"),
+    ],
+    ids=str,
+)
+def test_one_wrong_event_does_not_spoil_the_others(wrong: dict[str, Any], cause: str) -> None:
+    """It is dropped with its place and a reason; what stands before and behind it is taken."""
+    received = decode([{**VIEW, "id": "a"}, {**VIEW, **wrong}, {**VIEW, "id": "b"}])
+    assert [event.id for event in received.events] == ["a", "b"]
+    assert [(one.index, one.cause) for one in received.dropped] == [(1, cause)]
+    assert received.dropped[0].reason
+
+
+@pytest.mark.parametrize("body", [b"", b"nothing", b"7", b'"text"', b"null", b"[" * 50_000, b'{"events": "x"'])
+def test_a_body_that_is_no_event_is_refused(body: bytes) -> None:
+    """As a whole, with 400."""
+    with pytest.raises(Unacceptable) as caught:
+        decode_events(body, ORIGIN)
+    assert caught.value.status == 400
+
+
+def test_a_request_has_a_limit() -> None:
+    """Ten thousand events are taken, one more are not."""
+    assert len(decode([VIEW] * MAX_EVENTS).events) == MAX_EVENTS
+    for refuse in (lambda: decode([VIEW] * (MAX_EVENTS + 1)), lambda: decode([*[VIEW] * MAX_EVENTS, 7])):
+        with pytest.raises(Unacceptable) as caught:
+            refuse()
+        assert caught.value.status == 413
+
+
+def test_an_id_is_made_of_the_content() -> None:
+    """The same event sent again has the same id; another has another; the same twice in one request are two."""
+    once, again = (
+        decode(VIEW).events[0],
+        decode_events(json.dumps(VIEW).encode(), Origin(received_at=NOW + 9)).events[0],
+    )
+    assert once.id == again.id
+    assert decode({**VIEW, "url": "https://shop.test/b"}).events[0].id != once.id
+    twice = decode([VIEW, VIEW])
+    assert len({event.id for event in twice.events}) == 2
+    assert [event.id for event in decode([VIEW, VIEW]).events] == [event.id for event in twice.events]
+
+
+def test_without_a_moment_a_repetition_is_another_event() -> None:
+    """Nothing tells the two apart, and an event too many is better than one that is lost."""
+    click = {"name": "click", "distinct_id": "v1"}
+    earlier = decode_events(json.dumps(click).encode(), Origin(received_at=NOW - 1)).events[0]
+    assert decode(click).events[0].id != earlier.id
+    assert decode(click).events[0].at == NOW
+
+
+def test_an_application_speaks_for_its_visitors() -> None:
+    """A server's own address and program are not the visitor's; what it names counts."""
+    silent = decode({**VIEW, "server": True}).events[0]
+    assert (silent.is_server, silent.address, silent.user_agent) == (True, None, None)
+    named = decode({**VIEW, "server": True, "ip": "198.51.100.4", "user_agent": "Firefox"}).events[0]
+    assert (named.address, named.user_agent) == ("198.51.100.4", "Firefox")
+
+
+def test_text_that_cannot_be_stored_is_replaced() -> None:
+    """NUL and half characters become replacement characters, in names, ids and properties."""
+    body = rb'[{"name": "a\u0000b", "distinct_id": "v\ud800", "properties": {"k\u0000": ["\udfff"]}}]'
+    (event,) = decode_events(body, ORIGIN).events
+    assert (event.name, event.distinct_id, event.properties) == ("a\ufffdb", "v\ufffd", {"k\ufffd": ["\ufffd"]})
+    (event,) = decode_lines(body[1:-1] + b"\n" + body[1:-1], ORIGIN).events[1:]
+    assert event.name == "a\ufffdb"
+
+
+def test_numbers_are_ids_too() -> None:
+    """An application that counts its users sends numbers."""
+    event = decode({**VIEW, "distinct_id": 42, "user_id": 7}).events[0]
+    assert (event.distinct_id, event.user_id) == ("42", "7")
