@@ -11,13 +11,17 @@ from datetime import timedelta
 from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
 from lastseen.errors import ConfigurationError
+from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
 from lastseen.server.hint import curl_line
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
+from lastseen.server.ingest_gate import IngestGate
+from lastseen.server.ingest_metrics import IngestMetrics
 from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
+from lastseen.visits.geography import Geography
 
 KEY_CACHE = timedelta(seconds=5)
 """A key that another process revokes is accepted that much longer; one that this server revokes, not at all."""
@@ -49,15 +53,35 @@ def serve(settings: Settings) -> None:
         )
         address = _address(settings.host, listener)
         accounts = Accounts(seen.store.accounts, seen.store.sessions)
+        ingest = None
         try:
             token = _set_up_token(accounts, settings.host)
             app = create_app(seen, settings, metrics=metrics, accounts=accounts)
+            if hasattr(seen.store, "visits"):
+                ingest = _open_ingest(seen, settings, metrics)
+                app = IngestGate(app, ingest, metrics)
             run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
         finally:
+            if ingest is not None:
+                ingest.close()
             accounts.close()
             unsaved = seen.close()
     if not unsaved:
         _logger.info("stopped, everything is saved")
+
+
+def _open_ingest(seen: LastSeen, settings: Settings, metrics: Metrics) -> Ingest:
+    commits = IngestMetrics(metrics.registry)
+    ingest = Ingest(
+        seen,
+        settings.data_folder / "spool",
+        settings.spool_limit,
+        geography=None if settings.geo_database is None else Geography(settings.geo_database),
+        kept_parameters=frozenset(settings.kept_url_parameters),
+        on_commit=commits.committed,
+    )
+    commits.watch(ingest)
+    return ingest
 
 
 def require_loopback(host: str) -> None:
