@@ -120,7 +120,7 @@ def test_the_memory_of_written_keys_is_bounded() -> None:
     for now in range(10):
         buffer.put(f"key-{now}", 1.0, now)
         settled(buffer, now)
-    assert len(buffer._persisted_at) <= 3
+    assert len(buffer._spaced) <= 3
     buffer.put("later", 1.0, 1000)
     settled(buffer, 1000)
-    assert list(buffer._persisted_at) == ["later"]
+    assert list(buffer._spaced) == ["later"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -245,6 +246,35 @@ def test_hours_survive_an_outage(clients: ClientActivity, store: Breakable, cloc
     assert clients.active_hours(["a"], noon) == {"a": [noon + timedelta(hours=hours) for hours in range(3)]}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("minutes", [-300, 0, 7, 40])
+def test_hours_survive_what_is_recorded_during_a_flush(
+    clients: ClientActivity, store: Breakable, clock: ManualClock, minutes: int, *, fails: bool
+) -> None:
+    """A client that comes back while its batch is being written, in this or another hour, was active in both."""
+    noon, write = moment(), store.batch_record_activity
+
+    def record_meanwhile(updates: Mapping[str, datetime]) -> int:
+        store.batch_record_activity = write  # type: ignore[method-assign]
+        clock.advance(minutes=max(0, minutes))
+        clients.record("a", noon + timedelta(minutes=30 + minutes))
+        if fails:
+            raise StoreUnavailable("gone")
+        return write(updates)
+
+    clients.record("a", noon - timedelta(hours=9))
+    clients.record("a")
+    store.batch_record_activity = record_meanwhile  # type: ignore[method-assign]
+    with suppress(FlushError):
+        clients.flush()
+    clients.flush()
+    hours = {noon + timedelta(hours=hour) for hour in (-9, 0, (30 + minutes) // 60)}
+    assert clients.active_hours(["a"], noon - timedelta(days=1)) == {"a": sorted(hours)}
+    client = clients.get("a")
+    assert client is not None
+    assert client.last_seen_at == noon + timedelta(minutes=30 + max(0, minutes))
+
+
 def test_the_hours_of_a_poison_client_are_forgotten(clients: ClientActivity, store: Breakable) -> None:
     """What can never be written does not wait for ever."""
     store.poison = "bad"
@@ -262,7 +292,7 @@ def test_clients_that_are_not_tracked_leave_no_hours(store: Breakable, clock: Ma
     clients = ClientActivity(store, settings, clock=clock)
     outcomes = [clients.record(key, moment(hours=-5)) for key in ("a", "b", "c", "", "nul\0")]
     assert outcomes == [Outcome.ACCEPTED, Outcome.ACCEPTED, Outcome.DROPPED, Outcome.REJECTED, Outcome.REJECTED]
-    assert len(clients._hours) == 2
+    assert len(clients._hours) == 0
     clients.close()
 
 

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import pytest
 
-from lastseen import ActivityTracker, ClientActivity, TrackerSettings
+from lastseen import ActivityTracker, ClientActivity, Outcome, StoreUnavailable, TrackerSettings
 from lastseen.activity import buffer, tracker
 from lastseen.clock import utc
+from lastseen.testing import ManualClock
 from tests.activity.recorders import Book
 
 THREADS = 4
@@ -133,11 +134,57 @@ def test_nothing_can_come_between_read_and_store(function: Callable[..., object]
 def test_the_hour_cannot_turn_between_the_look_at_it_and_the_store() -> None:
     """Clients are recorded without a lock only within the current hour, and nothing comes between the two."""
     instructions = list(dis.get_instructions(ClientActivity.record))
-    looked = min(position for position, one in enumerate(instructions) if one.argval == "began")
+    looked = min(position for position, one in enumerate(instructions) if one.argval == "_began")
     stored = max(position for position, one in enumerate(instructions) if one.opname == "STORE_SUBSCR")
     between = [one.opname for one in instructions[looked:stored]]
     assert "COMPARE_OP" in between
     assert not [name for name in between if name.startswith(YIELDING)]
+
+
+@pytest.mark.parametrize("function", [ActivityTracker._record_first, ClientActivity._record_first])
+def test_nothing_can_come_between_the_look_for_room_and_the_store(function: Callable[..., object]) -> None:
+    """A new key is put in without the lock only while there is room, and nothing comes between the two."""
+    instructions = list(dis.get_instructions(function))
+    looked = min(position for position, one in enumerate(instructions) if one.argval in {"room", "_began"})
+    stored = max(position for position, one in enumerate(instructions) if one.opname == "STORE_SUBSCR")
+    between = [one.opname for one in instructions[looked:stored]]
+    assert "STORE_ATTR" in between
+    assert not [name for name in between if name.startswith(YIELDING)]
+
+
+@pytest.mark.usefixtures("switching_often")
+@pytest.mark.parametrize("limit", [None, 7])
+def test_threads_with_new_keys_never_pass_the_bound(limit: int | None) -> None:
+    """However threads bring new keys, exactly as many are accepted as there is room for, and they are written."""
+    for _ in range(20):
+        book = Book()
+        book.failure = StoreUnavailable("gone")
+        settings = TrackerSettings(flush_interval=timedelta(hours=1), max_buffer_size=limit, max_pending=50)
+        subject = ActivityTracker(book, settings, clock=ManualClock())
+        start = threading.Barrier(THREADS)
+        accepted: list[str] = []
+
+        def record(
+            thread: int,
+            subject: ActivityTracker = subject,
+            start: threading.Barrier = start,
+            ours: list[str] = accepted,
+        ) -> None:
+            start.wait()
+            keys = [f"{thread}-{number}" for number in range(40)]
+            ours += [key for key in keys if subject.record(key, 1_000.0) is Outcome.ACCEPTED]
+
+        threads = [threading.Thread(target=record, args=(number,)) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        health = subject.health()
+        assert (len(accepted), health.buffer_size, health.dropped) == (50, 50, 4 * 40 - 50)
+        book.failure = None
+        subject.flush()
+        assert sorted(book.times) == sorted(accepted)
+        subject.close()
 
 
 def test_the_bytecode_guard_sees_a_call() -> None:
@@ -154,7 +201,7 @@ def test_a_finalizer_may_record_while_the_tracker_is_inside_its_lock() -> None:
     """Recording from a signal handler or a finalizer of the same thread does not hang."""
     book = Book()
     subject = quiet_tracker(book)
-    with subject._lock:
+    with subject.lock:
         subject.record("inner")
     subject.flush()
     assert "inner" in book.times

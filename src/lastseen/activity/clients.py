@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,8 +12,8 @@ from lastseen.activity.buffer import Outcome
 from lastseen.activity.cursor import decode_cursor, encode_cursor
 from lastseen.activity.flush import FlushResult
 from lastseen.activity.health import ActivityHealth
-from lastseen.activity.hours import SECONDS_PER_HOUR, HoursBuffer, hour_of
-from lastseen.activity.key import key_problem
+from lastseen.activity.hours import SECONDS_PER_HOUR, Hours, HoursBuffer, hour_of
+from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import ClientStatus, StatusRule
 from lastseen.activity.store import MAX_PAGE, Client, ClientFilter, ClientOrder, ClientQuery, ClientStore
@@ -77,11 +77,26 @@ class ClientActivity:
         self._now = clock.now
         self._logger = logger or logging.getLogger("lastseen")
         settings = settings or TrackerSettings()
-        self._recorder = _ClientRecorder(store)
-        self._hours = self._recorder.hours
+        self._hours = HoursBuffer()
+        recorder = _ClientRecorder(store, self._hours)
         self.tracker = ActivityTracker(
-            self._recorder, settings, clock=clock, logger=logger, on_flush_error=on_flush_error, on_flush=on_flush
+            recorder,
+            settings,
+            clock=clock,
+            logger=logger,
+            on_flush_error=on_flush_error,
+            on_flush=on_flush,
+            superseded=self._hours.superseded,
         )
+        recorder.tracker = self.tracker
+        self.reset_after_fork()
+        reset_in_forked_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Begin with nothing: at birth, and in a forked child."""
+        self._hours.clear()
+        # The current hour: its first moment, and that of the next. Infinite makes every record come and look.
+        self._began = self._ends = math.inf
 
     # Recording
 
@@ -90,20 +105,43 @@ class ClientActivity:
         try:
             if at is None:
                 at = self._now()
-            # As in the tracker: nothing comes between these comparisons and the store, so the hour cannot turn there.
-            if self._hours.began <= at < self._hours.ends:  # type: ignore[operator]
-                waiting = self.tracker
-                waiting.pending[client_id] = at if (held := waiting.pending[client_id]) < at else held  # type: ignore[operator, assignment]
+            pending = self.tracker.pending
+            # As in the tracker: nothing comes between this look and the store. Within the hour, no hour is forgotten.
+            if self._began <= pending[client_id] <= at < self._ends:  # type: ignore[operator]
+                pending[client_id] = at  # type: ignore[assignment]
                 return _ACCEPTED
+        except KeyError:
+            return self._record_first(client_id, at)
         except Exception:  # noqa: BLE001 - a request never fails for its tracking: the slow way finds the words
             return self._record_slowly(client_id, at)
         return self._record_slowly(client_id, at)
 
-    def _record_slowly(self, client_id: str, at: datetime | float | None) -> Outcome:
-        moment = seconds_since_1970(at)
+    def _record_first(self, client_id: object, at: object) -> Outcome:
+        tracker, key = self.tracker, client_id
+        plain = type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable() and type(at) is float
+        # See the tracker's own.
+        if plain and self._began <= at < self._ends and tracker.room > 0 and key not in tracker.pending:  # type: ignore[operator]
+            tracker.room -= 1
+            tracker.pending[key] = at  # type: ignore[index, assignment]
+            return _ACCEPTED
+        return self._record_slowly(client_id, at)
+
+    def _record_slowly(self, client_id: object, at: object) -> Outcome:
+        try:
+            moment = seconds_since_1970(at)
+        except Exception:  # noqa: BLE001 - a time zone of anybody's
+            moment = None
         if moment is None or key_problem(client_id) is not None:
             return self.tracker.reject(client_id)
-        return self._recorder.record(self.tracker, str.__str__(client_id), moment, self._now())
+        with self.tracker.lock:
+            now = self._now()
+            if not self._began <= now < self._ends:
+                self._turn(hour_of(now))
+            return self.tracker.put(str.__str__(client_id), moment)
+
+    def _turn(self, hour: int) -> None:
+        self._hours.turn(hour)
+        self._began, self._ends = hour * SECONDS_PER_HOUR, (hour + 1) * SECONDS_PER_HOUR
 
     def flush(self) -> FlushResult:
         """Write everything that waits, at once; raises `FlushError` when something could not be written."""
@@ -240,49 +278,30 @@ class ClientActivity:
 class _ClientRecorder:
     """Writes a batch of clients, then the hours that belong to them, each in its own transaction."""
 
-    def __init__(self, store: ClientStore) -> None:
+    tracker: ActivityTracker
+
+    def __init__(self, store: ClientStore, hours: HoursBuffer) -> None:
         self._store = store
-        self.hours = HoursBuffer()
-        self._lock = threading.RLock()
-        reset_in_forked_children(self)
-
-    def reset_after_fork(self) -> None:
-        self._lock = threading.RLock()
-        self.hours.clear()
-
-    def record(self, tracker: ActivityTracker, client_id: str, at: float, now: float) -> Outcome:
-        """Record one checked activity, after turning to the hour that it is now, and with a note of any other hour.
-
-        The note comes first, so that the flush which takes the client finds it; the lock keeps the hour from turning.
-        """
-        with self._lock:
-            if not self.hours.began <= now < self.hours.ends:
-                self.hours.turn(hour_of(now), tracker.waiting_times())
-            if self.hours.began <= at < self.hours.ends or at >= now:
-                return tracker.put(client_id, at)
-            self.hours.note(client_id, hour_of(at))
-            outcome = tracker.put(client_id, at)
-            if outcome is not Outcome.ACCEPTED:
-                self.hours.forget(client_id, hour_of(at))
-            return outcome
+        self._hours = hours
 
     def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
-        with self._lock:
-            taken = self.hours.take({client_id: at.timestamp() for client_id, at in updates.items()})
+        own = {client_id: hour_of(at.timestamp()) for client_id, at in updates.items()}
+        with self.tracker.lock:
+            taken = self._hours.take(own)
         try:
             moved = self._store.batch_record_activity(updates)
-            self._store.batch_record_hours(
-                {
-                    client_id: [utc(hour * SECONDS_PER_HOUR) for hour in sorted(hours)]
-                    for client_id, hours in taken.items()
-                }
-            )
+            self._store.batch_record_hours(_moments(taken))
         except BaseException as error:
             is_poison = isinstance(error, InvalidData) and len(updates) == 1
             if not is_poison:
-                with self._lock:
-                    self.hours.restore(taken)
+                with self.tracker.lock:
+                    self._hours.restore(taken, own)
             raise
-        with self._lock:
-            self.hours.written(taken)
+        with self.tracker.lock:
+            self._hours.written(taken)
         return moved
+
+
+def _moments(taken: Hours) -> HoursByClient:
+    moments = {hour: utc(hour * SECONDS_PER_HOUR) for hour in set().union(*taken.values())}
+    return {client_id: [moments[hour] for hour in sorted(hours)] for client_id, hours in taken.items()}

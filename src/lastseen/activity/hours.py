@@ -1,16 +1,14 @@
 """The hours in which clients were active: written once per client and hour, at almost no memory.
 
 The waiting time of a client tells the hour of that time by itself. What must be remembered beside it are the *other*
-hours: those of older activity that arrives late, and, at the turn of an hour, the old hour of everybody who waits.
+hours: those of times that gave way to a newer one of another hour.
 
-Pure like the buffer; the recorder of clients serializes the methods with its lock. `began` and `ends` may be read
-without it.
+Pure like the buffer; the lock of the clients' tracker serializes the methods.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 SECONDS_PER_HOUR = 3600.0
 
@@ -26,68 +24,50 @@ def hour_of(moment: float) -> int:
 class HoursBuffer:
     """Hours that wait to be written, and who has been written in the current hour already."""
 
-    __slots__ = ("_others", "_written", "began", "current", "ends")
+    __slots__ = ("_others", "_written", "current")
 
     def __init__(self) -> None:
         self.current: int | None = None
-        """The hour whose activity needs no note."""
-        self.began = self.ends = math.inf
-        """Its first moment, and that of the next; infinite makes every record come and ask."""
         self._others: Hours = {}
         self._written: set[str] = set()
 
-    def turn(self, hour: int, waiting: Iterable[tuple[str, float]]) -> None:
-        """Make this the current hour, and note what the waiting times of the clients say about other hours.
-
-        While it works no time is in the current hour, so that nobody records past it.
-        """
-        self.began = self.ends = math.inf
+    def turn(self, hour: int) -> None:
+        """Make this the current hour."""
         self._written.clear()
-        for client_id, at in waiting:
-            # A time in the future is not an hour in which anybody was active.
-            if hour_of(at) < hour:
-                self.note(client_id, hour_of(at))
         self.current = hour
-        self.ends = (hour + 1) * SECONDS_PER_HOUR
-        self.began = hour * SECONDS_PER_HOUR
 
-    def note(self, client_id: str, hour: int) -> None:
-        """Remember that the client was active in this hour."""
-        self._others.setdefault(client_id, set()).add(hour)
+    def superseded(self, client_id: str, older: float, newer: float) -> None:
+        """Note the hour of a time that gave way to a newer one, unless the newer one tells it too."""
+        hour = hour_of(older)
+        # A time in the future is not an hour in which anybody was active.
+        if hour != hour_of(newer) and self.current is not None and hour <= self.current:
+            self._others.setdefault(client_id, set()).add(hour)
 
-    def forget(self, client_id: str, hour: int) -> None:
-        """Take a note back, of a client that is not tracked after all."""
-        noted = self._others.get(client_id, set())
-        noted.discard(hour)
-        if not noted:
-            self._others.pop(client_id, None)
-
-    def take(self, times: Mapping[str, float]) -> Hours:
-        """Take the hours to write with a batch of clients: of their times, and those noted beside them."""
+    def take(self, own: Mapping[str, int]) -> Hours:
+        """Take the hours to write with a batch of clients: their own, those of their times, and those noted beside."""
         taken: Hours = {}
-        for client_id, at in times.items():
-            hours = self._others.pop(client_id, set())
-            if not (hour_of(at) == self.current and client_id in self._written):
-                hours.add(hour_of(at))
-            if hours:
-                taken[client_id] = hours
+        for client_id, hour in own.items():
+            noted = self._others.pop(client_id, None)
+            if hour != self.current or client_id not in self._written:
+                taken[client_id] = {hour} if noted is None else noted | {hour}
+            elif noted is not None:
+                taken[client_id] = noted
         return taken
 
     def written(self, taken: Hours) -> None:
         """Remember what was written, so that the current hour is not written again."""
         self._written.update(client_id for client_id, hours in taken.items() if self.current in hours)
 
-    def restore(self, taken: Hours) -> None:
-        """Put back what could not be written; the current hour comes back with the clients themselves."""
+    def restore(self, taken: Hours, own: Mapping[str, int]) -> None:
+        """Put back what could not be written; their own hours come back with the clients themselves."""
         for client_id, hours in taken.items():
-            for hour in hours:
-                if hour != self.current:
-                    self.note(client_id, hour)
+            others = hours - {own[client_id]}
+            if others:
+                self._others.setdefault(client_id, set()).update(others)
 
     def clear(self) -> None:
         """Begin with nothing, in a forked child."""
         self.current = None
-        self.began = self.ends = math.inf
         self._others.clear()
         self._written.clear()
 

@@ -12,7 +12,8 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
 
 def key_problem(key: object) -> str | None:
     """Say in words why this cannot be a key, or None when it can: a string of 1 to 255 printable characters."""
-    if type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable():
+    # What is printable for Python has nothing forbidden; the rest, like a no-break space, is looked at in detail.
+    if type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable():
         return None
     if not isinstance(key, str):
         return "must be a string"

@@ -2,17 +2,21 @@
 
 How `record` stays lock-free without losing a touch
 ---------------------------------------------------
-A key that already waits is moved forward by one expression that reads, compares and stores. CPython hands the
-interpreter lock to another thread only at a call, at a function's start and at a backward jump (the "eval breaker",
-`Python/ceval.c`); the expression has none of these, so nothing comes between its reads and its store, and a flush
-takes the dictionary either before it or after it. `tests/activity/test_tracker_races.py` reads the bytecode and fails
-when that changes. On an interpreter without that lock, or other than CPython, every record takes the lock instead.
+A key that already waits is moved forward by instructions that read, compare and store. CPython hands the interpreter
+lock to another thread only at a call, at a function's start and at a backward jump (the "eval breaker",
+`Python/ceval.c`); these have none of them, so nothing comes between the read and the store, and a flush takes the
+dictionary either before or after both. `tests/activity/test_tracker_races.py` reads the bytecode and fails when that
+changes. A new key is put in the same way while there is `room`: a number that is set under the lock, counts down, and
+is zero whenever a new key has to be looked at (the first one, the one that triggers a flush, a full or closed buffer)
+and while a flush takes the dictionary. On an interpreter without that lock, or other than CPython, every record takes
+the lock instead.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -22,10 +26,10 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 
 from lastseen.activity.backoff import jittered, retry_delay
-from lastseen.activity.buffer import ActivityBuffer, Outcome
+from lastseen.activity.buffer import ActivityBuffer, Outcome, Superseded
 from lastseen.activity.flush import BatchWriter, FlushResult
 from lastseen.activity.health import ActivityHealth, HealthStatus
-from lastseen.activity.key import key_problem
+from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.recorder import ActivityRecorder, require_recorder
 from lastseen.activity.settings import TrackerSettings
 from lastseen.clock import SYSTEM_CLOCK, Clock, seconds_since_1970, utc
@@ -46,7 +50,8 @@ class ActivityTracker:
 
     `recorder` writes the batches; `MissingAbility` is raised when it cannot. `on_flush_error` is called on the flush
     thread with a `FlushError` after each failed flush, `on_flush` with a `FlushResult` after each flush that had
-    something to write; what they raise is logged. `random` returns numbers in [0, 1) for the jitter.
+    something to write; what they raise is logged. `random` returns numbers in [0, 1) for the jitter. `superseded`: see
+    `ActivityBuffer`.
 
     The flush thread starts with the first record, and again in a process that was forked; a forked child begins with an
     empty buffer, its parent keeps what waits. The tracker closes itself at interpreter exit when nobody did before.
@@ -62,6 +67,7 @@ class ActivityTracker:
         on_flush_error: Callable[[FlushError], object] | None = None,
         on_flush: Callable[[FlushResult], object] | None = None,
         random: Callable[[], float] | None = None,
+        superseded: Superseded | None = None,
     ) -> None:
         self._recorder = require_recorder(recorder)
         self.settings = settings or TrackerSettings()
@@ -70,6 +76,7 @@ class ActivityTracker:
         self._logger = logger or logging.getLogger("lastseen")
         self._on_flush_error = on_flush_error
         self._on_flush = on_flush
+        self._superseded = superseded
         # A generator of our own: applications and tests seed the global one and count on its sequence.
         self._random = random or Random().random  # noqa: S311 - no secret
         self._closed = False
@@ -79,12 +86,14 @@ class ActivityTracker:
 
     def reset_after_fork(self) -> None:
         """Begin with nothing: at birth, and in a forked child, whose copies of locks and threads mean nothing."""
-        self._buffer = ActivityBuffer(self.settings.max_pending, self.settings.min_persist_interval.total_seconds())
+        interval = self.settings.min_persist_interval.total_seconds()
+        self._buffer = ActivityBuffer(self.settings.max_pending, interval, self._superseded)
         # What may be moved forward without the lock; without an atomic expression for that, nothing is ever found here
         # and every record takes the lock.
         self.pending: dict[str, float] = self._buffer.pending if _READ_COMPARE_STORE_IS_ATOMIC else {}
+        self.room = 0
         # Reentrant: a signal handler or a finalizer may record while this thread is inside.
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._flushing = threading.Lock()
         self._wake = threading.Event()
         self._ending = threading.Event()
@@ -109,11 +118,24 @@ class ActivityTracker:
         try:
             if at is None:
                 at = self._now()
-            # A datetime does not compare with a float (TypeError), a new key is not there (KeyError): the slow way.
-            self.pending[key] = at if (held := self.pending[key]) < at else held  # type: ignore[operator, assignment]
+            pending = self.pending
+            # A datetime does not compare with a float (TypeError): the slow way. `max` would be a call.
+            if pending[key] < at:  # type: ignore[operator] # noqa: PLR1730
+                pending[key] = at  # type: ignore[assignment]
+        except KeyError:
+            return self._record_first(key, at)
         except Exception:  # noqa: BLE001 - a request never fails for its tracking
             return self._record_slowly(key, at)
         return _ACCEPTED
+
+    def _record_first(self, key: object, at: object) -> Outcome:
+        plain = type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable() and type(at) is float
+        # Nothing comes between the last of these looks and the store.
+        if plain and 0 <= at < math.inf and self.room > 0 and key not in self.pending:  # type: ignore[operator]
+            self.room -= 1
+            self.pending[key] = at  # type: ignore[index, assignment]
+            return _ACCEPTED
+        return self._record_slowly(key, at)
 
     def _record_slowly(self, key: object, at: object) -> Outcome:
         try:
@@ -130,35 +152,45 @@ class ActivityTracker:
         return self._reject(f"key {problem}" if problem else "time must be aware, finite and after 1970")
 
     def _reject(self, reason: str) -> Outcome:
-        with self._lock:
+        with self.lock:
             self._rejected += 1
             self._last_rejection = reason
         return Outcome.REJECTED
 
     def put(self, key: str, at: float) -> Outcome:
         """Record a key and a moment that have been checked (`key_problem`, `seconds_since_1970`), under the lock."""
-        with self._lock:
+        with self.lock:
             if self._closed or not self._buffer.put(key, at, self._clock.monotonic()):
                 self._dropped += 1
                 self._overflowed = not self._closed
                 return Outcome.DROPPED
             if self._thread is None:
                 self._start()
-            limit = self.settings.max_buffer_size
-            reached = limit is not None and len(self._buffer.pending) >= limit
-            if reached and not self.is_failing and not self._wake.is_set():
-                self._wake.set()
+            self._watch_size()
         return _ACCEPTED
+
+    def _watch_size(self) -> None:
+        """Wake the flush thread when enough waits, and tell how many keys may come until somebody has to look again."""
+        limit = self.settings.max_buffer_size
+        waiting = len(self._buffer.pending)
+        left = self.settings.max_pending if limit is None or self.is_failing else limit - waiting
+        if left <= 0:
+            if not self._wake.is_set():
+                self._wake.set()
+            left = self.settings.max_pending
+        if waiting and self._thread is not None and self.pending is self._buffer.pending:
+            # The last one of them comes and looks.
+            self.room = min(left - 1, self._buffer.room)
 
     def waiting(self, key: str) -> datetime | None:
         """Return the latest time of a key that was recorded in this process and is not written yet, or None."""
-        with self._lock:
+        with self.lock:
             at = self._buffer.waiting(key)
         return None if at is None else utc(min(at, self._latest_moment()))
 
     def waiting_times(self) -> list[tuple[str, float]]:
         """Return every key that waits, with its time (seconds since 1970); a key in two places comes twice."""
-        with self._lock:
+        with self.lock:
             return list(self._buffer.times())
 
     # Flushing
@@ -175,7 +207,8 @@ class ActivityTracker:
 
     def _flush(self, *, everything: bool) -> FlushResult:
         with self._flushing:
-            with self._lock:
+            with self.lock:
+                self.room = 0
                 batch = self._buffer.take(self._clock.monotonic(), everything=everything)
                 if _READ_COMPARE_STORE_IS_ATOMIC:
                     self.pending = self._buffer.pending
@@ -209,7 +242,7 @@ class ActivityTracker:
 
     def _settle(self, writer: BatchWriter) -> None:
         failed = writer.error is not None
-        with self._lock:
+        with self.lock:
             now = self._clock.monotonic()
             self._buffer.settle([*writer.saved, *writer.poison], now if writer.saved else None)
             self._poison += len(writer.poison)
@@ -240,7 +273,7 @@ class ActivityTracker:
                 "failed to flush activity batch error=%s batch_size=%d", result.error, result.batch_size, extra=counts
             )
             return
-        with self._lock:
+        with self.lock:
             if not self._buffer.full:
                 self._overflowed = self._overflow_logged = False
         level = self.settings.flush_log_level if result.updated_count else logging.DEBUG
@@ -309,10 +342,11 @@ class ActivityTracker:
 
         Safe to call twice and when nothing was ever recorded; call it before the recorder's own pool is closed.
         """
-        with self._lock:
+        with self.lock:
             if self._closed:
                 return self._unsaved
             self._closed = True
+            self.room = 0
             thread = self._thread
         self._ending.set()
         self._wake.set()
@@ -320,7 +354,7 @@ class ActivityTracker:
             self._flush_or_log(everything=True)
         elif thread is not threading.current_thread():
             thread.join(self.settings.close_deadline.total_seconds())
-        with self._lock:
+        with self.lock:
             self._unsaved = self._buffer.drop()
         if self._unsaved:
             self._logger.error("closed with unsaved activity unsaved=%d", self._unsaved)
@@ -335,7 +369,7 @@ class ActivityTracker:
 
     def health(self) -> ActivityHealth:
         """Return how the tracker feels; cheap enough to ask every second."""
-        with self._lock:
+        with self.lock:
             status, reason = self._status()
             age = self._buffer.oldest_age(self._clock.monotonic())
             return ActivityHealth(
