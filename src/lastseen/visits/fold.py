@@ -16,10 +16,10 @@ from lastseen.visits.event import (
     SESSION_END,
     Event,
 )
-from lastseen.visits.limits import Limits, limits_of, span
+from lastseen.visits.limits import Limits, limits_of
 from lastseen.visits.opened import OpenVisit, user_of
 from lastseen.visits.rule import VisitRule
-from lastseen.visits.splitting import is_asked_for, only_attaches, only_extends, split_before
+from lastseen.visits.splitting import cannot_begin, is_asked_for, only_attaches, split_before
 from lastseen.visits.usual import take_usual
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 
@@ -51,8 +51,14 @@ def fold_sorted(
 
 def fold_visitors(visitors: Iterable[tuple[str, Sequence[Event]]], rule: VisitRule) -> Iterator[Visit]:
     """Fold many visitors, each given with all of its events in order: for rebuilds and imports."""
+    limits = limits_of(rule)
+    done: list[Visit] = []
     for visitor_id, events in visitors:
-        yield from fold_sorted(events, rule, visitor_id)
+        visit = _Fold(limits, visitor_id, _NOBODY, done).go_on(None, events)
+        yield from done
+        done.clear()
+        if visit is not None:
+            yield visit.visit()
 
 
 def resume(
@@ -91,16 +97,16 @@ def close_overdue(visit: Visit, now_micros: int, rule: VisitRule) -> Visit | Non
         return None
     limits = limits_of(rule)
     if now_micros - visit.last_activity > limits.timeout:
-        reason, limit = EndReason.TIMEOUT, limits.timeout
+        reason, limit = EndReason.TIMEOUT, limits.timeout_text
     elif now_micros - visit.start > limits.max_duration:
-        reason, limit = EndReason.MAX_DURATION, limits.max_duration
+        reason, limit = EndReason.MAX_DURATION, limits.max_duration_text
     else:
         return None
     return msgspec.structs.replace(
         visit,
         end=visit.last_activity,
         end_reason=reason,
-        end_evidence=Evidence(before=f"over {span(limit)}", after=span(limit)),
+        end_evidence=Evidence(before=f"over {limit}", after=limit),
     )
 
 
@@ -133,32 +139,21 @@ class _Fold:
         self._others = others
         self._done = done
 
-    def go_on(self, visit: OpenVisit | None, events: Sequence[Event]) -> OpenVisit | None:
+    def go_on(self, visit: OpenVisit | None, events: Iterable[Event]) -> OpenVisit | None:
         """Fold events behind the visit's last one; return the visit that is open then."""
-        position, count = 0, len(events)
-        while position < count:
-            if visit is not None:
-                position = take_usual(visit, events, position)
-                if position == count:
-                    break
-            visit = self._step(visit, events[position])
-            position += 1
-        return visit
+        rest = iter(events)
+        while True:
+            event = next(rest, None) if visit is None else take_usual(visit, rest)
+            if event is None:
+                return visit
+            visit = self._step(visit, event)
 
     def _step(self, visit: OpenVisit | None, event: Event) -> OpenVisit | None:
         """Fold one event."""
         limits = self._limits
-        if event.name == SESSION_END:
+        if cannot_begin(event, limits):
             if visit is not None and visit.admits(event.at):
-                visit.end_by_hand(event)
-            return visit
-        if only_attaches(event, limits):
-            if visit is not None and visit.admits(event.at):
-                visit.attach(event)
-            return visit
-        if only_extends(event):
-            if visit is not None and visit.admits(event.at):
-                visit.take(event, limits)
+                self._add(visit, event)
             return visit
         if visit is None:
             return self._begin(event, StartReason.FIRST, None, None)
@@ -168,6 +163,15 @@ class _Fold:
             return visit
         self._done.append(visit.ended(split.end, split.evidence))
         return self._begin(event, split.start, split.evidence, visit.id)
+
+    def _add(self, visit: OpenVisit, event: Event) -> None:
+        """Add to an open visit what can begin none."""
+        if event.name == SESSION_END:
+            visit.end_by_hand(event)
+        elif only_attaches(event, self._limits):
+            visit.attach(event)
+        else:
+            visit.take(event, self._limits)
 
     def _begin(
         self, event: Event, reason: StartReason, evidence: Evidence | None, previous_id: str | None

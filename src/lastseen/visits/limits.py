@@ -10,7 +10,7 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.utm import UtmParams
 
 _MICROSECOND = timedelta(microseconds=1)
-_UNITS = ((24 * 3_600, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_MINUTES_UNTIL_HOURS = 60
 _HOURS_UNTIL_DAYS = 48
 _NOTHING = "-"
 
@@ -26,14 +26,19 @@ class Limits:
     counts_servers: bool
     unknown_domains: frozenset[str]
     """Referrers from here say nothing about where a visitor came from."""
+    timeout_text: str
+    max_duration_text: str
 
 
 @lru_cache(maxsize=256)
 def limits_of(rule: VisitRule) -> Limits:
     """Return the rule in the units of the fold; the same rule again costs next to nothing."""
+    timeout, max_duration = rule.timeout // _MICROSECOND, rule.max_duration // _MICROSECOND
     return Limits(
-        timeout=rule.timeout // _MICROSECOND,
-        max_duration=rule.max_duration // _MICROSECOND,
+        timeout=timeout,
+        max_duration=max_duration,
+        timeout_text=span(timeout),
+        max_duration_text=span(max_duration),
         splits_by_referrer=rule.new_visit_on_referrer_change,
         splits_by_campaign=rule.new_visit_on_utm_change,
         counts_servers=rule.count_server_events,
@@ -41,25 +46,26 @@ def limits_of(rule: VisitRule) -> Limits:
     )
 
 
-def span_and_limit(micros: int, limit: int) -> tuple[str, str]:
-    """Return a span and the limit that it exceeds as texts, `31m 5s` and `30m`; never the same text twice."""
-    text, bound = span(micros), span(limit)
-    if text == bound:
-        text = f"{bound} and {span(micros - limit)}"
-    return text, bound
+def span_beyond(micros: int, limit: int, limit_text: str) -> str:
+    """Return a span as a text other than that of the limit that it exceeds: `31m 5s`, or `30m and 0.2s`."""
+    text = span(micros)
+    return f"{limit_text} and {span(micros - limit)}" if text == limit_text else text
 
 
 def span(micros: int) -> str:
     """Return a span as text, its two greatest parts: `31m 5s`, `24h`, `3d 4h`; less than a second as `0.25s`."""
-    seconds = micros // 1_000_000
-    if not seconds:
-        return f"{micros / 1_000_000:.6f}".rstrip("0").rstrip(".") + "s"
-    parts = []
-    for size, unit in _UNITS[seconds < _HOURS_UNTIL_DAYS * 3_600 :]:
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2])
+    minutes, seconds = divmod(micros // 1_000_000, 60)
+    if minutes < _MINUTES_UNTIL_HOURS:
+        if minutes:
+            return f"{minutes}m {seconds}s" if seconds else f"{minutes}m"
+        return f"{seconds}s" if seconds else f"{micros / 1_000_000:.6f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < _HOURS_UNTIL_DAYS:
+        if minutes:
+            return f"{hours}h {minutes}m"
+        return f"{hours}h {seconds}s" if seconds else f"{hours}h"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours}h" if hours else f"{days}d"
 
 
 def campaign_text(utm: UtmParams) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from lastseen.visits.attribution import channel_of
-from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags, Geo
+from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
@@ -17,6 +17,7 @@ MAX_WINDOWS = 100
 """So many windows of a visit are kept, the first ones; programs make up a new one with every page."""
 _BOT = int(EventFlags.BOT)
 _LATE = int(EventFlags.LATE)
+_NOTHING: Mapping[str, Any] = {}
 
 
 class OpenVisit:
@@ -70,32 +71,39 @@ class OpenVisit:
         self.site_id = first.site_id
         self.visitor_id = visitor_id
         self.distinct_id = first.distinct_id
-        self.start = first.at
+        self.start = self.last_activity = first.at
+        self.last_event = first.at, first.id
         self.start_reason = reason
         self.start_evidence = evidence
         self.previous_id = previous_id
         self.end: int | None = None
         self.closes_at = first.at + limits.max_duration
         self.timeout = limits.timeout
+        flags, window = first.flags, first.window_id
+        self.is_bot = flags & _BOT != 0
+        self.has_late_events = flags & _LATE != 0
+        self.window_ids: tuple[str, ...] = () if window is None else (window,)
+        self.engaged_ms = first.engaged_ms
+        self.user_id = user_of(first)
+        self.device = first.device
+        self.geo = first.geo
+        self.event_count = 1
         self.page_views = 0
-        self.event_count = 0
-        self.engaged_ms = 0
-        self.user_id: str | None = None
-        self.entry_url: str | None = None
         self.landing_page: str | None = None
         self.exit_page: str | None = None
+        self.custom = _NOTHING
+        if first.name == PAGEVIEW:
+            self._see_page(first.url)
+        elif first.name == SESSION_START:
+            self.event_count = 0
+            self.custom = _custom(first)
+        self.entry_url: str | None = None
         self.referrer: str | None = None
         self.referrer_domain: str | None = None
         self.known_referrer: str | None = None
         self.utm: UtmParams | None = None
         self.channel: str | None = None
-        self.device: Device | None = None
-        self.geo: Geo | None = None
-        self.is_bot = False
-        self.has_late_events = False
-        self.window_ids: tuple[str, ...] = ()
-        self.custom: Mapping[str, Any] = _custom(first)
-        self.take(first, limits)
+        self._enter(first, limits)
 
     @classmethod
     def of(cls, visit: Visit, limits: Limits) -> OpenVisit:
@@ -229,8 +237,6 @@ def user_of(event: Event) -> str | None:
 
 
 def _custom(first: Event) -> Mapping[str, Any]:
-    if first.name != SESSION_START or not first.properties:
-        return {}
     return {name: value for name, value in first.properties.items() if name != UNLESS_OPEN}
 
 

@@ -8,17 +8,20 @@ from lastseen.visits.event import (
     GROUP_IDENTIFY,
     PAGELEAVE,
     PAGEVIEW,
+    SESSION_END,
     SESSION_START,
     UNLESS_OPEN,
     Event,
     EventFlags,
 )
-from lastseen.visits.limits import Limits, campaign_text, span_and_limit
+from lastseen.visits.limits import Limits, campaign_text, span_beyond
 from lastseen.visits.opened import OpenVisit, user_of
 from lastseen.visits.visit import EndReason, Evidence, StartReason
 
 _PASSIVE = int(EventFlags.PASSIVE)
 _SERVER = int(EventFlags.SERVER)
+_UNATTENDED = _PASSIVE | _SERVER
+_NEVER_FIRST = frozenset({SESSION_END, PAGELEAVE, GROUP_IDENTIFY})
 
 
 class Split(NamedTuple):
@@ -38,10 +41,11 @@ def split_before(visit: OpenVisit, event: Event, limits: Limits) -> Split | None
         return Split(StartReason.ENDED, EndReason.ASKED)
     silence, length = event.at - visit.last_activity, event.at - visit.start
     if silence > limits.timeout:
-        evidence = _evidence(*span_and_limit(silence, limits.timeout))
+        evidence = _evidence(span_beyond(silence, limits.timeout, limits.timeout_text), limits.timeout_text)
         return Split(StartReason.TIMEOUT, EndReason.TIMEOUT, evidence)
     if length > limits.max_duration:
-        evidence = _evidence(*span_and_limit(length, limits.max_duration))
+        text = span_beyond(length, limits.max_duration, limits.max_duration_text)
+        evidence = _evidence(text, limits.max_duration_text)
         return Split(StartReason.MAX_DURATION, EndReason.MAX_DURATION, evidence)
     user = user_of(event)
     if user is not None and visit.user_id is not None and user != visit.user_id:
@@ -68,9 +72,13 @@ def only_attaches(event: Event, limits: Limits) -> bool:
     return bool(event.flags & _SERVER) and event.name != PAGEVIEW and not limits.counts_servers
 
 
-def only_extends(event: Event) -> bool:
-    """Return whether the event can only be the last of a visit: a page that was left was seen before."""
-    return event.name == PAGELEAVE
+def cannot_begin(event: Event, limits: Limits) -> bool:
+    """Return whether the event can only belong to a visit that is open.
+
+    What only attaches, an end by hand, and leaving a page, which was seen before and may have been forgotten for hours.
+    """
+    name = event.name
+    return name in _NEVER_FIRST or (event.flags & _UNATTENDED != 0 and only_attaches(event, limits))
 
 
 def _other_origin(visit: OpenVisit, event: Event, limits: Limits) -> Split | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from lastseen.visits.event import GROUP_IDENTIFY, IDENTIFY, PAGEVIEW, SESSION_END, SESSION_START, Event, EventFlags
 from lastseen.visits.opened import OpenVisit
@@ -12,15 +12,15 @@ _UNUSUAL = frozenset({SESSION_START, SESSION_END, IDENTIFY, GROUP_IDENTIFY})
 
 
 def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what makes it fast
-    visit: OpenVisit, events: Sequence[Event], position: int
-) -> int:
-    """Take events from a position on, up to the first that may do more; return where that one is.
+    visit: OpenVisit, events: Iterator[Event]
+) -> Event | None:
+    """Take events up to the first that may do more; return that one, or None when there are no more events.
 
     What it takes it takes as `OpenVisit.take` does, without calls and with its state in local variables: three times
     as fast, and nine of ten events are such.
     """
     if visit.end is not None:
-        return position
+        return next(events, None)
     timeout, closes_at = visit.timeout, visit.closes_at
     referrer, utm, user_id = visit.known_referrer, visit.utm, visit.user_id
     flags = _BOT if visit.is_bot else 0
@@ -30,9 +30,10 @@ def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what
     has_no_screen = device is None or device.screen_resolution is None
     windows = visit.window_ids
     window = windows[-1] if windows else None
-    last_activity, exit_page, page_views, engaged_ms = visit.last_activity, None, 0, 0
-    first = position
-    for event in events if not position else events[position:]:
+    last_activity, exit_page = visit.last_activity, visit.exit_page
+    count, page_views, engaged_ms = 0, 0, 0
+    last: Event | None = None
+    for event in events:
         at = event.at
         if at - last_activity > timeout or at > closes_at or event.flags != flags:
             break
@@ -68,13 +69,15 @@ def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what
             break
         engaged_ms += event.engaged_ms
         last_activity = at
-        position += 1
-    if position > first:
+        last = event
+        count += 1
+    else:
+        event = None
+    if last is not None:
         visit.last_activity = last_activity
-        visit.last_event = last_activity, events[position - 1].id
-        visit.event_count += position - first
+        visit.last_event = last_activity, last.id
+        visit.exit_page = exit_page
+        visit.event_count += count
         visit.page_views += page_views
         visit.engaged_ms += engaged_ms
-        if exit_page is not None:
-            visit.exit_page = exit_page
-    return position
+    return event
