@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 
 from lastseen.devices.key import ApiKey
 from lastseen.errors import ConfigurationError
+from lastseen.sessions.cookie import RequestHead
 from lastseen.web.django import ActivityMiddleware, lastseen
 from lastseen.web.exclude import DEFAULT_EXCLUDED
 from lastseen.web.facts import RequestTracking
@@ -25,7 +26,6 @@ from lastseen.web.keys.gate import ANONYMOUS, DEFAULT_DEVICE, KEY, DeviceOfKey, 
 from lastseen.web.keys.wsgi import authenticated_by
 from lastseen.web.sessions.refusal import Refusal
 from lastseen.web.sessions.threads import in_thread
-from lastseen.web.sessions.wsgi import head_of
 
 SETTING = "LASTSEEN_KEYS"
 KEYS = ("LASTSEEN", "DEVICE", "REQUIRE", "SCOPES", "EXCLUDE", "DEVICES")
@@ -86,7 +86,7 @@ class ApiKeyMiddleware:
     def _go_on(self, request: HttpRequest, found: RequestKey | Refusal) -> Any:
         found = self._gate.let_in(found)
         if isinstance(found, Refusal):
-            headers, body = found.answer(head_of(request.META))
+            headers, body = found.answer(RequestHead(headers={"accept": request.headers.get("Accept", "")}))
             return HttpResponse(body, status=found.status, headers=dict(headers))
         setattr(request, KEY, found)
         return (self.get_response if found.key is None else self._tracked)(request)
