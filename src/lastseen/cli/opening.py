@@ -32,6 +32,7 @@ def open_for_reading(settings: Settings) -> LastSeen:
         status_rule=settings.status_rule(),
         visit_rule=settings.visit_rule(),
         pool_size=1,
+        data_folder=settings.data_folder,
     )
 
 
