@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 import lastseen
-from lastseen.cli import clients, demo, doctor, imports, migrate, prune, serve
+from lastseen.cli import clients, demo, doctor, imports, migrate, prune, report, serve, visits
 from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option
 from lastseen.errors import ConfigurationError, FlushError, InvalidCursor, LastSeenError, MissingExtra, StoreUnavailable
 
@@ -28,6 +28,8 @@ EXAMPLES = """\
   lastseen serve                               [dim]the server and its page[/dim]
   lastseen demo                                [dim]the same with demo data[/dim]
   lastseen import activity history.ndjson.gz   [dim]what is known already[/dim]
+  lastseen import log access.log.gz            [dim]page views and visits of before[/dim]
+  lastseen visits list --within 24h            [dim]who came, from where, and why[/dim]
   lastseen clients active --within 1h          [dim]who was there lately[/dim]
   lastseen clients inactive --for 24h --json   [dim]who was not, for a script[/dim]
   lastseen doctor --database postgresql://     [dim]check a database[/dim]
@@ -44,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, clients, imports, migrate, doctor, prune, demo):
+for module in (serve, clients, imports, migrate, doctor, prune, demo, visits, report):
     module.register(app)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import typer
@@ -16,6 +16,9 @@ from lastseen.cli.output import console, print_json
 from lastseen.errors import LastSeenError, SchemaError, StoreError
 from lastseen.settings import Settings
 from lastseen.stores import Store, open_store
+from lastseen.visits.recount import Recount
+from lastseen.visits.site import Site
+from lastseen.visits.store import EventQuery
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -25,6 +28,7 @@ EXAMPLES = """\
 """
 
 BATCH = 5
+SHOWN_PROBLEMS = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +41,8 @@ def doctor(*, as_json: JsonOption = False, settings: Settings) -> None:
     """Check a database: connection, schema, rights, and a round trip that leaves nothing behind.
 
     The round trip inserts a client of its own, moves it forward, writes a batch of five, shows them and takes them
-    back. The exit code is 1 when anything is wrong.
+    back. Then the events of every site are folded again, and must give the visits that are stored. The exit code is 1
+    when anything is wrong.
     """
     configure_logging(settings)
     results = list(run_checks(settings))
@@ -105,6 +110,7 @@ class Examination:
             ("batch of five", self._write_batch),
             ("shown", self._show),
             ("taken back", self._take_back),
+            ("visits", self._visits),
         ]
 
     def _connection(self) -> str:
@@ -154,6 +160,52 @@ class Examination:
         left = [client_id for client_id in ours if self._clients.get_client(client_id) is not None]
         _expect(not left, f"still there: {', '.join(left)}")
         return f"{removed} clients, nothing is left"
+
+    def _visits(self) -> str:
+        """Fold all events again and compare; for those who come to harm, name the first."""
+        sites = self._store.sites.list_sites()
+        healths = [site_health(self._store, site) for site in sites]
+        drifting = [health for health in healths if health.problems]
+        _expect(not drifting, "; ".join(health.complaint() for health in drifting))
+        visits, events = sum(health.visits for health in healths), sum(health.events for health in healths)
+        return f"{visits:,} visits are what {events:,} events of {len(sites)} sites fold into"
+
+
+@dataclass(kw_only=True, slots=True)
+class SiteHealth:
+    """What looking at the visits of one site found."""
+
+    site_id: str
+    visits: int = 0
+    events: int = 0
+    drifting_visitors: int = 0
+    problems: list[str] = field(default_factory=list)
+    """The first few."""
+
+    def complaint(self) -> str:
+        """Say what is wrong, and what helps."""
+        shown = "; ".join(self.problems[:SHOWN_PROBLEMS])
+        return (
+            f"site {self.site_id}: {self.drifting_visitors:,} visitors have other visits than their events make "
+            f"({shown}); run: lastseen visits rebuild --site {self.site_id}"
+        )
+
+
+def site_health(store: Store, site: Site) -> SiteHealth:
+    """Fold all events of a site again and compare; changes nothing."""
+    health = SiteHealth(site_id=site.id)
+    before = store.visits.count_events(EventQuery(site_id=site.id))
+    for found in Recount(store.visits, site.id, site.rule).run():
+        health.visits += len(found.stored)
+        health.events += found.events
+        if found.differs:
+            health.drifting_visitors += 1
+            if len(health.problems) < SHOWN_PROBLEMS:
+                health.problems += [f"visitor {found.visitor_id}: {line}" for line in found.differences()]
+    # What came meanwhile may have been seen or not; nothing that was there may be missing.
+    if health.events < before:
+        health.problems.append(f"{before - health.events:,} events belong to no visitor")
+    return health
 
 
 def removal(clients: ClientStore) -> ClientRemoval:
