@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lastseen.stores import open_store
 from lastseen.stores.memory import MemoryVisits
-from lastseen.stores.sqlite import SQLiteStore
 from lastseen.testing.visits import VisitStoreContract
 from lastseen.visits.store import VisitStore
 
@@ -22,7 +22,16 @@ class TestMemoryVisits(VisitStoreContract):
 class TestSQLiteVisits(VisitStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[VisitStore]:
-        store = SQLiteStore(tmp_path / "visits.db")
+        store = open_store(f"sqlite:///{tmp_path}/visits.db")
+        store.migrate()
+        yield store.visits
+        store.close()
+
+
+class TestPostgresVisits(VisitStoreContract):
+    @pytest.fixture
+    def store(self, postgres_url: str) -> Iterator[VisitStore]:
+        store = open_store(postgres_url)
         store.migrate()
         yield store.visits
         store.close()

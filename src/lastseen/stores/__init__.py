@@ -15,6 +15,7 @@ from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
 from lastseen.visits.cookieless import SaltStore
 from lastseen.visits.site_store import SiteStore
+from lastseen.visits.store import VisitStore
 
 if TYPE_CHECKING:
     # It needs msgspec, which importing the library alone should not load.
@@ -47,6 +48,10 @@ class Store(Protocol):
     @property
     def salts(self) -> SaltStore:
         """The keys of visitors without a cookie, gone after two days."""
+
+    @property
+    def visits(self) -> VisitStore:
+        """Events, visitors, and the visits that events fold into."""
 
     @property
     def devices(self) -> DeviceStore:

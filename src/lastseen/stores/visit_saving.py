@@ -90,7 +90,12 @@ class VisitTransaction(Protocol):
         """Write what has changed."""
 
 
-def save(transaction: VisitTransaction, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
+def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapping[str, VisitRule]:
+    """Return the rules of the events' sites; asked for before a transaction begins, because that may need another."""
+    return {site_id: rules(site_id) for site_id in {event.site_id for event in events}}
+
+
+def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
     batch = {(event.site_id, event.id): event for event in reversed(events)}
     links = {key: link for key, event in batch.items() if (link := link_of(event)) is not None}
@@ -114,7 +119,7 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Callable
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
     """Fold all events of some visitors again; return how many visits changed, appeared or vanished."""
-    folding = _Folding(transaction, held, lambda _site: rule)
+    folding = _Folding(transaction, held, {one.site_id: rule for one in held.by_no.values()})
     folding.again(dict.fromkeys((visitor.no for visitor in visitors), BEGINNING), {})
     transaction.write(folding.outcome)
     return len(folding.outcome.visits) + len(folding.outcome.removed)
@@ -123,7 +128,7 @@ def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: He
 class _Folding:
     """Folds the visitors of one batch, each once, and collects what to write."""
 
-    def __init__(self, transaction: VisitTransaction, held: Held, rules: Callable[[str], VisitRule]) -> None:
+    def __init__(self, transaction: VisitTransaction, held: Held, rules: Mapping[str, VisitRule]) -> None:
         self._transaction = transaction
         self._held = held
         self._rules = rules
@@ -211,7 +216,7 @@ class _Folding:
 
     def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
         visitor = self._held.by_no[no]
-        rule = self._rules(visitor.site_id)
+        rule = self._rules[visitor.site_id]
         return resume(visit, events, rule, visitor.distinct_id, others=self._others[visitor.site_id])
 
     def again(self, places: Mapping[int, Place], gone: Collection[int]) -> None:
@@ -245,7 +250,7 @@ class _Folding:
         elif _goes_on(existing, place):
             visits = self._resume(no, first, events)
         else:
-            rule, others = self._rules(visitor.site_id), self._others[visitor.site_id]
+            rule, others = self._rules[visitor.site_id], self._others[visitor.site_id]
             visits = _with_start_of(first, fold_sorted(events, rule, visitor.distinct_id, others=others))
         self._keep(no, existing, visits)
         newest = events[-1].order if events else None

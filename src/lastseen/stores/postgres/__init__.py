@@ -13,6 +13,7 @@ from lastseen.stores.postgres.devices import PostgresDevices
 from lastseen.stores.postgres.salts import PostgresSalts
 from lastseen.stores.postgres.sessions import PostgresSessions
 from lastseen.stores.postgres.sites import PostgresSites
+from lastseen.stores.postgres.visits import PostgresVisits
 
 # Any number that other users of advisory locks in the same database are unlikely to choose: "lastseen" in ASCII.
 MIGRATION_LOCK = 0x6C6173747365656E
@@ -39,6 +40,7 @@ class PostgresStore:
         self.devices = PostgresDevices(self._database)
         self.sites = PostgresSites(self._database)
         self.salts = PostgresSalts(self._database)
+        self.visits = PostgresVisits(self._database)
 
     @property
     def address(self) -> str:

@@ -14,7 +14,7 @@ from lastseen.stores.sqlite.visit_reading import SQLiteVisitReading, find_visit
 from lastseen.stores.sqlite.visit_transaction import EVENT, SQLiteVisitTransaction
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_rows import event_of, visit_of
-from lastseen.stores.visit_saving import Outcome, refold, save
+from lastseen.stores.visit_saving import Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, SaveResult
@@ -46,8 +46,9 @@ class SQLiteVisits(SQLiteVisitReading):
         """See `VisitStore`."""
         if not events:
             return SaveResult(new=0, duplicates=0)
+        rule_of = rules_of(events, rules)
         with self._database.write() as connection:
-            return save(SQLiteVisitTransaction(connection), events, rules)
+            return save(SQLiteVisitTransaction(connection), events, rule_of)
 
     def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
         """See `VisitStore`."""

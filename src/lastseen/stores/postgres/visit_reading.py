@@ -1,0 +1,261 @@
+"""Questions about events and visits in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from lastseen.clock import to_micros
+from lastseen.stores.postgres.database import Cursor, PostgresDatabase
+from lastseen.stores.postgres.visit_transaction import EVENT
+from lastseen.stores.text import can_be_stored
+from lastseen.stores.visit_questions import (
+    VISIT_MOMENTS,
+    after_conditions,
+    event_conditions,
+    in_order,
+    is_answerable,
+    visit_conditions,
+)
+from lastseen.stores.visit_rows import event_of, visit_of
+from lastseen.visits.event import Event
+from lastseen.visits.fold import close_overdue
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import EventQuery, VisitOrder, VisitQuery
+from lastseen.visits.visit import Visit
+
+FROM_EVENTS = "FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity"
+
+FIND_EVENT = """
+SELECT i.visitor, e.at FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
+WHERE e.site_id = %s AND e.id = %s
+"""
+
+GET = "SELECT body FROM lastseen_visits WHERE site_id = %s AND id = %s"
+
+# Two visits may begin in the same microsecond.
+AROUND = """
+SELECT body FROM lastseen_visits WHERE visitor = %(visitor)s AND started_at >= coalesce((
+    SELECT max(started_at) FROM lastseen_visits WHERE visitor = %(visitor)s AND started_at < %(at)s
+), %(at)s) AND started_at <= %(at)s
+"""
+
+NEWEST = """
+SELECT v.body FROM lastseen_identities AS i JOIN lastseen_visits AS v ON v.visitor = i.visitor
+WHERE i.site_id = %s AND i.distinct_id = %s ORDER BY v.started_at DESC, v.id DESC LIMIT 1
+"""
+
+VISIT_CONDITIONS = {
+    "site": "v.site_id = %(site)s",
+    "started_from": "v.started_at >= %(started_from)s",
+    "started_before": "v.started_at < %(started_before)s",
+    "visitor": """v.visitor = (
+        SELECT visitor FROM lastseen_identities WHERE site_id = %(site)s AND distinct_id = %(visitor)s
+    )""",
+    "active_since": "v.last_activity_at >= %(active_since)s",
+    "bots": "v.is_bot = %(bots)s",
+    "start_reason": "v.start_reason = %(start_reason)s",
+    "url": "strpos(v.entry_url, %(url)s) > 0",
+}
+
+EVENT_CONDITIONS = {
+    "site": "e.site_id = %(site)s",
+    "from": "e.at >= %(from)s",
+    "before": "e.at < %(before)s",
+    "distinct_id": """e.identity = (
+        SELECT no FROM lastseen_identities WHERE site_id = %(site)s AND distinct_id = %(distinct_id)s
+    )""",
+    "name": "e.name = %(name)s",
+}
+
+SITES_WITH_OPEN_VISITS = """
+WITH RECURSIVE sites (id) AS (
+    SELECT min(site_id) FROM lastseen_visits WHERE is_open
+    UNION ALL
+    SELECT (SELECT min(site_id) FROM lastseen_visits WHERE is_open AND site_id > sites.id) FROM sites
+    WHERE sites.id IS NOT NULL
+)
+SELECT id FROM sites WHERE id IS NOT NULL
+"""
+
+SILENT = """
+SELECT body FROM lastseen_visits WHERE is_open AND site_id = %s AND last_activity_at < %s
+ORDER BY last_activity_at LIMIT %s
+"""
+
+LONG = (
+    "SELECT body FROM lastseen_visits WHERE is_open AND site_id = %s AND started_at < %s ORDER BY started_at LIMIT %s"
+)
+
+VISITOR_IDS = """
+SELECT i.distinct_id FROM lastseen_identities AS i
+WHERE i.site_id = %s AND i.distinct_id > %s AND i.visitor = i.no AND EXISTS (
+    SELECT 1 FROM lastseen_identities AS m JOIN lastseen_events AS e ON e.identity = m.no WHERE m.visitor = i.no
+)
+ORDER BY i.distinct_id LIMIT %s
+"""
+
+EVENTS_OF_VISITORS = f"""
+SELECT i.distinct_id, {EVENT.replace("i.distinct_id", "m.distinct_id")} FROM unnest(%(ids)s::text[]) AS wanted (id)
+JOIN lastseen_identities AS i ON i.site_id = %(site)s AND i.distinct_id = wanted.id AND i.visitor = i.no
+JOIN lastseen_identities AS m ON m.visitor = i.no
+JOIN lastseen_events AS e ON e.identity = m.no AND e.at BETWEEN %(first)s AND %(last)s
+"""  # noqa: S608 - constants
+
+VISITS_OF_VISITORS = """
+SELECT i.distinct_id, v.body FROM unnest(%(ids)s::text[]) AS wanted (id)
+JOIN lastseen_identities AS i ON i.site_id = %(site)s AND i.distinct_id = wanted.id AND i.visitor = i.no
+JOIN lastseen_visits AS v ON v.visitor = i.no
+ORDER BY v.started_at, v.id
+"""
+
+ALL_EVENTS = f"SELECT {EVENT} {FROM_EVENTS} WHERE e.site_id = %s AND e.id > %s ORDER BY e.id LIMIT %s"
+
+PAGE = 1_000
+ALWAYS = (-(2**63), 2**63 - 1)
+
+
+class PostgresVisitReading:
+    """The questions of `VisitStore`."""
+
+    _database: PostgresDatabase
+
+    def get(self, site_id: str, visit_id: str) -> Visit | None:
+        """See `VisitStore`."""
+        if not (can_be_stored(site_id) and can_be_stored(visit_id)):
+            return None
+        with self._database.read() as cursor:
+            return find_visit(cursor, site_id, visit_id)
+
+    def get_by_visitor(self, site_id: str, distinct_id: str) -> Visit | None:
+        """See `VisitStore`."""
+        if not (can_be_stored(site_id) and can_be_stored(distinct_id)):
+            return None
+        visits = self._visits(NEWEST, (site_id, distinct_id))
+        return visits[0] if visits else None
+
+    def overdue(self, now: datetime, rules: Callable[[str], VisitRule], limit: int = 1_000) -> Sequence[Visit]:
+        """See `VisitStore`."""
+        micros = to_micros(now)
+        found: dict[tuple[str, str], Visit] = {}
+        for (site_id,) in self._ask(SITES_WITH_OPEN_VISITS, ()):
+            rule = rules(site_id)
+            for statement, span in ((SILENT, rule.timeout), (LONG, rule.max_duration)):
+                for visit in self._visits(statement, (site_id, to_micros(now - span), limit)):
+                    if close_overdue(visit, micros, rule) is not None:
+                        found[site_id, visit.id] = visit
+        return list(found.values())[:limit]
+
+    def list_visits(self, query: VisitQuery) -> Sequence[Visit]:
+        """See `VisitStore`."""
+        values = visit_conditions(query)
+        if not is_answerable(values):
+            return []
+        moment, oldest = VISIT_MOMENTS[query.order], query.order is VisitOrder.OLDEST
+        conditions = [VISIT_CONDITIONS[name] for name in values]
+        if query.after is not None:
+            conditions.append(f"(v.{moment}, v.id) {'>' if oldest else '<'} (%(after_at)s, %(after_id)s)")
+        way = "ASC" if oldest else "DESC"
+        statement = (
+            f"SELECT v.body FROM lastseen_visits AS v WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants
+            f"ORDER BY v.{moment} {way}, v.id {way} LIMIT %(limit)s"
+        )
+        return self._visits(statement, {**values, **after_conditions(query.after), "limit": query.limit})
+
+    def count_visits(self, query: VisitQuery) -> int:
+        """See `VisitStore`."""
+        values = visit_conditions(query)
+        if not is_answerable(values):
+            return 0
+        conditions = " AND ".join(VISIT_CONDITIONS[name] for name in values)
+        return int(self._ask(f"SELECT count(*) FROM lastseen_visits AS v WHERE {conditions}", values)[0][0])  # noqa: S608
+
+    def list_events(self, query: EventQuery) -> Sequence[Event]:
+        """See `VisitStore`."""
+        values = event_conditions(query)
+        if not is_answerable(values):
+            return []
+        conditions = [EVENT_CONDITIONS[name] for name in values]
+        if query.after is not None:
+            conditions.append("(e.at, e.id) < (%(after_at)s, %(after_id)s)")
+        statement = (
+            f"SELECT {EVENT} {FROM_EVENTS} WHERE {' AND '.join(conditions)} "
+            "ORDER BY e.at DESC, e.id DESC LIMIT %(limit)s"
+        )
+        parameters = {**values, **after_conditions(query.after), "limit": query.limit}
+        return [event_of(row) for row in self._ask(statement, parameters)]
+
+    def count_events(self, query: EventQuery) -> int:
+        """See `VisitStore`."""
+        values = event_conditions(query)
+        if not is_answerable(values):
+            return 0
+        conditions = " AND ".join(EVENT_CONDITIONS[name] for name in values)
+        return int(self._ask(f"SELECT count(*) FROM lastseen_events AS e WHERE {conditions}", values)[0][0])  # noqa: S608
+
+    def events_of(self, visit: Visit) -> Sequence[Event]:
+        """See `VisitStore`."""
+        moments = (visit.start, visit.last_event[0])
+        events = self._events_of_visitors(visit.site_id, [visit.visitor_id], moments).get(visit.visitor_id, [])
+        return [event for event in events if (visit.start, visit.id) <= event.order <= visit.last_event]
+
+    def visitor_ids(self, site_id: str, after: str = "", limit: int = 1_000) -> Sequence[str]:
+        """See `VisitStore`."""
+        if not (can_be_stored(site_id) and can_be_stored(after)):
+            return []
+        return [distinct_id for (distinct_id,) in self._ask(VISITOR_IDS, (site_id, after, limit))]
+
+    def events_of_visitors(self, site_id: str, visitor_ids: Sequence[str]) -> Mapping[str, Sequence[Event]]:
+        """See `VisitStore`."""
+        return self._events_of_visitors(site_id, visitor_ids, ALWAYS)
+
+    def visits_of_visitors(self, site_id: str, visitor_ids: Sequence[str]) -> Mapping[str, Sequence[Visit]]:
+        """See `VisitStore`."""
+        visits: dict[str, list[Visit]] = {}
+        for distinct_id, text in self._ask(VISITS_OF_VISITORS, {"site": site_id, "ids": _storable(visitor_ids)}):
+            visits.setdefault(distinct_id, []).append(visit_of(text))
+        return visits
+
+    def all_events(self, site_id: str) -> Iterator[Event]:
+        """See `VisitStore`."""
+        rows = self._ask(ALL_EVENTS, (site_id, "", PAGE))
+        while rows:
+            yield from map(event_of, rows)
+            rows = self._ask(ALL_EVENTS, (site_id, rows[-1][1], PAGE))
+
+    def _events_of_visitors(
+        self, site_id: str, visitor_ids: Sequence[str], moments: tuple[int, int]
+    ) -> Mapping[str, Sequence[Event]]:
+        events: dict[str, list[Event]] = {}
+        parameters = {"site": site_id, "ids": _storable(visitor_ids), "first": moments[0], "last": moments[1]}
+        for visitor_id, *row in self._ask(EVENTS_OF_VISITORS, parameters):
+            events.setdefault(visitor_id, []).append(event_of(row))
+        return {visitor_id: in_order(of_visitor) for visitor_id, of_visitor in events.items()}
+
+    def _visits(self, statement: str, parameters: Any) -> list[Visit]:
+        return [visit_of(text) for (text,) in self._ask(statement, parameters)]
+
+    def _ask(self, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
+        with self._database.read() as cursor:
+            cursor.execute(statement, parameters)
+            return cursor.fetchall()
+
+
+def find_visit(cursor: Cursor, site_id: str, visit_id: str) -> Visit | None:
+    """Return the visit that begins with an event, or that the event is in."""
+    cursor.execute(GET, (site_id, visit_id))
+    for (text,) in cursor.fetchall():
+        return visit_of(text)
+    cursor.execute(FIND_EVENT, (site_id, visit_id))
+    for visitor, at in cursor.fetchall():
+        cursor.execute(AROUND, {"visitor": visitor, "at": at})
+        for (text,) in cursor.fetchall():
+            visit = visit_of(text)
+            if (visit.start, visit.id) <= (at, visit_id) <= visit.last_event:
+                return visit
+    return None
+
+
+def _storable(texts: Sequence[str]) -> list[str]:
+    return [text for text in dict.fromkeys(texts) if can_be_stored(text)]

@@ -1,0 +1,325 @@
+"""One transaction that saves events and visits in PostgreSQL; any number of them run at once.
+
+Nobody waits in a circle: each makes the identities that are missing, in the order of their ids, then locks all that it
+touches, in the order of their numbers, then adds events, in the order of their ids. Whoever waits in one of the three
+waits for somebody who is further.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from lastseen.errors import LastSeenError
+from lastseen.stores.postgres.database import Cursor
+from lastseen.stores.visit_questions import in_order
+from lastseen.stores.visit_rows import (
+    Identity,
+    body_of,
+    columns_of,
+    event_of,
+    identity_of,
+    link_of_text,
+    text_of_link,
+    visit_of,
+)
+from lastseen.stores.visit_saving import Held, Key, Outcome
+from lastseen.visits.event import Event
+from lastseen.visits.identity import Link
+from lastseen.visits.visit import Visit
+
+# Others may fold the same visitors for longer than the second that other statements wait for a lock. The limit of the
+# statement holds for the wait too.
+WAIT = "SELECT set_config('lock_timeout', '0', true)"
+
+IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id"
+
+MAKE_IDENTITIES = """
+INSERT INTO lastseen_identities (no, site_id, distinct_id, visitor)
+SELECT no, site_id, distinct_id, no FROM (
+    SELECT nextval('lastseen_identity_numbers') AS no, wanted.site_id, wanted.distinct_id
+    FROM unnest(%b::text[], %b::text[]) AS wanted (site_id, distinct_id)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM lastseen_identities AS i
+        WHERE i.site_id = wanted.site_id AND i.distinct_id = wanted.distinct_id
+    )
+) AS missing
+ORDER BY site_id COLLATE "C", distinct_id COLLATE "C"
+ON CONFLICT (site_id, distinct_id) DO NOTHING
+"""
+
+HOLD = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT i.no, i.visitor
+    FROM unnest(%b::text[], %b::text[]) AS key (site_id, distinct_id)
+    JOIN lastseen_identities AS i ON i.site_id = key.site_id AND i.distinct_id = key.distinct_id
+)
+SELECT {IDENTITY} FROM lastseen_identities AS i
+WHERE i.no IN (SELECT no FROM wanted UNION SELECT visitor FROM wanted)
+ORDER BY i.no FOR NO KEY UPDATE
+"""  # noqa: S608 - constants
+
+# Both ways in two branches, so that each finds its index.
+REACHED = """
+WITH RECURSIVE reached (id) AS (
+    SELECT unnest(%(ids)s::text[]) COLLATE "C"
+    UNION
+    SELECT next.id FROM reached CROSS JOIN LATERAL (
+        SELECT l.other AS id FROM lastseen_identity_links AS l
+        WHERE l.site_id = %(site)s AND l.one = reached.id AND l.other IS NOT NULL
+        UNION ALL
+        SELECT l.one FROM lastseen_identity_links AS l WHERE l.site_id = %(site)s AND l.other = reached.id
+    ) AS next
+)
+"""
+
+REACHED_KEYS = f"{REACHED} SELECT id FROM reached"  # noqa: S608 - constants
+
+LINKS = f"""{REACHED}
+SELECT l.link, l.owner FROM reached
+JOIN lastseen_identity_links AS l ON l.site_id = %(site)s AND l.one = reached.id
+"""  # noqa: S608 - constants
+
+ADD_EVENTS = """
+INSERT INTO lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body)
+SELECT * FROM unnest(
+    %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bigint[], %b::integer[],
+    %b::text[]
+) ON CONFLICT (site_id, id) DO NOTHING RETURNING seq
+"""
+
+EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
+
+EVENTS_FROM = f"""
+SELECT i.visitor, {EVENT} FROM unnest(%b::bigint[], %b::bigint[]) AS wanted (visitor, at)
+JOIN lastseen_identities AS i ON i.visitor = wanted.visitor
+JOIN lastseen_events AS e ON e.identity = i.no AND e.at >= wanted.at
+"""  # noqa: S608 - constants
+
+FIRST_MOMENTS = """
+SELECT wanted.no, first.at FROM unnest(%b::bigint[]) AS wanted (no)
+CROSS JOIN LATERAL (
+    SELECT e.at FROM lastseen_events AS e WHERE e.identity = wanted.no ORDER BY e.at LIMIT 1
+) AS first
+"""
+
+# That an id is a known user need be said once only.
+ADD_LINKS = """
+INSERT INTO lastseen_identity_links (site_id, event_id, one, other, link)
+SELECT wanted.site_id, wanted.event_id, wanted.one, wanted.other, wanted.link
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::text[])
+    AS wanted (site_id, event_id, one, other, link)
+WHERE wanted.other IS NOT NULL OR NOT EXISTS (
+    SELECT 1 FROM lastseen_identity_links AS l
+    WHERE l.site_id = wanted.site_id AND l.one = wanted.one AND l.other IS NULL
+)
+"""
+
+SET_OWNERS = """
+UPDATE lastseen_identity_links AS l SET owner = changed.owner
+FROM unnest(%b::text[], %b::text[]) AS changed (event_id, owner)
+WHERE l.site_id = %b AND l.event_id = changed.event_id
+"""
+
+OWNERS = """
+SELECT l.event_id, l.owner FROM unnest(%b::text[]) AS wanted (id)
+JOIN lastseen_identity_links AS l ON l.site_id = %b AND l.event_id = wanted.id AND l.owner IS NOT NULL
+"""
+
+REGROUP = """
+UPDATE lastseen_identities AS i SET visitor = moved.visitor, tx = pg_current_xact_id(), seq = moved.seq
+FROM unnest(%b::bigint[], %b::bigint[], %b::integer[]) AS moved (no, visitor, seq) WHERE i.no = moved.no
+"""
+
+NEWEST_VISITS = """
+SELECT wanted.no, newest.body FROM unnest(%b::bigint[]) AS wanted (no)
+CROSS JOIN LATERAL (
+    SELECT v.body FROM lastseen_visits AS v WHERE v.visitor = wanted.no ORDER BY v.started_at DESC, v.id DESC LIMIT 1
+) AS newest
+"""
+
+VISITS_AROUND = """
+SELECT v.visitor, v.body FROM unnest(%b::bigint[], %b::bigint[]) AS wanted (no, at)
+JOIN lastseen_visits AS v ON v.visitor = wanted.no AND v.started_at >= coalesce((
+    SELECT max(b.started_at) FROM lastseen_visits AS b WHERE b.visitor = wanted.no AND b.started_at < wanted.at
+), wanted.at)
+"""
+
+PUT_VISITS = """
+INSERT INTO lastseen_visits
+    (seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
+SELECT * FROM unnest(
+    %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::boolean[], %b::boolean[],
+    %b::text[], %b::text[], %b::text[]
+) ON CONFLICT (site_id, id) DO UPDATE SET
+    tx = EXCLUDED.tx, seq = EXCLUDED.seq, visitor = EXCLUDED.visitor, started_at = EXCLUDED.started_at,
+    last_activity_at = EXCLUDED.last_activity_at, is_open = EXCLUDED.is_open, is_bot = EXCLUDED.is_bot,
+    start_reason = EXCLUDED.start_reason, entry_url = EXCLUDED.entry_url, body = EXCLUDED.body
+"""
+
+REMOVE_VISITS = """
+DELETE FROM lastseen_visits AS v USING unnest(%b::text[], %b::text[]) AS gone (site_id, id)
+WHERE v.site_id = gone.site_id AND v.id = gone.id
+"""
+
+NOTE_REMOVALS = """
+INSERT INTO lastseen_visits_removed (site_id, id, seq) SELECT * FROM unnest(%b::text[], %b::text[], %b::integer[])
+ON CONFLICT (site_id, id) DO UPDATE SET tx = EXCLUDED.tx, seq = EXCLUDED.seq
+"""
+
+SET_NEWEST = """
+UPDATE lastseen_identities AS i SET newest_at = newest.at, newest_id = newest.id
+FROM unnest(%b::bigint[], %b::bigint[], %b::text[]) AS newest (no, at, id) WHERE i.no = newest.no
+"""
+
+
+class MoreToHoldError(LastSeenError):
+    """What was to be locked is not all that hangs together: begin a new transaction with these keys as well."""
+
+    def __init__(self, keys: Collection[Key]) -> None:
+        super().__init__("more identities hang together than were locked")
+        self.keys = keys
+
+
+class PostgresVisitTransaction:
+    """See `VisitTransaction`. `known` are keys whose identities are there, as far as we know."""
+
+    def __init__(self, cursor: Cursor, *, known: set[Key] | None = None, more: Collection[Key] = ()) -> None:
+        self._cursor = cursor
+        self._known = set() if known is None else known
+        self._more = more
+        self._seq = 0
+
+    def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
+        """See `VisitTransaction`. Raises `MoreToHoldError` instead of locking twice, which could end in a circle."""
+        wanted = sorted({*keys, *self._more})
+        self._cursor.execute(WAIT)
+        missing = [key for key in wanted if key not in self._known]
+        if missing:
+            self._cursor.execute(MAKE_IDENTITIES, _columns(missing, 2))
+        held = self._hold(wanted)
+        lost = [key for key in wanted if key not in held.by_key]
+        if lost or any(one.visitor not in held.by_no for one in held.by_key.values()):
+            self._known.difference_update(lost)
+            raise MoreToHoldError(lost)
+        beyond = [key for key in self._reached(linked) if key not in held.by_key]
+        if beyond:
+            raise MoreToHoldError(beyond)
+        return held
+
+    def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
+        """Hold the identities that there are, and those that stand for their visitors."""
+        self._cursor.execute(WAIT)
+        return self._hold([(site_id, each) for each in sorted(distinct_ids)])
+
+    def _hold(self, keys: Sequence[Key]) -> Held:
+        held = Held()
+        for row in self._ask(HOLD, _columns(keys, 2)):
+            held.add(identity_of(row))
+        return held
+
+    def _reached(self, linked: Collection[Key]) -> Iterable[Key]:
+        by_site: dict[str, list[str]] = defaultdict(list)
+        for site_id, each in linked:
+            by_site[site_id].append(each)
+        for site_id, ids in by_site.items():
+            for (each,) in self._ask(REACHED_KEYS, {"site": site_id, "ids": ids}):
+                yield site_id, each
+
+    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+        """See `VisitTransaction`."""
+        numbered = dict(enumerate(sorted(events, key=_key_of), 1))
+        self._seq = len(numbered)
+        by_key = held.by_key
+        rows = [
+            (
+                seq,
+                event.site_id,
+                event.id,
+                by_key[event.site_id, event.distinct_id].no,
+                event.at,
+                event.name,
+                event.received_at,
+                event.flags,
+                body_of(event),
+            )
+            for seq, event in numbered.items()
+        ]
+        return [numbered[seq] for (seq,) in self._ask(ADD_EVENTS, _columns(rows, 9))]
+
+    def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
+        """See `VisitTransaction`."""
+        rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
+        self._cursor.execute(ADD_LINKS, _columns(rows, 5))
+        ends = sorted({end for link in links for end in link.ids})
+        found = self._ask(LINKS, {"site": site_id, "ids": ends})
+        return {link_of_text(text): owner for text, owner in found}
+
+    def set_owners(self, site_id: str, owners: Mapping[str, str | None]) -> None:
+        """See `VisitTransaction`."""
+        if owners:
+            self._cursor.execute(SET_OWNERS, (list(owners), list(owners.values()), site_id))
+
+    def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
+        """See `VisitTransaction`."""
+        return dict(self._ask(OWNERS, (list(event_ids), site_id)))
+
+    def regroup(self, identities: Collection[Identity]) -> None:
+        """See `VisitTransaction`."""
+        rows = [(one.no, one.visitor, self._next()) for one in identities]
+        self._cursor.execute(REGROUP, _columns(rows, 3))
+
+    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
+        """See `VisitTransaction`."""
+        return {visitor: visit_of(text) for visitor, text in self._ask(NEWEST_VISITS, (list(visitors),))}
+
+    def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
+        """See `VisitTransaction`."""
+        visits: dict[int, list[Visit]] = defaultdict(list)
+        for visitor, text in self._ask(VISITS_AROUND, (list(moments), list(moments.values()))):
+            visits[visitor].append(visit_of(text))
+        return visits
+
+    def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
+        """See `VisitTransaction`."""
+        events: dict[int, list[Event]] = defaultdict(list)
+        for visitor, *row in self._ask(EVENTS_FROM, (list(moments), list(moments.values()))):
+            events[visitor].append(event_of(row))
+        for of_visitor in events.values():
+            in_order(of_visitor)
+        return events
+
+    def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
+        """See `VisitTransaction`."""
+        return dict(self._ask(FIRST_MOMENTS, (list(identities),)))
+
+    def write(self, outcome: Outcome) -> None:
+        """See `VisitTransaction`."""
+        run = self._cursor.execute
+        if outcome.removed:
+            run(REMOVE_VISITS, _columns(outcome.removed, 2))
+            run(NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3))
+        if outcome.visits:
+            rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits]
+            run(PUT_VISITS, _columns(rows, 11))
+        if outcome.newest:
+            places = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
+            run(SET_NEWEST, _columns(places, 3))
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _ask(self, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
+        self._cursor.execute(statement, parameters)
+        return self._cursor.fetchall()
+
+
+def _columns(rows: Collection[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Turn rows into the columns that `unnest` takes."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _key_of(event: Event) -> Key:
+    return event.site_id, event.id

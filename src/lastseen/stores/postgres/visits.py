@@ -1,0 +1,84 @@
+"""Events, visitors and visits in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from lastseen.clock import to_micros
+from lastseen.stores.postgres.database import PostgresDatabase
+from lastseen.stores.postgres.visit_feed import read_changes
+from lastseen.stores.postgres.visit_reading import PostgresVisitReading, find_visit
+from lastseen.stores.postgres.visit_transaction import MoreToHoldError, PostgresVisitTransaction
+from lastseen.stores.text import can_be_stored
+from lastseen.stores.visit_saving import Key, Outcome, refold, rules_of, save
+from lastseen.visits.event import Event
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import Changes, SaveResult
+from lastseen.visits.visit import EndReason, Evidence
+
+MOST_KNOWN = 200_000
+"""So many identities are remembered as being there."""
+
+
+class PostgresVisits(PostgresVisitReading):
+    """Implements `VisitStore`."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._known: set[Key] = set()
+
+    def save(self, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
+        """See `VisitStore`."""
+        if not events:
+            return SaveResult(new=0, duplicates=0)
+        rule_of = rules_of(events, rules)
+        more: set[Key] = set()
+        while True:
+            try:
+                with self._database.transaction() as cursor:
+                    result = save(PostgresVisitTransaction(cursor, known=self._known, more=more), events, rule_of)
+            except MoreToHoldError as error:
+                more.update(error.keys)
+            else:
+                self._remember({(event.site_id, event.distinct_id) for event in events})
+                return result
+
+    def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
+        """See `VisitStore`."""
+        if not (can_be_stored(site_id) and can_be_stored(visit_id)):
+            return False
+        visitor_id: str | None = None
+        while True:
+            with self._database.transaction() as cursor:
+                transaction = PostgresVisitTransaction(cursor)
+                held = transaction.find(site_id, [] if visitor_id is None else [visitor_id])
+                visit = find_visit(cursor, site_id, visit_id)
+                if visit is None or visit.end is not None or visit.last_activity > to_micros(at):
+                    return False
+                if visit.visitor_id == visitor_id:
+                    ended = replace(visit, end=to_micros(at), end_reason=EndReason(reason), end_evidence=evidence)
+                    transaction.write(Outcome(visits=[(held.by_key[site_id, visitor_id].no, ended)]))
+                    return True
+                # Whose it is had to be found out first.
+                visitor_id = visit.visitor_id
+
+    def refold(self, site_id: str, visitor_ids: Sequence[str], rule: VisitRule) -> int:
+        """See `VisitStore`."""
+        storable = {each for each in visitor_ids if can_be_stored(each)}
+        with self._database.transaction() as cursor:
+            transaction = PostgresVisitTransaction(cursor)
+            held = transaction.find(site_id, storable)
+            return refold(transaction, [one for one in held.by_no.values() if one.visitor == one.no], held, rule)
+
+    def changes(self, position: str = "", limit: int = 10_000) -> Changes:
+        """See `VisitStore`."""
+        with self._database.transaction() as cursor:
+            return read_changes(cursor, position, limit)
+
+    def _remember(self, keys: Collection[Key]) -> None:
+        if len(self._known) > MOST_KNOWN:
+            self._known = set()
+        self._known.update(keys)
