@@ -287,7 +287,7 @@ def test_the_short_way_takes_what_the_long_way_takes(monkeypatch: pytest.MonkeyP
     def check(events: list[Event], rule: VisitRule) -> None:
         expected = fold(events, rule, "ann")
         with monkeypatch.context() as patch:
-            patch.setattr(fold_module, "take_usual", lambda _visit, events: next(events, None))
+            patch.setattr(fold_module, "usual_run", lambda _visit, events, _limits: (None, next(events, None)))
             assert fold(events, rule, "ann") == expected
 
     check()

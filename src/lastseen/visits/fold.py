@@ -7,20 +7,22 @@ from its first to its `last_event`, without a hole. What comes after that and st
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 
-import msgspec
+from msgspec.structs import replace
 
 from lastseen.visits.event import (
     SESSION_END,
     Event,
 )
 from lastseen.visits.limits import Limits, limits_of
-from lastseen.visits.opened import OpenVisit, user_of
+from lastseen.visits.opened import OpenVisit, Run, user_of
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.splitting import cannot_begin, is_asked_for, only_attaches, split_before
-from lastseen.visits.usual import take_usual
+from lastseen.visits.usual import usual_run
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 
 _place = attrgetter("at", "id")
@@ -76,13 +78,20 @@ def resume(
     before `last_event` are left out; what they change is told by `lastseen.visits.refold`. None is a visitor without
     visits.
     """
-    events = in_order(later_events)
-    if visit is not None:
-        events = [event for event in events if event.order > visit.last_event]
     limits = limits_of(rule)
     done: list[Visit] = []
-    state = None if visit is None else OpenVisit.of(visit, limits)
-    state = _Fold(limits, visitor_id, others, done).go_on(state, events)
+    state, events = None, in_order(later_events)
+    rest = iter(events)
+    if visit is not None:
+        visit = as_open(visit)
+        rest = iter(events[bisect_right(events, visit.last_event, key=_place) :])
+        run, other = usual_run(visit, rest, limits)
+        if run is not None:
+            visit = _gone_along(visit, run)
+        if other is None:
+            return [visit]
+        state, rest = OpenVisit.of(visit), chain([other], rest)
+    state = _Fold(limits, visitor_id, others, done).go_on(state, rest)
     if state is not None:
         done.append(state.visit())
     return done
@@ -102,7 +111,7 @@ def close_overdue(visit: Visit, now_micros: int, rule: VisitRule) -> Visit | Non
         reason, limit = EndReason.MAX_DURATION, limits.max_duration_text
     else:
         return None
-    return msgspec.structs.replace(
+    return replace(
         visit,
         end=visit.last_activity,
         end_reason=reason,
@@ -117,15 +126,30 @@ def as_open(visit: Visit) -> Visit:
     """
     if visit.end is None or visit.end_reason is EndReason.ASKED:
         return visit
-    return msgspec.structs.replace(visit, end=None, end_reason=None, end_evidence=None)
+    return replace(visit, end=None, end_reason=None, end_evidence=None)
 
 
 def in_order(events: Iterable[Event]) -> list[Event]:
     """Return the events by (moment, id), each id once; of copies that differ the earliest."""
+    events = list(events)
+    if len(events) <= 1:
+        return events
     first: dict[str, Event] = {}
     for event in sorted(events, key=_place):
         first.setdefault(event.id, event)
     return list(first.values())
+
+
+def _gone_along(visit: Visit, run: Run) -> Visit:
+    return replace(
+        visit,
+        last_activity=run.last.at,
+        last_event=run.last.order,
+        event_count=visit.event_count + run.events,
+        page_views=visit.page_views + run.page_views,
+        engaged_ms=visit.engaged_ms + run.engaged_ms,
+        exit_page=run.exit_page,
+    )
 
 
 class _Fold:
@@ -143,7 +167,12 @@ class _Fold:
         """Fold events behind the visit's last one; return the visit that is open then."""
         rest = iter(events)
         while True:
-            event = next(rest, None) if visit is None else take_usual(visit, rest)
+            if visit is None:
+                event = next(rest, None)
+            else:
+                run, event = usual_run(visit, rest, self._limits)
+                if run is not None:
+                    visit.go_along(run)
             if event is None:
                 return visit
             visit = self._step(visit, event)
@@ -152,7 +181,7 @@ class _Fold:
         """Fold one event."""
         limits = self._limits
         if cannot_begin(event, limits):
-            if visit is not None and visit.admits(event.at):
+            if visit is not None and visit.admits(event.at, limits):
                 self._add(visit, event)
             return visit
         if visit is None:

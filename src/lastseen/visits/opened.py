@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,12 +20,21 @@ _LATE = int(EventFlags.LATE)
 _NOTHING: Mapping[str, Any] = {}
 
 
+class Run(NamedTuple):
+    """What some usual events come to."""
+
+    last: Event
+    events: int
+    page_views: int
+    engaged_ms: int
+    exit_page: str | None
+
+
 class OpenVisit:
     """The state of one visit. Its fields are those of `Visit`; what is written there is not repeated here."""
 
     __slots__ = (
         "channel",
-        "closes_at",
         "custom",
         "device",
         "distinct_id",
@@ -38,7 +47,6 @@ class OpenVisit:
         "has_late_events",
         "id",
         "is_bot",
-        "known_referrer",
         "landing_page",
         "last_activity",
         "last_event",
@@ -50,7 +58,6 @@ class OpenVisit:
         "start",
         "start_evidence",
         "start_reason",
-        "timeout",
         "user_id",
         "utm",
         "visitor_id",
@@ -77,8 +84,6 @@ class OpenVisit:
         self.start_evidence = evidence
         self.previous_id = previous_id
         self.end: int | None = None
-        self.closes_at = first.at + limits.max_duration
-        self.timeout = limits.timeout
         flags, window = first.flags, first.window_id
         self.is_bot = flags & _BOT != 0
         self.has_late_events = flags & _LATE != 0
@@ -100,26 +105,48 @@ class OpenVisit:
         self.entry_url: str | None = None
         self.referrer: str | None = None
         self.referrer_domain: str | None = None
-        self.known_referrer: str | None = None
         self.utm: UtmParams | None = None
         self.channel: str | None = None
         self._enter(first, limits)
 
     @classmethod
-    def of(cls, visit: Visit, limits: Limits) -> OpenVisit:
-        """Return the state that a visit was in after its last event: only an end by hand is one."""
+    def of(cls, visit: Visit) -> OpenVisit:
+        """Return the state that an open visit, or one that was ended by hand, was in after its last event."""
         self = cls.__new__(cls)
-        for name in _SHARED:
-            setattr(self, name, getattr(visit, name))
-        self.end = visit.end if visit.end_reason is EndReason.ASKED else None
-        self.closes_at = visit.start + limits.max_duration
-        self.timeout = limits.timeout
-        self.known_referrer = None if visit.referrer_domain in limits.unknown_domains else visit.referrer_domain
+        self.id = visit.id
+        self.site_id = visit.site_id
+        self.visitor_id = visit.visitor_id
+        self.distinct_id = visit.distinct_id
+        self.start = visit.start
+        self.last_activity = visit.last_activity
+        self.last_event = visit.last_event
+        self.start_reason = visit.start_reason
+        self.start_evidence = visit.start_evidence
+        self.previous_id = visit.previous_id
+        self.end = visit.end
+        self.is_bot = visit.is_bot
+        self.has_late_events = visit.has_late_events
+        self.window_ids = visit.window_ids
+        self.engaged_ms = visit.engaged_ms
+        self.user_id = visit.user_id
+        self.device = visit.device
+        self.geo = visit.geo
+        self.event_count = visit.event_count
+        self.page_views = visit.page_views
+        self.landing_page = visit.landing_page
+        self.exit_page = visit.exit_page
+        self.custom = visit.custom
+        self.entry_url = visit.entry_url
+        self.referrer = visit.referrer
+        self.referrer_domain = visit.referrer_domain
+        self.utm = visit.utm
+        self.channel = visit.channel
         return self
 
-    def admits(self, at: int) -> bool:
+    def admits(self, at: int, limits: Limits) -> bool:
         """Return whether it was still open at a moment not before its last event."""
-        return self.end is None and at - self.last_activity <= self.timeout and at <= self.closes_at
+        in_time = at - self.last_activity <= limits.timeout and at - self.start <= limits.max_duration
+        return in_time and self.end is None
 
     def attach(self, event: Event) -> None:
         """Count an event that does not extend the visit and tells nothing about its visitor."""
@@ -149,6 +176,15 @@ class OpenVisit:
         if self.entry_url is None:
             self._enter(event, limits)
 
+    def go_along(self, run: Run) -> None:
+        """Go on with usual events."""
+        self.last_activity = run.last.at
+        self.last_event = run.last.order
+        self.event_count += run.events
+        self.page_views += run.page_views
+        self.engaged_ms += run.engaged_ms
+        self.exit_page = run.exit_page
+
     def end_by_hand(self, event: Event) -> None:
         """End it at the event, which is its last."""
         self.last_event = event.order
@@ -161,36 +197,36 @@ class OpenVisit:
     def ended(self, reason: EndReason | None, evidence: Evidence | None) -> Visit:
         """Return it as ended: by hand at that moment, else at its last activity."""
         return Visit(
-            id=self.id,
-            site_id=self.site_id,
-            visitor_id=self.visitor_id,
-            distinct_id=self.distinct_id,
-            start=self.start,
-            last_activity=self.last_activity,
-            last_event=self.last_event,
-            start_reason=self.start_reason,
-            start_evidence=self.start_evidence,
-            end_reason=reason,
-            end_evidence=evidence,
-            end=None if reason is None else self.last_activity if self.end is None else self.end,
-            previous_id=self.previous_id,
-            user_id=self.user_id,
-            page_views=self.page_views,
-            event_count=self.event_count,
-            entry_url=self.entry_url,
-            landing_page=self.landing_page,
-            exit_page=self.exit_page,
-            referrer=self.referrer,
-            referrer_domain=self.referrer_domain,
-            utm=self.utm,
-            channel=self.channel,
-            device=self.device,
-            geo=self.geo,
-            engaged_ms=self.engaged_ms,
-            is_bot=self.is_bot,
-            has_late_events=self.has_late_events,
-            window_ids=self.window_ids,
-            custom=self.custom,
+            self.id,
+            self.site_id,
+            self.visitor_id,
+            self.distinct_id,
+            self.start,
+            self.last_activity,
+            self.last_event,
+            self.start_reason,
+            self.start_evidence,
+            reason,
+            evidence,
+            None if reason is None else self.last_activity if self.end is None else self.end,
+            self.previous_id,
+            self.user_id,
+            self.page_views,
+            self.event_count,
+            self.entry_url,
+            self.landing_page,
+            self.exit_page,
+            self.referrer,
+            self.referrer_domain,
+            self.utm,
+            self.channel,
+            self.device,
+            self.geo,
+            self.engaged_ms,
+            self.is_bot,
+            self.has_late_events,
+            self.window_ids,
+            self.custom,
         )
 
     def _enter(self, event: Event, limits: Limits) -> None:
@@ -198,11 +234,8 @@ class OpenVisit:
         url, referrer, domain, utm = event.url, event.referrer, event.referrer_domain, event.utm
         if self.channel is None and not (url is None and referrer is None and domain is None and utm is None):
             self.referrer, self.referrer_domain, self.utm = referrer, domain, utm
-            if domain in limits.unknown_domains:
-                self.channel = channel_of(utm, None, url)
-            else:
-                self.known_referrer = domain
-                self.channel = channel_of(utm, domain, url, referrer)
+            known = known_referrer(domain, limits)
+            self.channel = channel_of(utm, known, url, None if known is None else referrer)
         self.entry_url = url
 
     def _see_page(self, url: str | None) -> None:
@@ -226,14 +259,16 @@ class OpenVisit:
             self.device = msgspec.structs.replace(known, screen_resolution=device.screen_resolution)
 
 
-_SHARED = tuple(name for name in OpenVisit.__slots__ if name in Visit.__struct_fields__ and name != "end")
-
-
 def user_of(event: Event) -> str | None:
     """Return the known user whom an event names."""
     if event.user_id is None and event.name == IDENTIFY:
         return event.distinct_id
     return event.user_id
+
+
+def known_referrer(domain: str | None, limits: Limits) -> str | None:
+    """Return the domain that a visitor came from, None where the rule says that it tells nothing."""
+    return None if domain in limits.unknown_domains else domain
 
 
 def _custom(first: Event) -> Mapping[str, Any]:

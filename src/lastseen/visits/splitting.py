@@ -15,7 +15,7 @@ from lastseen.visits.event import (
     EventFlags,
 )
 from lastseen.visits.limits import Limits, campaign_text, span_beyond
-from lastseen.visits.opened import OpenVisit, user_of
+from lastseen.visits.opened import OpenVisit, known_referrer, user_of
 from lastseen.visits.visit import EndReason, Evidence, StartReason
 
 _PASSIVE = int(EventFlags.PASSIVE)
@@ -86,15 +86,10 @@ def _other_origin(visit: OpenVisit, event: Event, limits: Limits) -> Split | Non
     if limits.splits_by_campaign and mine is not None and its is not None and its != mine and its.differs_from(mine):
         evidence = _evidence(campaign_text(mine), campaign_text(its))
         return Split(StartReason.CAMPAIGN, EndReason.CAMPAIGN, evidence)
-    before, after = visit.known_referrer, event.referrer_domain
-    if (
-        limits.splits_by_referrer
-        and before is not None
-        and after is not None
-        and after != before
-        and after not in limits.unknown_domains
-    ):
-        return Split(StartReason.REFERRER, EndReason.REFERRER, _evidence(before, after))
+    if limits.splits_by_referrer and event.referrer_domain is not None:
+        before, after = known_referrer(visit.referrer_domain, limits), known_referrer(event.referrer_domain, limits)
+        if before is not None and after is not None and after != before:
+            return Split(StartReason.REFERRER, EndReason.REFERRER, _evidence(before, after))
     return None
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastseen.visits.event import GROUP_IDENTIFY, IDENTIFY, PAGEVIEW, SESSION_END, SESSION_START, Event, EventFlags
-from lastseen.visits.opened import OpenVisit
+from lastseen.visits.limits import Limits
+from lastseen.visits.opened import OpenVisit, Run, known_referrer
+from lastseen.visits.visit import Visit
 
 _BOT = int(EventFlags.BOT)
 _UNUSUAL = frozenset({SESSION_START, SESSION_END, IDENTIFY, GROUP_IDENTIFY})
 
 
-def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what makes it fast
-    visit: OpenVisit, events: Iterator[Event]
-) -> Event | None:
-    """Take events up to the first that may do more; return that one, or None when there are no more events.
+def usual_run(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what makes it fast
+    visit: Visit | OpenVisit, events: Iterator[Event], limits: Limits
+) -> tuple[Run | None, Event | None]:
+    """Take events up to the first that may do more than continue an open visit; change nothing.
 
-    What it takes it takes as `OpenVisit.take` does, without calls and with its state in local variables: three times
-    as fast, and nine of ten events are such.
+    Returns what those come to, if there are any, and the event that may do more, if there is one. What it takes it
+    takes as `OpenVisit.take` does, without calls and with its state in local variables: three times as fast, and nine
+    of ten events are such.
     """
     if visit.end is not None:
-        return next(events, None)
-    timeout, closes_at = visit.timeout, visit.closes_at
-    referrer, utm, user_id = visit.known_referrer, visit.utm, visit.user_id
+        return None, next(events, None)
+    timeout, closes_at = limits.timeout, visit.start + limits.max_duration
+    utm, user_id = visit.utm, visit.user_id
+    referrer = known_referrer(visit.referrer_domain, limits)
     flags = _BOT if visit.is_bot else 0
     has_no_entry, has_no_landing = visit.entry_url is None, visit.landing_page is None
     has_no_geo = visit.geo is None
@@ -33,6 +37,7 @@ def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what
     last_activity, exit_page = visit.last_activity, visit.exit_page
     count, page_views, engaged_ms = 0, 0, 0
     last: Event | None = None
+    event: Event | None = None
     for event in events:
         at = event.at
         if at - last_activity > timeout or at > closes_at or event.flags != flags:
@@ -73,11 +78,6 @@ def take_usual(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what
         count += 1
     else:
         event = None
-    if last is not None:
-        visit.last_activity = last_activity
-        visit.last_event = last_activity, last.id
-        visit.exit_page = exit_page
-        visit.event_count += count
-        visit.page_views += page_views
-        visit.engaged_ms += engaged_ms
-    return event
+    if last is None:
+        return None, event
+    return Run(last, count, page_views, engaged_ms, exit_page), event
