@@ -98,16 +98,17 @@ WHERE i.site_id = ?1 AND i.distinct_id > ?2 AND i.visitor = i.no AND EXISTS (
 ORDER BY i.distinct_id LIMIT ?3
 """
 
+# CROSS JOIN: see visit_transaction.
 EVENTS_OF_VISITORS = f"""
 SELECT i.distinct_id, {EVENT.replace("i.distinct_id", "m.distinct_id")} FROM json_each(?2) AS wanted
-JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value AND i.visitor = i.no
+CROSS JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value AND i.visitor = i.no
 JOIN lastseen_identities AS m ON m.visitor = i.no
 JOIN lastseen_events AS e ON e.identity = m.no AND e.at BETWEEN ?3 AND ?4
 """  # noqa: S608 - constants
 
 VISITS_OF_VISITORS = """
 SELECT i.distinct_id, v.body FROM json_each(?2) AS wanted
-JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value AND i.visitor = i.no
+CROSS JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value AND i.visitor = i.no
 JOIN lastseen_visits AS v ON v.visitor = i.no
 ORDER BY v.started_at, v.id
 """

@@ -29,9 +29,11 @@ COUNT = "UPDATE lastseen_visit_counter SET value = ?"
 
 IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id"
 
+# CROSS JOIN keeps the order that is written: without statistics SQLite goes through the whole site first, and looks
+# for each row of it in the list (https://www.sqlite.org/optoverview.html#crossjoin).
 FIND_IDENTITIES = f"""
 SELECT {IDENTITY} FROM json_each(?2) AS wanted
-JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value
+CROSS JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value
 """  # noqa: S608 - constants
 
 IDENTITIES = f"""
@@ -45,7 +47,8 @@ ADD_IDENTITY = "INSERT INTO lastseen_identities (no, site_id, distinct_id, visit
 REGROUP = "UPDATE lastseen_identities SET visitor = ?, seq = ? WHERE no = ?"
 
 KNOWN_EVENTS = """
-SELECT e.id FROM json_each(?2) AS wanted JOIN lastseen_events AS e ON e.site_id = ?1 AND e.id = wanted.value
+SELECT e.id FROM json_each(?2) AS wanted
+CROSS JOIN lastseen_events AS e ON e.site_id = ?1 AND e.id = wanted.value
 """
 
 ADD_EVENT = "INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -75,25 +78,28 @@ REACHED = """
 WITH RECURSIVE reached (id) AS (
     SELECT value FROM json_each(?2)
     UNION
-    SELECT CASE l.one WHEN reached.id THEN l.other ELSE l.one END
-    FROM reached JOIN lastseen_identity_links AS l
-        ON l.site_id = ?1 AND (l.one = reached.id OR l.other = reached.id) AND l.other IS NOT NULL
+    SELECT l.other FROM reached CROSS JOIN lastseen_identity_links AS l INDEXED BY lastseen_identity_links_one
+        ON l.site_id = ?1 AND l.one = reached.id AND l.other IS NOT NULL
+    UNION
+    SELECT l.one FROM reached CROSS JOIN lastseen_identity_links AS l INDEXED BY lastseen_identity_links_other
+        ON l.site_id = ?1 AND l.other = reached.id
 )
 """
 
 LINKS = f"""{REACHED}
-SELECT l.link, l.owner FROM reached JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.one = reached.id
+SELECT l.link, l.owner FROM reached CROSS JOIN lastseen_identity_links AS l INDEXED BY lastseen_identity_links_one
+    ON l.site_id = ?1 AND l.one = reached.id
 """  # noqa: S608 - constants
 
 REACHED_IDENTITIES = f"""{REACHED}
-SELECT {IDENTITY} FROM reached JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = reached.id
+SELECT {IDENTITY} FROM reached CROSS JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = reached.id
 """  # noqa: S608 - constants
 
 SET_OWNER = "UPDATE lastseen_identity_links SET owner = ?3 WHERE site_id = ?1 AND event_id = ?2"
 
 OWNERS = """
 SELECT l.event_id, l.owner FROM json_each(?2) AS wanted
-JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.event_id = wanted.value AND l.owner IS NOT NULL
+CROSS JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.event_id = wanted.value AND l.owner IS NOT NULL
 """
 
 NEWEST_VISITS = """
