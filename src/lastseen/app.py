@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,17 @@ from lastseen.activity.flush import FlushResult
 from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import StatusRule
 from lastseen.clock import SYSTEM_CLOCK, Clock
-from lastseen.errors import FlushError
+from lastseen.errors import FlushError, MissingAbility
 from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_store
 from lastseen.visits.rule import VisitRule
+from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.sites import Sites
+from lastseen.visits.store import VisitStore
 
 if TYPE_CHECKING:
     from lastseen.devices.manager import ApiKeys, Devices
+    from lastseen.reports.asking import Reports
+    from lastseen.reports.copy import ReportCopy
 
 
 class LastSeen:
@@ -39,6 +44,7 @@ class LastSeen:
         clock: Clock = SYSTEM_CLOCK,
         logger: logging.Logger | None = None,
         on_flush_error: Callable[[FlushError], object] | None = None,
+        data_folder: Path | None = None,
     ) -> None:
         self.store = store
         self.clients = clients
@@ -48,6 +54,8 @@ class LastSeen:
         self._on_flush_error = on_flush_error
         self._devices: list[Devices] = []
         self._keys: list[ApiKeys] = []
+        self._reports: list[Reports] = []
+        self._data_folder = data_folder
         self.sites = Sites(store.sites, default_rule=visit_rule, clock=clock)
 
     @classmethod
@@ -66,6 +74,7 @@ class LastSeen:
         logger: logging.Logger | None = None,
         on_flush_error: Callable[[FlushError], object] | None = None,
         on_flush: Callable[[FlushResult], object] | None = None,
+        data_folder: Path | None = None,
     ) -> LastSeen:
         """Open the database that `source` names; see `lastseen.stores.open_store`.
 
@@ -73,7 +82,8 @@ class LastSeen:
         with the command that creates them; a database that cannot be reached raises `StoreUnavailable`. `visit_rule` is
         the rule of new sites: of the first one, `default`, which `migrate=True` makes when there is none, too.
         `key_cache` is how long an API key that was verified is remembered, at most 5 s. `on_flush_error` hears of
-        clients, devices and keys, `on_flush` of clients.
+        clients, devices and keys, `on_flush` of clients. `data_folder` is where the copy is that reports read; without
+        one it is in memory, and made again by the first report.
         """
         store = open_store(source, pool_size=pool_size, deadline=deadline)
         try:
@@ -101,7 +111,35 @@ class LastSeen:
             clock=clock,
             logger=logger,
             on_flush_error=on_flush_error,
+            data_folder=data_folder,
         )
+
+    @property
+    def reports(self) -> Reports:
+        """What can be asked about visits and events; nothing is opened before the first question."""
+        if not self._reports:
+            self._reports.append(self.open_reports())
+        return self._reports[0]
+
+    def open_reports(self, *, or_a_temporary_copy: bool = False) -> Reports:
+        """Return reports of their own, to be closed by the caller; for a command beside a running server.
+
+        `or_a_temporary_copy`: where another process has the copy open, copy everything once more.
+        """
+        from lastseen.reports.asking import Reports
+
+        def open_copy() -> ReportCopy:
+            from lastseen.stores.columnar.opening import open_copy
+
+            # A database that was made anew at the same address has another first site.
+            first = self.store.sites.get_site(DEFAULT_SITE_ID)
+            truth = "" if first is None else first.created_at.isoformat()
+            return open_copy(self._data_folder, self.store.address, truth, or_a_temporary_one=or_a_temporary_copy)
+
+        visits: VisitStore | None = getattr(self.store, "visits", None)
+        if visits is None:
+            raise MissingAbility(f"{self.store.address} keeps no visits, so there are no reports (VisitStore)")
+        return Reports(visits, open_copy, clock=self._clock, logger=self._logger)
 
     @property
     def keys(self) -> ApiKeys:
@@ -144,6 +182,8 @@ class LastSeen:
     def close(self) -> int:
         """Save what waits, then close what was opened; returns how many things could not be saved. Safe twice."""
         unsaved = self.clients.close()
+        for reports in self._reports:
+            reports.close()
         unsaved += sum(devices.close() for devices in self._devices) + sum(keys.close() for keys in self._keys)
         self.store.close()
         return unsaved

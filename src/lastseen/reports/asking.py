@@ -145,7 +145,7 @@ class Reports:
                     self._log.warning("%s", error)
                 is_well = False
             except StoreError as error:
-                if is_well:
+                if is_well and not self._stop.is_set():
                     self._log.warning("reports do not follow for now: %s", error)
                 is_well = False
             self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
@@ -159,7 +159,10 @@ class Reports:
     def close(self) -> None:
         """Stop following and let go of the copy. Safe twice."""
         self._stop.set()
+        copy = self._copy
         if self._follower is not None:
+            if copy is not None:
+                copy.interrupt()
             self._follower.join()
         with self._opening:
             if self._copy is not None:

@@ -64,6 +64,9 @@ class ReportCopy(Protocol):
     def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
         """Return a table as a Parquet file."""
 
+    def interrupt(self) -> None:
+        """Break off the batch that another thread applies or builds with, which then fails as a whole."""
+
     def clear(self) -> None:
         """Throw everything away and begin again at the empty position."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,24 @@ class DuckDBCopy:
     away: what the copy holds can always be had again. One process at a time may have the file open: `CopyInUse`.
     """
 
-    def __init__(self, path: Path | None, *, truth: str = "", threads: int | None = None, memory: str = "") -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        truth: str = "",
+        threads: int | None = None,
+        memory: str = "",
+        on_close: Callable[[], object] = lambda: None,
+    ) -> None:
         self._path = path
+        self._on_close = on_close
         self._truth = truth
         self._options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory} if memory else {}
         if threads is not None:
             self._options["threads"] = threads
         # One batch at a time; readers each have their own cursor and see the state between two batches.
         self._writing = threading.Lock()
+        self._writer: duckdb.DuckDBPyConnection | None = None
         self._facts: dict[str, str] = {}
         self._connection = self._open()
 
@@ -142,13 +152,22 @@ class DuckDBCopy:
     def clear(self) -> None:
         """Throw everything away and begin again at the empty position."""
         with self._writing:
-            self.close()
+            self._connection.close()
             self._delete_files()
             self._connection = self._open()
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()
+        """Let go of the file, in the midst of a batch too. Safe twice."""
+        self.interrupt()
+        with self._writing:
+            self._connection.close()
+        self._on_close()
+
+    def interrupt(self) -> None:
+        """Break off the batch that is being applied, which then fails as a whole."""
+        writer = self._writer
+        if writer is not None:
+            writer.interrupt()
 
     def _delete_files(self) -> None:
         if self._path is not None:
@@ -158,6 +177,7 @@ class DuckDBCopy:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._writing, _translated(), self._connection.cursor() as cursor:
+            self._writer = cursor
             cursor.execute("BEGIN")
             try:
                 yield cursor
@@ -166,6 +186,8 @@ class DuckDBCopy:
                 with contextlib.suppress(duckdb.Error):
                     cursor.execute("ROLLBACK")
                 raise
+            finally:
+                self._writer = None
 
 
 @contextlib.contextmanager
