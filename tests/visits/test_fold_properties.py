@@ -32,8 +32,9 @@ Fold = Callable[[Sequence[Event], VisitRule, str], list[Visit]]
 class Writers:
     """What any number of processes do to one visitor's visits, one transaction at a time."""
 
-    def __init__(self, rule: VisitRule) -> None:
+    def __init__(self, rule: VisitRule, visitor_id: str = "ann") -> None:
         self.rule = rule
+        self.visitor_id = visitor_id
         self.events: list[Event] = []
         self.visits: list[Visit] = []
         self.read = 0
@@ -45,7 +46,7 @@ class Writers:
         for event in new:
             insort(self.events, event, key=lambda event: event.order)
         before = {visit.id: visit for visit in self.visits}
-        done = refold(self.visits, new, self._since, self.rule, "ann")
+        done = refold(self.visits, new, self._since, self.rule, self.visitor_id)
         for removed in done.removed:
             del before[removed]
         before.update({visit.id: visit for visit in done.changed})
