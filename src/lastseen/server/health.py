@@ -64,7 +64,7 @@ class HealthController(Controller):
     path = "/health"
     tags = ("health",)
 
-    @get("/live", needs=Right.PUBLIC, sync_to_thread=False, summary="The process runs")
+    @get("/live", needs=Right.PUBLIC, sync_to_thread=False, summary="The process runs", operation_id="GetLiveness")
     def live(self) -> Liveness:
         """Answer while the process runs, whatever the database does."""
         return Liveness()
@@ -74,6 +74,7 @@ class HealthController(Controller):
         needs=Right.PUBLIC,
         sync_to_thread=True,
         summary="The store answers and its schema is current",
+        operation_id="GetReadiness",
         raises=[Problem],
     )
     def ready(self, seen: LastSeen) -> Liveness:
@@ -92,6 +93,7 @@ class HealthController(Controller):
         needs=Right.MONITORING,
         sync_to_thread=False,
         summary="How recording feels: 200 for ok and degraded, 503 for red",
+        operation_id="GetActivityHealth",
         responses={503: ResponseSpec(data_container=ActivityReport, description="Recording is in trouble")},
     )
     def activity(self, seen: LastSeen) -> Response[ActivityReport]:

@@ -14,16 +14,22 @@ from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.store import MAX_PAGE
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal, principal_of
+from lastseen.wire.devices import NO_CONTROLS
 
 AnyRequest = Request[Any, Any, Any]
 
 Search = Annotated[
-    str, Parameter(max_length=MAX_KEY_LENGTH, description="a part of the id or the name; ASCII case is ignored")
+    str,
+    Parameter(
+        max_length=MAX_KEY_LENGTH,
+        pattern=NO_CONTROLS,
+        description="a part of the id or the name; ASCII case is ignored",
+    ),
 ]
 Limit = Annotated[int, Parameter(ge=1, le=MAX_PAGE, description="how many")]
 Cursor = Annotated[str | None, Parameter(description="next_cursor of the page before; same order and filters")]
 Span = Annotated[str | None, Parameter(description="a span such as 90s, 5m, 1h, 24h or 7d")]
-QueryId = Annotated[str | None, Parameter(min_length=1, max_length=MAX_KEY_LENGTH)]
+QueryId = Annotated[str | None, Parameter(min_length=1, max_length=MAX_KEY_LENGTH, pattern=NO_CONTROLS)]
 
 MAX_BODY = 64 * 1024
 

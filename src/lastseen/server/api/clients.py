@@ -83,7 +83,7 @@ class ClientsController(Controller):
     tags = ("clients",)
     dependencies = {"filters": Provide(provide_filters, sync_to_thread=False)}  # noqa: RUF012 - Litestar's own way
 
-    @get("/clients", sync_to_thread=True, summary="List clients", needs=Scope.CLIENTS_READ)
+    @get("/clients", sync_to_thread=True, summary="List clients", operation_id="ListClients", needs=Scope.CLIENTS_READ)
     def list_clients(
         self,
         seen: LastSeen,
@@ -105,7 +105,13 @@ class ClientsController(Controller):
         views = [view_of(client, seen.clients) for client in page]
         return ClientList(clients=views, next_cursor=page.next_cursor)
 
-    @get("/clients/count", sync_to_thread=True, summary="Count clients", needs=Scope.CLIENTS_READ)
+    @get(
+        "/clients/count",
+        sync_to_thread=True,
+        summary="Count clients",
+        operation_id="CountClients",
+        needs=Scope.CLIENTS_READ,
+    )
     def count_clients(self, seen: LastSeen, filters: Filters) -> Count:
         """Return how many clients the same filters would list."""
         count = seen.clients.count(
@@ -116,7 +122,13 @@ class ClientsController(Controller):
         )
         return Count(count=count)
 
-    @get("/clients/counts", sync_to_thread=True, summary="Count clients by status", needs=Scope.CLIENTS_READ)
+    @get(
+        "/clients/counts",
+        sync_to_thread=True,
+        summary="Count clients by status",
+        operation_id="CountClientsByStatus",
+        needs=Scope.CLIENTS_READ,
+    )
     def count_by_status(self, seen: LastSeen, search: Search = "") -> Counts:
         """Return how many clients are online, recent, idle and inactive, all at one moment."""
         counts = seen.clients.counts(checked_search(search))
@@ -128,7 +140,13 @@ class ClientsController(Controller):
             inactive=counts.inactive,
         )
 
-    @get("/clients/{client_id:str}", sync_to_thread=True, summary="Show one client", needs=Scope.CLIENTS_READ)
+    @get(
+        "/clients/{client_id:str}",
+        sync_to_thread=True,
+        summary="Show one client",
+        operation_id="GetClient",
+        needs=Scope.CLIENTS_READ,
+    )
     def show_client(self, seen: LastSeen, client_id: str) -> ClientView:
         """Return one client by its id, percent-encoded as one segment (a slash is `%2F`)."""
         return view_of(find_client(seen.clients, client_id), seen.clients)
@@ -137,6 +155,7 @@ class ClientsController(Controller):
         "/clients/{client_id:str}/hours",
         sync_to_thread=True,
         summary="When one client was active",
+        operation_id="GetClientHours",
         needs=Scope.CLIENTS_READ,
     )
     def client_hours(self, seen: LastSeen, client_id: str, within: Within = "7d") -> ClientHours:
@@ -151,6 +170,7 @@ class ClientsController(Controller):
         "/activity/hours",
         sync_to_thread=True,
         summary="How many clients were active, by hour",
+        operation_id="CountActiveClientsByHour",
         needs=Scope.CLIENTS_READ,
     )
     def active_hours(self, seen: LastSeen, within: Within = "7d") -> ActiveHours:

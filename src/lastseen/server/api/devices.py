@@ -15,15 +15,13 @@ from lastseen.devices.device import Device, DeviceChange
 from lastseen.devices.key import Scope
 from lastseen.devices.manager import Devices
 from lastseen.devices.store import DeviceOrder
-from lastseen.server.api.asking import Cursor, Limit, Search, Span, checked_id, checked_search, id_of
+from lastseen.server.api.asking import Cursor, Limit, QueryId, Search, Span, checked_id, checked_search, id_of
 from lastseen.server.api.clients import span_of
 from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.wire.devices import DeviceChanges, DeviceList, DeviceView, NewDevice, Seen
 
-Owner = Annotated[str | None, Parameter(min_length=1, max_length=255, description="only the devices of this owner")]
-OfGroup = Annotated[str | None, Parameter(min_length=1, max_length=255, description="only the devices of this group")]
 IsSeen = Annotated[bool | None, Parameter(description="true: seen at least once; false: never")]
 NeverFirst = Annotated[bool, Parameter(description="ordered by last_seen: those never seen come first, else last")]
 
@@ -95,8 +93,8 @@ class DevicesController(Controller):
         self,
         seen: LastSeen,
         principal: Principal,
-        group_id: OfGroup = None,
-        owner_id: Owner = None,
+        group_id: QueryId = None,
+        owner_id: QueryId = None,
         status: ClientStatus | None = None,
         is_seen: IsSeen = None,
         active_within: Span = None,

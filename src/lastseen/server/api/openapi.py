@@ -87,9 +87,9 @@ def document_of(app: Litestar) -> Document:
     document: Document = msgspec.json.decode(msgspec.json.encode(app.openapi_schema.to_schema()))
     document["info"] = {"title": "lastseen", "version": lastseen.__version__, "description": DESCRIPTION}
     paths: Document = document["paths"]
-    needs = {handler.operation_id: need_of(handler) for _, _, handler in handlers_of(app)}
+    needs = {handler.operation_id: need for _, _, handler in handlers_of(app) if (need := need_of(handler)) is not None}
     for _, _, _, operation in operations(paths):
-        _complete(operation, needs.get(operation["operationId"]))
+        _complete(operation, needs[operation["operationId"]])
     for path, item in HOT_PATHS.items():
         paths[path] = {**paths.get(path, {}), **item}
         for operation in item.values():
@@ -126,9 +126,8 @@ def security_of(need: Need) -> list[dict[str, list[str]]]:
     return [] if need is Right.PUBLIC else [{"session": []}]
 
 
-def _complete(operation: Document, need: Need | None) -> None:
-    if need is not None:
-        operation["security"] = security_of(need)
+def _complete(operation: Document, need: Need) -> None:
+    operation["security"] = security_of(need)
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
             parameter["schema"] = {"type": "string", "minLength": 1}

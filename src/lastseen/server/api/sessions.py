@@ -9,7 +9,6 @@ from lastseen.accounts.manager import Accounts, Actor
 from lastseen.devices.key import Scope
 from lastseen.errors import SessionNotFound
 from lastseen.server.api.asking import AnyRequest, QueryId, checked_id, id_of
-from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.sessions.session import Session
 from lastseen.web.sessions.asgi import head_of, request_session
@@ -42,7 +41,10 @@ class SessionsController(Controller):
     def list_sessions(
         self, request: AnyRequest, accounts: Accounts, principal: Principal, user_id: QueryId = None
     ) -> SessionList:
-        """Return the valid sessions of a user: your own unless told otherwise; with a key, everybody's."""
+        """Return the valid sessions of a user: your own unless told otherwise; with a key, everybody's.
+
+        A user who is not there, or whose sessions are not yours to see, has none.
+        """
         found = [
             session
             for owner in _owners(accounts, principal, checked_id("user_id", user_id))
@@ -74,9 +76,7 @@ def _owners(accounts: Accounts, principal: Principal, user_id: str | None) -> li
     if user_id is None:
         return list(accounts.all()) if principal.account is None else [principal.account]
     account = accounts.find(user_id) if _may_see(principal, user_id) else None
-    if account is None:
-        raise Problem(404, "there is no such user")
-    return [account]
+    return [] if account is None else [account]
 
 
 def _may_see(principal: Principal, user_id: str) -> bool:

@@ -1,0 +1,75 @@
+"""The operations of the API, from the document that it is generated from: known when tests are collected."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import msgspec
+from litestar import Litestar
+
+from lastseen.app import LastSeen
+from lastseen.server import create_app
+from lastseen.server.access import Access
+from lastseen.server.api.openapi import DOCUMENT, operations
+from lastseen.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """One verb of one path."""
+
+    method: str
+    path: str
+    id: str
+    needs: tuple[str, ...]
+    """Its scope, or nothing."""
+    is_public: bool
+    has_body: bool
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    def address(self, **values: str) -> str:
+        """Return the path with these values, and something unknown for the others."""
+        return self.path.format(**dict.fromkeys(self.parameters, "unknown-x") | values)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the document of an application with nothing in it."""
+    with warnings.catch_warnings():
+        # Litestar 3 wants dependencies marked; until then its warning is about each of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        app = create_app(LastSeen.open("memory:", migrate=True), Settings(database_url="memory:"))
+    decoded: dict[str, Any] = msgspec.json.decode(_litestar_of(app).state[DOCUMENT])
+    return decoded
+
+
+def _litestar_of(app: Any) -> Litestar:
+    access: Access = app._pages
+    pages: Any = access._pages
+    assert isinstance(pages, Litestar)
+    return pages
+
+
+def all_operations() -> list[Operation]:
+    """Return every operation of the document, in its order."""
+    found = []
+    for path, method, _, described in operations(document()["paths"]):
+        scopes = {scope for choice in described["security"] for scopes in choice.values() for scope in scopes}
+        found.append(
+            Operation(
+                method=method.upper(),
+                path=path,
+                id=described["operationId"],
+                needs=tuple(scopes),
+                is_public=not described["security"],
+                has_body="requestBody" in described,
+            )
+        )
+    return found
