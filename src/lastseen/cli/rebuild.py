@@ -106,7 +106,7 @@ class _Difference:
 
 def _difference(seen: LastSeen, site: Site, rule: VisitRule) -> _Difference:
     difference = _Difference()
-    for found in Recount(seen.store.visits, site.id, rule).run():
+    for found in Recount(seen.store.visits, site.id, rule).run(sure=False):
         difference.visitors += 1
         difference.changed_visitors += found.differs
         difference.now.add(found.stored)
