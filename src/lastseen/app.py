@@ -19,12 +19,13 @@ from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_sto
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.sites import Sites
-from lastseen.visits.store import VisitStore
 
 if TYPE_CHECKING:
     from lastseen.devices.manager import ApiKeys, Devices
     from lastseen.reports.asking import Reports
     from lastseen.reports.copy import ReportCopy
+    from lastseen.visits.manager import VisitManager
+    from lastseen.visits.store import VisitStore
 
 
 class LastSeen:
@@ -113,6 +114,13 @@ class LastSeen:
             on_flush_error=on_flush_error,
             data_folder=data_folder,
         )
+
+    @property
+    def visits(self) -> VisitManager:
+        """The visits of the first site, `default`; `of_site` leads to those of others."""
+        from lastseen.visits.manager import VisitManager
+
+        return VisitManager(self.store.visits, self.sites, clock=self._clock)
 
     @property
     def reports(self) -> Reports:
