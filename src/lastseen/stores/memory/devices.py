@@ -170,13 +170,13 @@ class MemoryDevices:
     def add_key(self, new: NewKey, *, within: str | None = None) -> None:
         """See `DeviceStore`."""
         with self._lock:
-            self._require_free(new)
             key = new.key
             if key.device_id is not None:
                 self._device(key.device_id, within)
             elif within not in {None, key.group_id}:
                 raise no_group()
             self._require_group(key.group_id)
+            self._require_free(new)
             self._keys[key.id] = new
 
     def find_key(self, prefix: str) -> tuple[ApiKey, bytes] | None:
