@@ -22,10 +22,14 @@ from lastseen.activity.status import ClientStatus
 from lastseen.app import LastSeen
 from lastseen.cli.clients import print_clients
 from lastseen.cli.demo_data import demo_history, live_clients
+from lastseen.cli.demo_visits import demo_visit, demo_visits, new_visitor
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.serve import serve_settings
 from lastseen.errors import ConfigurationError
 from lastseen.settings import Settings
+from lastseen.visits.cookieless import ImportedVisitors
+from lastseen.visits.making import EventMaker, RawEvent
+from lastseen.visits.site import DEFAULT_SITE_ID
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -37,6 +41,10 @@ EXAMPLES = """\
 
 # The same clients with the same habits each time; only the moments differ.
 SEED = 20_040_415
+VISIT_DAYS = 60
+"""So that the 30 days which the page shows first have a period before."""
+NEW_VISITS_A_SECOND = 0.08
+BATCH = 5_000
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +60,7 @@ def demo(
     as_json: JsonOption = False,
     settings: Settings,
 ) -> None:
-    """Make up some sixty clients with days of activity, and show them on the server's page, moving.
+    """Make up sixty clients with days of activity, and the visitors of a small shop, and show them, moving.
 
     The database is a temporary file; the one that the settings name is left alone.
     """
@@ -62,11 +70,12 @@ def demo(
         settings = replace(settings, database_url="", data_folder=Path(folder))
         with open_demo(settings) as seen:
             fill(seen.clients, now=time.time(), days=days)
+            fill_visits(seen, now=time.time(), days=max(days, VISIT_DAYS))
             if not serves:
                 _print(seen, as_json=as_json)
                 return
             typer.echo(f"demo data in {folder}; it is gone when the server ends")
-            with _live_touches(seen.clients):
+            with _live(seen):
                 serve_settings(settings)
 
 
@@ -93,18 +102,40 @@ def fill(clients: ClientActivity, *, now: float, days: int) -> None:
     clients.flush()
 
 
+def fill_visits(seen: LastSeen, *, now: float, days: int) -> None:
+    """Write the visits of a small shop, up to now."""
+    maker = _event_maker(seen)
+    dice = Random(SEED)  # noqa: S311 - as above
+    events = [maker.make(raw) for raw in demo_visits(now, days, dice)]
+    for first in range(0, len(events), BATCH):
+        seen.store.visits.save(events[first : first + BATCH], lambda _: maker.site.rule)
+
+
+def _event_maker(seen: LastSeen) -> EventMaker:
+    site = seen.sites.get(DEFAULT_SITE_ID)
+    return EventMaker(site, visitors=ImportedVisitors(site.id, site.import_secret), late_limit=None)
+
+
 @contextmanager
-def _live_touches(clients: ClientActivity) -> Iterator[None]:
-    """Let clients be active, every second, until the end of the block."""
+def _live(seen: LastSeen) -> Iterator[None]:
+    """Let clients be active, every second, and visitors look around, until the end of the block."""
     ended = threading.Event()
     dice = Random()  # noqa: S311 - as above
+    maker = _event_maker(seen)
+    coming: list[RawEvent] = []
 
-    def touch() -> None:
+    def live() -> None:
         while not ended.wait(1):
             for client_id in live_clients(dice):
-                clients.record(client_id)
+                seen.clients.record(client_id)
+            now = time.time()
+            if dice.random() < NEW_VISITS_A_SECOND:
+                coming.extend(demo_visit(new_visitor(dice), now, dice))
+            due = [raw for raw in coming if raw.at <= now * 1_000_000]
+            coming[:] = [raw for raw in coming if raw not in due]
+            seen.store.visits.save([maker.make(raw) for raw in due], lambda _: maker.site.rule)
 
-    thread = threading.Thread(target=touch, name="lastseen-demo", daemon=True)
+    thread = threading.Thread(target=live, name="lastseen-demo", daemon=True)
     thread.start()
     try:
         yield

@@ -28,6 +28,7 @@ from lastseen.server.api.keys import KeysController
 from lastseen.server.api.openapi import API, DescriptionController, describe
 from lastseen.server.api.sessions import SessionsController
 from lastseen.server.api.sites import SitesController
+from lastseen.server.api.visits import VisitsController
 from lastseen.server.body import AsgiApp
 from lastseen.server.dashboard import show_page, show_rows
 from lastseen.server.frame import STATIC
@@ -41,6 +42,7 @@ from lastseen.server.problem import answer_problem
 from lastseen.server.receive import ActivityRoute
 from lastseen.server.rights import Principal, Right, check_declared, require_right
 from lastseen.server.user_pages import AuditController, UsersController
+from lastseen.server.visit_pages import VISIT_PAGES
 from lastseen.settings import Settings
 from lastseen.web.sessions.threads import in_thread
 
@@ -96,6 +98,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
             show_metrics,
             show_page,
             show_rows,
+            *VISIT_PAGES,
             create_static_files_router(
                 path="/static",
                 directories=[STATIC],
@@ -138,6 +141,7 @@ def _api() -> Router:
             KeysController,
             SitesController,
             SessionsController,
+            VisitsController,
             DescriptionController,
         ],
         guards=[refuse_unknown],

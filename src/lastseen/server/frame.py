@@ -10,7 +10,9 @@ from litestar import MediaType, Request, Response
 from litestar.response import Template
 
 from lastseen.accounts.account import Account
+from lastseen.devices.key import Scope
 from lastseen.server.problem import problem_of
+from lastseen.server.rights import principal_of
 
 STATIC = Path(__file__).parent / "static"
 VIEWER = "lastseen.viewer"
@@ -19,6 +21,12 @@ IS_SET_UP = "lastseen.is_set_up"
 """Where the ASGI scope keeps whether there is an administrator."""
 
 AnyRequest = Request[Any, Any, Any]
+
+SECTIONS: tuple[tuple[str, str, Scope], ...] = (
+    ("Clients", "/", Scope.CLIENTS_READ),
+    ("Visits", "/visits", Scope.REPORTS_READ),
+)
+"""The pages that the header leads to, for those who have the scope."""
 
 
 def _asset_version() -> str:
@@ -45,8 +53,19 @@ def frame(request: AnyRequest) -> dict[str, Any]:
         "viewer": viewer_of(request),
         "is_set_up": request.scope.get(IS_SET_UP, True),
         "path": request.scope["path"],
+        "sections": _sections(request),
         "version": ASSET_VERSION,
     }
+
+
+def _sections(request: AnyRequest) -> list[tuple[str, str, bool]]:
+    """Return name, address and whether it is the one that is shown, of each section that is open to who asks."""
+    principal, path = principal_of(request), request.scope["path"]
+    return [
+        (name, address, path == address or (address != "/" and path.startswith(address.rstrip("s"))))
+        for name, address, scope in SECTIONS
+        if principal.may(scope)
+    ]
 
 
 def show(

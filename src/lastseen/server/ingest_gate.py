@@ -24,7 +24,7 @@ class IngestGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""
-        found = self._roads.find(scope["path"]) if scope["type"] == "http" else None
+        found = self._roads.find(scope["path"], scope["method"]) if scope["type"] == "http" else None
         if found is None:
             await self._inner(scope, receive, send)
             return

@@ -1,0 +1,260 @@
+"""`GET /api/v1/visits…` and `/api/v1/events`: what visitors did, and in which visit."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import unquote
+
+from litestar import Controller, get
+from litestar.params import Parameter
+
+from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, from_micros, to_micros, utc
+from lastseen.devices.key import Scope
+from lastseen.errors import InvalidCursor
+from lastseen.reports.question import Bots
+from lastseen.server.api.asking import Cursor, Limit
+from lastseen.server.problem import Problem
+from lastseen.server.rights import Principal
+from lastseen.visits.event import MAX_ID_LENGTH, Event, EventFlags
+from lastseen.visits.fold import close_overdue
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.site import DEFAULT_SITE_ID, Site
+from lastseen.visits.store import EventQuery, VisitOrder, VisitQuery
+from lastseen.visits.visit import StartReason, Visit
+from lastseen.wire.visits import EventList, EventView, VisitCount, VisitDetails, VisitList, VisitView
+
+SiteParameter = Annotated[str | None, Parameter(max_length=63, description="the site; `default` where none is named")]
+Visitor = Annotated[
+    str | None, Parameter(min_length=1, max_length=MAX_ID_LENGTH, description="any id of the visitor, or the user's")
+]
+Name = Annotated[str | None, Parameter(min_length=1, max_length=MAX_ID_LENGTH, description="only events of this name")]
+Entry = Annotated[str | None, Parameter(min_length=1, max_length=2_000, description="text in the entry's address")]
+From = Annotated[datetime | None, Parameter(query="from", description="at or after; ISO 8601")]
+Before = Annotated[datetime | None, Parameter(query="to", description="before; ISO 8601")]
+BotsParameter = Annotated[Bots, Parameter(description="whether what programs did is listed")]
+
+_BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
+
+
+def visit_view(visit: Visit, rule: VisitRule, now: datetime) -> VisitView:
+    """Return what is shown of a visit now: one whose time is over is shown as ended, whenever that is written."""
+    visit = close_overdue(visit, to_micros(now), rule) or visit
+    seconds = visit.duration.total_seconds()
+    return VisitView(
+        session_id=visit.id,
+        session_duration=seconds,
+        session_page_views=visit.page_views,
+        entry=visit.entry_url,
+        exit=visit.exit_page,
+        came_from=visit.referrer,
+        id=visit.id,
+        site=visit.site_id,
+        visitor_id=visit.visitor_id,
+        distinct_id=visit.distinct_id,
+        user_id=visit.user_id,
+        started_at=visit.started_at,
+        last_activity_at=visit.last_activity_at,
+        ended_at=visit.ended_at,
+        is_active=visit.is_active,
+        duration_seconds=seconds,
+        engaged_seconds=visit.engaged_ms / 1_000,
+        page_views=visit.page_views,
+        event_count=visit.event_count,
+        is_bounce=visit.is_bounce,
+        is_bot=visit.is_bot,
+        entry_url=visit.entry_url,
+        landing_page=visit.landing_page,
+        exit_page=visit.exit_page,
+        referrer=visit.referrer,
+        referrer_domain=visit.referrer_domain,
+        channel=visit.channel,
+        utm=visit.utm,
+        device=visit.device,
+        geo=visit.geo,
+        start_reason=visit.start_reason,
+        start_evidence=visit.start_evidence,
+        end_reason=visit.end_reason,
+        end_evidence=visit.end_evidence,
+        previous_id=visit.previous_id,
+        window_ids=list(visit.window_ids),
+        properties=dict(visit.custom),
+    )
+
+
+def event_view(event: Event) -> EventView:
+    """Return what is shown of an event."""
+    return EventView(
+        id=event.id,
+        name=event.name,
+        distinct_id=event.distinct_id,
+        happened_at=event.happened_at,
+        received_at=from_micros(event.received_at),
+        url=event.url,
+        referrer=event.referrer,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        window_id=event.window_id,
+        engaged_ms=event.engaged_ms,
+        is_late=bool(event.flags & EventFlags.LATE),
+        is_bot=bool(event.flags & EventFlags.BOT),
+        properties=dict(event.properties),
+    )
+
+
+class VisitsController(Controller):
+    """Visits and events of one site. A key that belongs to a site finds that one alone."""
+
+    tags = ("visits",)
+
+    @get("/visits", needs=Scope.VISITS_READ, sync_to_thread=True, summary="List visits", operation_id="ListVisits")
+    def list_visits(  # noqa: PLR0917 - Litestar fills them by name
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        site: SiteParameter = None,
+        visitor: Visitor = None,
+        since: From = None,
+        until: Before = None,
+        start_reason: StartReason | None = None,
+        entry: Entry = None,
+        bots: BotsParameter = Bots.WITHOUT,
+        order: VisitOrder = VisitOrder.NEWEST,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> VisitList:
+        """Return one page of visits, the latest first unless asked otherwise."""
+        found_site = find_site(seen, principal, site)
+        query = VisitQuery(
+            site_id=found_site.id,
+            visitor_id=visitor,
+            started_from=_aware("from", since),
+            started_before=_aware("to", until),
+            start_reason=start_reason,
+            url=entry,
+            bots=_BOTS[bots],
+            order=order,
+            after=_place(cursor),
+            limit=limit + 1,
+        )
+        found = seen.store.visits.list_visits(query)
+        shown, now = found[:limit], utc(SYSTEM_CLOCK.now())
+        following = None
+        if len(found) > limit:
+            last = shown[-1]
+            following = _cursor(last.last_activity if order is VisitOrder.LAST_ACTIVE else last.start, last.id)
+        return VisitList(visits=[visit_view(visit, found_site.rule, now) for visit in shown], next_cursor=following)
+
+    @get(
+        "/visits/count",
+        needs=Scope.VISITS_READ,
+        sync_to_thread=True,
+        summary="Count visits",
+        operation_id="CountVisits",
+    )
+    def count_visits(  # noqa: PLR0917 - as above
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        site: SiteParameter = None,
+        visitor: Visitor = None,
+        since: From = None,
+        until: Before = None,
+        bots: BotsParameter = Bots.WITHOUT,
+    ) -> VisitCount:
+        """Return how many visits there are; reports answer anything finer."""
+        query = VisitQuery(
+            site_id=find_site(seen, principal, site).id,
+            visitor_id=visitor,
+            started_from=_aware("from", since),
+            started_before=_aware("to", until),
+            bots=_BOTS[bots],
+        )
+        return VisitCount(count=seen.store.visits.count_visits(query))
+
+    @get(
+        "/visits/{visit_id:str}",
+        needs=Scope.VISITS_READ,
+        sync_to_thread=True,
+        summary="Show one visit",
+        operation_id="GetVisit",
+    )
+    def show(self, seen: LastSeen, principal: Principal, visit_id: str, site: SiteParameter = None) -> VisitDetails:
+        """Return a visit and its timeline, by its id or that of any event in it, percent-encoded as one segment."""
+        found_site = find_site(seen, principal, site)
+        name = unquote(visit_id, errors="surrogateescape")
+        visit = seen.store.visits.get(found_site.id, name) if _is_id(name) else None
+        if visit is None:
+            raise Problem(404, "there is no such visit")
+        events = seen.store.visits.events_of(visit)
+        return VisitDetails(
+            visit=visit_view(visit, found_site.rule, utc(SYSTEM_CLOCK.now())),
+            events=[event_view(event) for event in events],
+        )
+
+    @get("/events", needs=Scope.VISITS_READ, sync_to_thread=True, summary="List events", operation_id="ListEvents")
+    def list_events(  # noqa: PLR0917 - as above
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        site: SiteParameter = None,
+        distinct_id: Visitor = None,
+        name: Name = None,
+        since: From = None,
+        until: Before = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> EventList:
+        """Return one page of events, the latest first."""
+        query = EventQuery(
+            site_id=find_site(seen, principal, site).id,
+            distinct_id=distinct_id,
+            name=name,
+            happened_from=_aware("from", since),
+            happened_before=_aware("to", until),
+            after=_place(cursor),
+            limit=limit + 1,
+        )
+        found = seen.store.visits.list_events(query)
+        shown = found[:limit]
+        following = _cursor(*shown[-1].order) if len(found) > limit else None
+        return EventList(events=[event_view(event) for event in shown], next_cursor=following)
+
+
+def find_site(seen: LastSeen, principal: Principal, site_id: str | None) -> Site:
+    """Return the site that a request names, or the principal's own; 404 for one that is not there for it."""
+    site_id = site_id or principal.site_id or DEFAULT_SITE_ID
+    if principal.site_id not in {None, site_id}:
+        raise Problem(404, "there is no such site")
+    return seen.sites.get(site_id)
+
+
+def _is_id(text: str) -> bool:
+    return 0 < len(text) <= MAX_ID_LENGTH and "\0" not in text and text.isprintable()
+
+
+def _aware(name: str, moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise Problem.bad_parameter(name, "say the offset from UTC too, such as 2026-01-31T00:00:00Z")
+    return moment
+
+
+def _cursor(at: int, thing_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{at}.{thing_id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True).decode()
+        at, _, thing_id = text.partition(".")
+        place = int(at), thing_id
+    except (binascii.Error, ValueError) as error:
+        raise InvalidCursor("this cursor is none that a listing has returned; start again without it") from error
+    if not _is_id(thing_id) or abs(place[0]) > 1 << 62:
+        raise InvalidCursor("this cursor is none that a listing has returned; start again without it")
+    return place

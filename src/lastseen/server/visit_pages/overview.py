@@ -1,0 +1,150 @@
+"""The overview: figures over time, where visitors came from, what they saw; complete without a script, live with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.datastructures import State
+from litestar.response import Template
+
+from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.devices.key import Scope
+from lastseen.server.frame import frame, show_problem
+from lastseen.server.hint import event_line, script_line
+from lastseen.server.relative import relative
+from lastseen.server.visit_pages.addresses import VISITS
+from lastseen.server.visit_pages.panels import chart_of, panel_metric, panel_of, tiles_of
+from lastseen.server.visit_pages.rows import visit_rows
+from lastseen.server.visit_pages.view import RANGES, TILES, View, bucket_of, days_of
+from lastseen.server.visit_pages.words import filter_words
+from lastseen.settings import format_span, parse_span
+from lastseen.visits.site import Site
+from lastseen.visits.store import VisitOrder, VisitQuery
+
+ONLINE = timedelta(minutes=5)
+RECENT = 8
+
+# A short choice for the field; every IANA name may be typed.
+ZONES = (
+    "UTC",
+    "Europe/London",
+    "Europe/Berlin",
+    "Europe/Kyiv",
+    "Africa/Cairo",
+    "Africa/Johannesburg",
+    "Asia/Dubai",
+    "Asia/Kolkata",
+    "Asia/Shanghai",
+    "Asia/Tokyo",
+    "Australia/Sydney",
+    "America/Sao_Paulo",
+    "America/New_York",
+    "America/Chicago",
+    "America/Denver",
+    "America/Los_Angeles",
+)
+
+
+@get(
+    "/visits",
+    needs=Scope.REPORTS_READ,
+    sync_to_thread=True,
+    include_in_schema=False,
+    exception_handlers={Exception: show_problem},
+)
+def show_overview(request: Request[None, None, State], seen: LastSeen) -> Template:
+    """Show the whole page."""
+    return Template("visits.html", context={**_content(request, seen), **frame(request)})
+
+
+@get("/visits/rows", needs=Scope.REPORTS_READ, sync_to_thread=True, include_in_schema=False)
+def show_overview_rows(request: Request[None, None, State], seen: LastSeen) -> Template | Response[None]:
+    """Show what changes on the page; 304 when nothing did."""
+    content = _content(request, seen)
+    headers = {"etag": content["etag"]}
+    if request.headers.get("if-none-match") == content["etag"]:
+        return Response(None, status_code=304, headers=headers, media_type=MediaType.HTML)
+    return Template("visits_content.html", context=content, headers=headers)
+
+
+def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, Any]:
+    view = View.of(list(request.query_params.multi_items()))
+    now = utc(SYSTEM_CLOCK.now())
+    site = seen.sites.get(view.site)
+    visits = seen.store.visits
+    recent = visits.list_visits(
+        VisitQuery(site_id=site.id, order=VisitOrder.LAST_ACTIVE, bots=_bots(view), limit=RECENT)
+    )
+    content: dict[str, Any] = {
+        "online": visits.count_visits(VisitQuery(site_id=site.id, active_since=now - ONLINE, bots=_bots(view))),
+        "nothing": not recent and not view.filters,
+        "visits": visit_rows(recent, site.rule, now),
+    }
+    if not content["nothing"]:
+        content |= _figures(seen, view)
+    etag = f'W/"{hashlib.blake2s(msgspec.json.encode(content), digest_size=12).hexdigest()}"'
+    return {**content, **_around(request, seen, view, site, now), "etag": etag}
+
+
+def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
+    whole = seen.reports.ask(view.question(*TILES, compare=True))
+    bucket = bucket_of(whole.period)
+    series = seen.reports.ask(view.question(view.metric, by=bucket.value, compare=True))
+    panels = [
+        panel_of(view, place, seen.reports.ask(view.question(panel_metric(dimension), by=dimension)))
+        for place, dimension in enumerate(view.shown)
+    ]
+    first, last = days_of(whole.period)
+    return {
+        "tiles": tiles_of(view, whole),
+        "chart": chart_of(view, series, bucket),
+        "panels": panels,
+        "period_words": f"{first:%d %b %Y}" if first == last else f"{first:%d %b %Y} to {last:%d %b %Y}",
+        "first_day": first.isoformat(),
+        "last_day": last.isoformat(),
+        "filters": [
+            {
+                "words": filter_words(given),
+                "href": view.address(filters=tuple(other for other in view.filters if other != given)),
+            }
+            for given in view.filters
+        ],
+        "ranges": [
+            {
+                "key": key,
+                "label": label,
+                "href": view.address(last=parse_span(key), first_day=None, last_day=None),
+                "current": view.last is not None and format_span(view.last) == format_span(parse_span(key)),
+            }
+            for key, label in RANGES
+        ],
+    }
+
+
+def _around(
+    request: Request[None, None, State], seen: LastSeen, view: View, site: Site, now: datetime
+) -> dict[str, Any]:
+    address = str(request.base_url).rstrip("/")
+    say: Callable[[datetime], str] = lambda moment: relative(moment, now)  # noqa: E731 - templates call it by a name
+    return {
+        "view": view,
+        "sites": seen.sites.list(),
+        "zones": ZONES if view.zone in ZONES else (view.zone, *ZONES),
+        "now": now,
+        "relative": say,
+        "visits_api": f"{VISITS}?{urlencode({'site': site.id, 'order': VisitOrder.LAST_ACTIVE.value})}",
+        "write_key": site.write_key,
+        "script_line": script_line(address, site.write_key),
+        "curl_line": event_line(address, site.write_key),
+    }
+
+
+def _bots(view: View) -> bool | None:
+    return {"without": False, "only": True}.get(view.bots.value)
