@@ -9,7 +9,7 @@ from typing import Annotated
 from urllib.parse import unquote
 
 from litestar import Controller, get
-from litestar.params import Parameter
+from litestar.params import Parameter, QueryParameter
 
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, from_micros, to_micros, utc
@@ -33,8 +33,8 @@ Visitor = Annotated[
 ]
 Name = Annotated[str | None, Parameter(min_length=1, max_length=MAX_ID_LENGTH, description="only events of this name")]
 Entry = Annotated[str | None, Parameter(min_length=1, max_length=2_000, description="text in the entry's address")]
-From = Annotated[datetime | None, Parameter(query="from", description="at or after; ISO 8601")]
-Before = Annotated[datetime | None, Parameter(query="to", description="before; ISO 8601")]
+From = Annotated[datetime | None, QueryParameter(name="from", description="at or after; ISO 8601")]
+Before = Annotated[datetime | None, QueryParameter(name="to", description="before; ISO 8601")]
 BotsParameter = Annotated[Bots, Parameter(description="whether what programs did is listed")]
 
 _BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
