@@ -56,10 +56,8 @@ def serve(settings: Settings) -> None:
         ingest = None
         try:
             token = _set_up_token(accounts, settings.host)
-            app = create_app(seen, settings, metrics=metrics, accounts=accounts)
-            if hasattr(seen.store, "visits"):
-                ingest = _open_ingest(seen, settings, metrics)
-                app = IngestGate(app, ingest, metrics)
+            ingest = _open_ingest(seen, settings, metrics)
+            app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
             run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
         finally:
             if ingest is not None:

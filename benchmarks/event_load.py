@@ -1,0 +1,134 @@
+"""A load generator for events: so many connections, each with one request under way, for so many seconds.
+
+Run as `python -m benchmarks.event_load PORT PATH KEY EVENTS CONNECTIONS SECONDS PID`; every event has an id of its own
+and belongs to one of 400 visitors. Prints the number of answers a second, and how much of that time the server's process
+was busy. Every answer is checked to be a 200; else the run fails. The key `-` sends what the echo takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import cast
+
+import msgspec
+import psutil  # type: ignore[import-untyped] # it publishes no types
+import uvloop
+
+VISITORS = 400
+_TURN = b"~" * 24
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
+_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
+
+
+def event(number: int, event_id: str) -> dict[str, object]:
+    """Return an event of about 500 bytes, such as a page sends."""
+    return {
+        "id": event_id,
+        "client_id": "for the echo",
+        "name": "$pageview",
+        "distinct_id": f"visitor-{number % VISITORS:06d}",
+        "at": datetime.now(UTC).isoformat(),
+        "url": f"https://shop.example/products/{number % 50}?utm_source=letter&utm_medium=mail&utm_campaign=spring",
+        "referrer": "https://www.search.example/",
+        "session_id": f"session-{number % VISITORS:06d}",
+        "screen": "1920x1080",
+        "properties": {"title": "A product that everybody wants", "price": 19.5, "currency": "EUR", "in_stock": True},
+    }
+
+
+def requests_to(port: int, path: str, key: str, events: int, first: int) -> Iterator[bytes]:
+    """Return requests without end, none like another: all is made before, but the ids."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: {_AGENT}\r\nAccept: */*\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+    ).encode()
+    templates = [_template(head, events, first + turn) for turn in range(VISITORS if events == 1 else 20)]
+    mark = os.urandom(4).hex().encode()
+    for turn, template in enumerate(itertools.cycle(templates)):
+        yield template.replace(_TURN, b"%b%016d" % (mark, turn))
+
+
+def _template(head: bytes, events: int, number: int) -> bytes:
+    turn = _TURN.decode()
+    if events == 1:
+        body = msgspec.json.encode(event(number, turn))
+    else:
+        # One visitor's events rarely come together; a batch of a server has many visitors.
+        body = msgspec.json.encode([event(number * 7 + place, f"{turn}{place:03d}") for place in range(events)])
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+class Connection(asyncio.Protocol):
+    """Sends the next request when the answer to the last is complete."""
+
+    def __init__(self, requests: Iterator[bytes]) -> None:
+        self.answers = 0
+        self.failure = ""
+        self._requests = requests
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio's in all but type.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received + data if self._received else data
+        end = received.find(b"\r\n\r\n")
+        length = _LENGTH.search(received, 0, end) if end >= 0 else None
+        if length is None or len(received) < end + 4 + int(length[1]):
+            self._received = received
+            return
+        self._received = b""
+        if received[9:12] != b"200":
+            self.failure = received.decode("latin-1")
+            self._transport.close()
+            return
+        self.answers += 1
+        self._transport.write(next(self._requests))
+
+
+async def load(port: int, path: str, key: str, events: int, connections: int, seconds: float, pid: int) -> list[float]:
+    """Return answers a second and the busy share of the server."""
+    loop = asyncio.get_running_loop()
+    protocols = [Connection(requests_to(port, path, key, events, number * 13)) for number in range(connections)]
+    for protocol in protocols:
+        await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]
+    await _pass(0.5)
+    server = psutil.Process(pid)
+    before, worked, began = _answers(protocols), sum(server.cpu_times()[:2]), time.perf_counter()
+    await _pass(seconds)
+    elapsed = time.perf_counter() - began
+    answers, worked = _answers(protocols) - before, sum(server.cpu_times()[:2]) - worked
+    if failures := [protocol.failure for protocol in protocols if protocol.failure]:
+        raise RuntimeError(f"not a 200: {failures[0]}")
+    return [answers / elapsed, worked / elapsed]
+
+
+async def _pass(seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    loop.call_later(seconds, passed.set_result, None)
+    await passed
+
+
+def _answers(protocols: list[Connection]) -> int:
+    return sum(protocol.answers for protocol in protocols)
+
+
+def main() -> None:
+    """Read the arguments, print the figures."""
+    port, path, key, events, connections, seconds, pid = sys.argv[1:]
+    figures = uvloop.run(load(int(port), path, key, int(events), int(connections), float(seconds), int(pid)))
+    sys.stdout.write(" ".join(map(str, figures)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

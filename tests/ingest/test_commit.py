@@ -1,0 +1,322 @@
+"""Many requests in one transaction: each is answered when its events are durable, and none for another's fault."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lastseen.errors import InvalidData, StoreUnavailable
+from lastseen.ingest.commit import MOST_TOGETHER, MOST_WAITING, GroupCommit
+from lastseen.ingest.figures import Figures
+from lastseen.ingest.outcome import Overloaded
+from lastseen.ingest.spool import Spool
+from lastseen.stores.memory import MemoryStore
+from lastseen.visits.event import Event
+from lastseen.visits.making import RawEvent
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import EventQuery, SaveResult, VisitStore
+from tests.server.running import eventually
+
+ROOM = 10_000_000
+EVERYTHING = EventQuery(site_id="default", limit=100_000)
+
+
+class FaultyVisits:
+    """A real store whose `save` can be held up, break off, or refuse some events for ever, as databases do."""
+
+    def __init__(self, store: VisitStore) -> None:
+        self.store = store
+        self.is_away = False
+        self.fails_after_commit = False
+        self.poisonous: set[str] = set()
+        self.error: Callable[[], Exception] = lambda: InvalidData("refused")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.inside = 0
+        self.batches: list[int] = []
+
+    def save(self, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
+        self.inside += 1
+        self.gate.wait()
+        self.inside -= 1
+        self.batches.append(len(events))
+        if self.is_away:
+            raise StoreUnavailable("no connection")
+        if any(event.id in self.poisonous for event in events):
+            raise self.error()
+        result = self.store.save(events, rules)
+        if self.fails_after_commit:
+            self.fails_after_commit = False
+            raise StoreUnavailable("the connection broke before the answer")
+        return result
+
+
+def raw(event_id: str) -> RawEvent:
+    return RawEvent(id=event_id, name="x", distinct_id="v", at=1_000_000, received_at=2_000_000)
+
+
+def make(event: RawEvent) -> Event:
+    assert event.id is not None
+    assert event.distinct_id is not None
+    return Event(
+        id=event.id,
+        site_id="default",
+        distinct_id=event.distinct_id,
+        name=event.name,
+        at=event.at,
+        received_at=event.received_at,
+    )
+
+
+@pytest.fixture
+def visits() -> FaultyVisits:
+    """Return a store in memory that can fail."""
+    return FaultyVisits(MemoryStore().visits)
+
+
+class Ingesting:
+    """A committer with its spool and figures."""
+
+    def __init__(self, visits: FaultyVisits, folder: Path, room: int) -> None:
+        self.visits = visits
+        self.figures = Figures()
+        self.spool = Spool(folder / "spool", room)
+        self.commit = GroupCommit(visits, lambda _: VisitRule(), self.spool, self.figures)  # type: ignore[arg-type] # save is all it needs
+
+    def save(self, *batches: Sequence[str]) -> list[Sequence[int] | BaseException]:
+        """Send so many requests at once; return what became of each."""
+
+        async def all_at_once() -> list[Sequence[int] | BaseException]:
+            calls = [self.commit.save(make, [raw(event_id) for event_id in batch]) for batch in batches]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        return asyncio.run(all_at_once())
+
+    def stored(self) -> list[str]:
+        """Return the ids of all stored events."""
+        return sorted(event.id for event in self.visits.store.list_events(EVERYTHING))
+
+
+async def until(question: Callable[[], bool]) -> None:
+    """Wait without holding the event loop up."""
+    await asyncio.to_thread(eventually, question, "what the test waits for")
+
+
+@contextmanager
+def ingesting(visits: FaultyVisits, folder: Path, room: int = ROOM) -> Iterator[Ingesting]:
+    ingest = Ingesting(visits, folder, room)
+    try:
+        yield ingest
+    finally:
+        visits.gate.set()
+        ingest.commit.close()
+
+
+def test_requests_share_a_transaction(visits: FaultyVisits, tmp_path: Path) -> None:
+    """What comes while one transaction runs goes into the next, together; everybody is answered."""
+    with ingesting(visits, tmp_path) as ingest:
+        visits.gate.clear()
+
+        async def clients() -> None:
+            first = asyncio.create_task(ingest.commit.save(make, [raw("first")]))
+            await until(lambda: visits.inside == 1)
+            others = [asyncio.create_task(ingest.commit.save(make, [raw(f"{n}")])) for n in range(50)]
+            await until(lambda: ingest.commit.waiting == 50)
+            assert not first.done()
+            visits.gate.set()
+            await asyncio.gather(first, *others)
+
+        asyncio.run(clients())
+        assert visits.batches == [1, 50]
+        assert len(ingest.stored()) == 51
+        assert ingest.figures.accepted == 51
+
+
+def test_nobody_is_answered_before_the_commit(visits: FaultyVisits, tmp_path: Path) -> None:
+    """As long as the transaction has not ended there is no answer."""
+    with ingesting(visits, tmp_path) as ingest:
+
+        async def client() -> None:
+            visits.gate.clear()
+            request = asyncio.create_task(ingest.commit.save(make, [raw("a")]))
+            done, _ = await asyncio.wait({request}, timeout=0.2)
+            assert not done
+            visits.gate.set()
+            assert await request == []
+            assert ingest.stored() == ["a"]
+
+        asyncio.run(client())
+
+
+@pytest.mark.parametrize("error", [InvalidData("refused"), TypeError("a defect")], ids=["refused", "defect"])
+def test_a_poisoned_event_costs_nobody_else(visits: FaultyVisits, tmp_path: Path, error: Exception) -> None:
+    """It is found by halving: every other event of its request and of the others is stored, and its sender is told."""
+    visits.error = lambda: error
+    visits.poisonous = {"b3", "d0"}
+    batches = [[f"{name}{n}" for n in range(7)] for name in "abcde"]
+    with ingesting(visits, tmp_path) as ingest:
+        assert ingest.save(*batches) == [[], [3], [], [0], []]
+        assert ingest.stored() == sorted({one for batch in batches for one in batch} - visits.poisonous)
+        assert ingest.figures.dropped == {"refused by the database": 2}
+        assert ingest.figures.accepted == 33
+
+
+def test_without_halving_the_whole_transaction_would_fail(visits: FaultyVisits) -> None:
+    """The negative control: the store itself refuses all that comes with a poisoned event."""
+    visits.poisonous = {"b"}
+    with pytest.raises(InvalidData):
+        visits.save([make(raw("a")), make(raw("b"))], lambda _: VisitRule())
+    assert visits.store.list_events(EVERYTHING) == []
+
+
+def test_an_event_that_cannot_be_made_fails_its_request_alone(visits: FaultyVisits, tmp_path: Path) -> None:
+    """The others are stored."""
+    with ingesting(visits, tmp_path) as ingest:
+
+        async def clients() -> list[object]:
+            broken = RawEvent(name="x", at=1, received_at=2)
+            calls = [ingest.commit.save(make, [one]) for one in (raw("a"), broken, raw("b"))]
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+        first, second, third = asyncio.run(clients())
+        assert (first, third) == ([], [])
+        assert isinstance(second, AssertionError)
+        assert ingest.stored() == ["a", "b"]
+
+
+def test_while_the_database_is_away_events_wait_on_disk(visits: FaultyVisits, tmp_path: Path) -> None:
+    """They are acknowledged from there, and stored in their order when it is back; then nothing waits."""
+    visits.is_away = True
+    with ingesting(visits, tmp_path) as ingest:
+        assert ingest.save(["a"], ["b", "c"]) == [[], []]
+        assert ingest.save(["d"]) == [[]]
+        assert ingest.stored() == []
+        assert ingest.spool.waiting == 4
+        assert ingest.figures.spooled == 4
+        visits.is_away = False
+        eventually(lambda: ingest.spool.is_empty, "the spool is empty")
+        assert ingest.stored() == ["a", "b", "c", "d"]
+        assert ingest.figures.drained == 4
+        assert ingest.save(["e"]) == [[]]
+        assert ingest.figures.spooled == 4
+
+
+def test_what_waits_is_found_after_a_restart(visits: FaultyVisits, tmp_path: Path) -> None:
+    """The next process stores what the last one acknowledged, without a request coming in."""
+    visits.is_away = True
+    with ingesting(visits, tmp_path) as ingest:
+        ingest.save(["a"], ["b"])
+    visits.is_away = False
+    with ingesting(visits, tmp_path) as ingest:
+        eventually(lambda: ingest.spool.is_empty, "the spool is empty")
+        assert ingest.stored() == ["a", "b"]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_doubled(visits: FaultyVisits, tmp_path: Path) -> None:
+    """The events are in the database and on disk; storing them again changes nothing."""
+    visits.fails_after_commit = True
+    with ingesting(visits, tmp_path) as ingest:
+        assert ingest.save(["a", "b"]) == [[]]
+        eventually(lambda: ingest.spool.is_empty, "the spool is empty")
+        assert ingest.stored() == ["a", "b"]
+        assert ingest.figures.duplicates == 2
+
+
+def test_without_room_the_sender_is_told_to_come_again(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Neither database nor disk: nothing is acknowledged, and once there is a database again it works."""
+    visits.is_away = True
+    with ingesting(visits, tmp_path, room=0) as ingest:
+        (answer,) = ingest.save(["a"])
+        assert isinstance(answer, StoreUnavailable)
+        assert ingest.figures.refused == 1
+        assert ingest.figures.accepted == 0
+        visits.is_away = False
+        assert ingest.save(["a"]) == [[]]
+        assert ingest.stored() == ["a"]
+
+
+def test_the_spool_takes_what_it_has_room_for(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Of several requests the first ones are kept, the others refused: each is answered as it is."""
+    visits.is_away = True
+    with ingesting(visits, tmp_path, room=1_000) as ingest:
+        answers = ingest.save(*[[f"e{n}"] for n in range(20)])
+        kept = [f"e{n}" for n, answer in enumerate(answers) if answer == []]
+        assert 0 < len(kept) < 20
+        assert kept == [f"e{n}" for n in range(len(kept))]
+        visits.is_away = False
+        eventually(lambda: ingest.spool.is_empty, "the spool is empty")
+        assert ingest.stored() == sorted(kept)
+
+
+def test_a_poisoned_event_in_the_spool_does_not_stop_it(visits: FaultyVisits, tmp_path: Path) -> None:
+    """It is dropped and counted; what waits behind it is stored."""
+    visits.is_away = True
+    with ingesting(visits, tmp_path) as ingest:
+        ingest.save(["a", "bad", "b"])
+        visits.poisonous = {"bad"}
+        visits.is_away = False
+        eventually(lambda: ingest.spool.is_empty, "the spool is empty")
+        assert ingest.stored() == ["a", "b"]
+        assert ingest.figures.dropped == {"refused by the database": 1}
+
+
+def test_the_queue_is_bounded(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Beyond the bound a request is refused at once; what was let in is stored: nothing is lost, nothing too much."""
+    visits.gate.clear()
+    size = MOST_TOGETHER
+    with ingesting(visits, tmp_path) as ingest:
+
+        async def clients() -> list[object]:
+            events = [[raw(f"{n}-{m}") for m in range(size)] for n in range(30)]
+            calls = [asyncio.create_task(ingest.commit.save(make, batch)) for batch in events]
+            await until(lambda: sum(call.done() for call in calls) >= 30 - MOST_WAITING // size - 1)
+            visits.gate.set()
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+        answers = asyncio.run(clients())
+        accepted = sum(answer == [] for answer in answers)
+        refused = sum(isinstance(answer, Overloaded) for answer in answers)
+        assert accepted + refused == 30
+        assert MOST_WAITING // size <= accepted <= MOST_WAITING // size + 1
+        assert len(ingest.stored()) == accepted * size
+
+
+def test_a_client_that_left_does_not_matter(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Its events are stored, and the others are answered."""
+    with ingesting(visits, tmp_path) as ingest:
+
+        async def clients() -> None:
+            visits.gate.clear()
+            leaver = asyncio.create_task(ingest.commit.save(make, [raw("a")]))
+            await until(lambda: visits.inside == 1)
+            stayer = asyncio.create_task(ingest.commit.save(make, [raw("b")]))
+            leaver.cancel()
+            visits.gate.set()
+            assert await stayer == []
+
+        asyncio.run(clients())
+        assert ingest.stored() == ["a", "b"]
+
+
+def test_closing_saves_what_waits(visits: FaultyVisits, tmp_path: Path) -> None:
+    """An orderly stop answers everybody who was let in, and refuses the rest."""
+    with ingesting(visits, tmp_path) as ingest:
+
+        async def clients() -> list[object]:
+            visits.gate.clear()
+            calls = [asyncio.create_task(ingest.commit.save(make, [raw(f"{n}")])) for n in range(20)]
+            await until(lambda: visits.inside == 1)
+            visits.gate.set()
+            await asyncio.to_thread(ingest.commit.close)
+            late = await asyncio.gather(ingest.commit.save(make, [raw("late")]), return_exceptions=True)
+            return [*await asyncio.gather(*calls), *late]
+
+        *answers, late = asyncio.run(clients())
+        assert answers == [[]] * 20
+        assert isinstance(late, Overloaded)
+        assert len(ingest.stored()) == 20
