@@ -60,7 +60,7 @@ class RateLimits:
 
     def failed(self, address: str) -> Problem | None:
         """Count a wrong credential from this address and return None, or the answer to one too many."""
-        seconds = self._failures.take(address)
+        seconds = 0.0 if self._clients is None else self._failures.take(address)
         return None if seconds <= 0 else too_many(seconds)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Controller, get, post
 
 from lastseen.accounts.account import Account, LastAdministrator, NameTaken, Role
 from lastseen.accounts.manager import LINK_LIFE, Accounts, FormProblem
+from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.devices.device import Group
+from lastseen.devices.store import MAX_PAGE
+from lastseen.errors import NotFound
 from lastseen.server.account_pages import MAX_FORM, Form, Page, actor_of, devices_of, network_of, session_of
 from lastseen.server.frame import AnyRequest, go, show, show_problem
 from lastseen.server.relative import relative
@@ -45,9 +50,19 @@ class UsersController(Controller):
         return _link_page(request, account, token)
 
     @get("/{user_id:str}")
-    async def user(self, request: AnyRequest, accounts: Accounts, user_id: str) -> Page:
+    async def user(self, request: AnyRequest, accounts: Accounts, seen: LastSeen, user_id: str) -> Page:
         """Show one user and where they are signed in."""
-        return await _user_page(request, accounts, user_id)
+        groups = await in_thread(seen.devices.list_groups, limit=MAX_PAGE)
+        return await _user_page(request, accounts, user_id, groups=list(groups))
+
+    @post("/{user_id:str}/group")
+    async def group(self, request: AnyRequest, accounts: Accounts, seen: LastSeen, user_id: str, data: Form) -> Page:
+        """Limit a member to a group, or let them see everything again."""
+        group_id = data.get("group_id") or None
+        if group_id is not None and await in_thread(seen.devices.get_group, group_id) is None:
+            raise NotFound("there is no such group")
+        await in_thread(accounts.set_group, actor_of(request), user_id, group_id)
+        return go(f"/users/{user_id}")
 
     @post("/{user_id:str}/link")
     async def link(self, request: AnyRequest, accounts: Accounts, user_id: str) -> Page:
@@ -146,7 +161,9 @@ def _state(account: Account) -> str:
     return "" if account.has_password else "has not chosen a password yet"
 
 
-async def _user_page(request: AnyRequest, accounts: Accounts, user_id: str, *, problem: str | None = None) -> Page:
+async def _user_page(
+    request: AnyRequest, accounts: Accounts, user_id: str, *, problem: str | None = None, groups: Sequence[Group] = ()
+) -> Page:
     account = await in_thread(accounts.get, user_id)
     sessions = await in_thread(accounts.sessions_of, user_id)
     return show(
@@ -155,6 +172,7 @@ async def _user_page(request: AnyRequest, accounts: Accounts, user_id: str, *, p
         status=200 if problem is None else 409,
         user=account,
         state=_state(account),
+        groups=groups,
         devices=devices_of(sessions, session_of(request)),
         problem=problem,
     )
