@@ -66,6 +66,16 @@ class ServerProcess:
         raise AssertionError(f"the server did not start: {''.join(lines)}{self.log}")
 
     @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    @property
+    def home(self) -> Path:
+        """The folder that it takes for its home."""
+        return Path(self._log.name).parent
+
+    @property
     def log(self) -> str:
         """Everything it has logged so far."""
         return Path(self._log.name).read_text()
