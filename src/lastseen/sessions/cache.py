@@ -22,6 +22,8 @@ class SessionCache:
         if not timedelta(0) <= span <= LONGEST:
             raise ConfigurationError("the session cache may last from zero (off) to 5 seconds")
         self._span = span.total_seconds()
+        self.is_on = self._span > 0
+        """Whether anything is remembered."""
         self._entries: dict[bytes, tuple[float, Session]] = {}
 
     def get(self, digest: bytes, now: float) -> Session | None:
@@ -31,7 +33,7 @@ class SessionCache:
 
     def put(self, digest: bytes, session: Session, now: float) -> None:
         """Remember a session that was just read."""
-        if not self._span:
+        if not self.is_on:
             return
         if len(self._entries) >= MOST_ENTRIES:
             self._entries.clear()

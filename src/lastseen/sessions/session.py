@@ -15,6 +15,9 @@ class Validity(StrEnum):
     ABSOLUTE_EXPIRED = "absolute expired"
 
 
+_VALID = Validity.VALID
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """A login, from start to end. Moments are aware and UTC; neither token nor digest is in here."""
@@ -44,7 +47,7 @@ class Session:
             return Validity.ABSOLUTE_EXPIRED
         if now >= self.idle_deadline:
             return Validity.IDLE_EXPIRED
-        return Validity.VALID
+        return _VALID
 
     def is_valid(self, now: datetime) -> bool:
         """Return whether both deadlines lie ahead."""
