@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -46,6 +47,8 @@ class Outcome:
     """What a batch changes beside its events; the numbers are those of visitors."""
 
     visits: list[tuple[int, Visit]] = field(default_factory=list)
+    extended: list[tuple[int, Visit]] = field(default_factory=list)
+    """Those that were there already, of the same visitor, with the same start, and as open or ended as now."""
     removed: list[Key] = field(default_factory=list)
     newest: dict[int, Place | None] = field(default_factory=dict)
 
@@ -113,7 +116,7 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     folding.take(new)
     outcome = folding.outcome
     transaction.write(outcome)
-    visits = tuple(visit for _, visit in outcome.visits)
+    visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended))
     return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
 
 
@@ -122,7 +125,8 @@ def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: He
     folding = _Folding(transaction, held, {one.site_id: rule for one in held.by_no.values()})
     folding.again(dict.fromkeys((visitor.no for visitor in visitors), BEGINNING), {})
     transaction.write(folding.outcome)
-    return len(folding.outcome.visits) + len(folding.outcome.removed)
+    outcome = folding.outcome
+    return len(outcome.visits) + len(outcome.extended) + len(outcome.removed)
 
 
 class _Folding:
@@ -264,8 +268,11 @@ class _Folding:
         if visits and existing and (known := before.get(visits[-1].id)) is existing[-1]:
             visits = [*visits[:-1], _still_ended(known, visits[-1])]
         for visit in visits:
-            if before.pop(visit.id, None) != visit:
+            known = before.pop(visit.id, None)
+            if known is None or (known.end is None) is not (visit.end is None):
                 self.outcome.visits.append((no, visit))
+            elif known != visit:
+                self.outcome.extended.append((no, visit))
         self._remove(before.values())
 
     def _remove(self, visits: Iterable[Visit]) -> None:

@@ -56,7 +56,9 @@ def usual_run(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what 
             if text not in windows:
                 break
             window = text
-        if has_no_screen and event.device is not None and event.device is not device:
+        its_device = event.device
+        # Stores and requests make objects of their own for the same device.
+        if has_no_screen and its_device is not None and its_device is not device and its_device != device:
             break
         if has_no_geo and event.geo is not None:
             break

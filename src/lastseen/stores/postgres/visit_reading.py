@@ -79,14 +79,13 @@ WITH RECURSIVE sites (id) AS (
 SELECT id FROM sites WHERE id IS NOT NULL
 """
 
-SILENT = """
-SELECT body FROM lastseen_visits WHERE is_open AND site_id = %s AND last_activity_at < %s
-ORDER BY last_activity_at LIMIT %s
+# By their start, though many are overdue by their last activity: an index of that would be written with every event.
+OVERDUE = """
+SELECT body FROM lastseen_visits
+WHERE is_open AND site_id = %(site)s AND started_at < %(started)s
+    AND (last_activity_at < %(silent)s OR started_at < %(long)s)
+ORDER BY started_at LIMIT %(limit)s
 """
-
-LONG = (
-    "SELECT body FROM lastseen_visits WHERE is_open AND site_id = %s AND started_at < %s ORDER BY started_at LIMIT %s"
-)
 
 VISITOR_IDS = """
 SELECT i.distinct_id FROM lastseen_identities AS i
@@ -141,10 +140,11 @@ class PostgresVisitReading:
         found: dict[tuple[str, str], Visit] = {}
         for (site_id,) in self._ask(SITES_WITH_OPEN_VISITS, ()):
             rule = rules(site_id)
-            for statement, span in ((SILENT, rule.timeout), (LONG, rule.max_duration)):
-                for visit in self._visits(statement, (site_id, to_micros(now - span), limit)):
-                    if close_overdue(visit, micros, rule) is not None:
-                        found[site_id, visit.id] = visit
+            silent, long = to_micros(now - rule.timeout), to_micros(now - rule.max_duration)
+            parameters = {"site": site_id, "silent": silent, "long": long, "started": max(silent, long), "limit": limit}
+            for visit in self._visits(OVERDUE, parameters):
+                if close_overdue(visit, micros, rule) is not None:
+                    found[site_id, visit.id] = visit
         return list(found.values())[:limit]
 
     def list_visits(self, query: VisitQuery) -> Sequence[Visit]:

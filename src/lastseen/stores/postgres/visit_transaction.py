@@ -300,8 +300,9 @@ class PostgresVisitTransaction:
         if outcome.removed:
             run(REMOVE_VISITS, _columns(outcome.removed, 2))
             run(NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3))
-        if outcome.visits:
-            rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits]
+        visits = [*outcome.visits, *outcome.extended]
+        if visits:
+            rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in visits]
             run(PUT_VISITS, _columns(rows, 11))
         if outcome.newest:
             places = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]

@@ -81,14 +81,12 @@ WITH RECURSIVE sites (id) AS (
 SELECT id FROM sites WHERE id IS NOT NULL
 """
 
-SILENT = """
-SELECT body FROM lastseen_visits WHERE is_open = 1 AND site_id = ? AND last_activity_at < ?
-ORDER BY last_activity_at LIMIT ?
+# By their start, though many are overdue by their last activity: an index of that would be written with every event.
+OVERDUE = """
+SELECT body FROM lastseen_visits
+WHERE is_open = 1 AND site_id = :site AND started_at < :started AND (last_activity_at < :silent OR started_at < :long)
+ORDER BY started_at LIMIT :limit
 """
-
-LONG = (
-    "SELECT body FROM lastseen_visits WHERE is_open = 1 AND site_id = ? AND started_at < ? ORDER BY started_at LIMIT ?"
-)
 
 VISITOR_IDS = """
 SELECT i.distinct_id FROM lastseen_identities AS i
@@ -144,10 +142,11 @@ class SQLiteVisitReading:
         found: dict[tuple[str, str], Visit] = {}
         for (site_id,) in self._ask(SITES_WITH_OPEN_VISITS, ()):
             rule = rules(site_id)
-            for statement, span in ((SILENT, rule.timeout), (LONG, rule.max_duration)):
-                for visit in self._visits(statement, (site_id, to_micros(now - span), limit)):
-                    if close_overdue(visit, micros, rule) is not None:
-                        found[site_id, visit.id] = visit
+            silent, long = to_micros(now - rule.timeout), to_micros(now - rule.max_duration)
+            parameters = {"site": site_id, "silent": silent, "long": long, "started": max(silent, long), "limit": limit}
+            for visit in self._visits(OVERDUE, parameters):
+                if close_overdue(visit, micros, rule) is not None:
+                    found[site_id, visit.id] = visit
         return list(found.values())[:limit]
 
     def list_visits(self, query: VisitQuery) -> Sequence[Visit]:

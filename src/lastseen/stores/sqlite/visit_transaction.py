@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+
+import msgspec
 
 from lastseen.stores.visit_rows import (
     Identity,
@@ -15,6 +16,7 @@ from lastseen.stores.visit_rows import (
     event_of,
     identity_of,
     link_of_text,
+    text_of,
     text_of_link,
     visit_of,
 )
@@ -127,6 +129,12 @@ ON CONFLICT (site_id, id) DO UPDATE SET
     start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
 """
 
+# The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
+EXTEND_VISIT = """
+UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
+WHERE site_id = ? AND id = ?
+"""
+
 REMOVE_VISIT = "DELETE FROM lastseen_visits WHERE site_id = ? AND id = ?"
 
 NOTE_REMOVAL = """
@@ -135,6 +143,8 @@ ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 """
 
 SET_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class SQLiteVisitTransaction:
@@ -148,22 +158,22 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         held = Held()
         for site_id, ids in _by_site(keys).items():
-            self._add(held, FIND_IDENTITIES, (site_id, json.dumps(ids)))
+            self._add(held, FIND_IDENTITIES, (site_id, _json(ids)))
         missing = [key for key in keys if key not in held.by_key]
         if missing:
             self._make(held, missing)
         for site_id, ids in _by_site(linked).items():
-            self._add(held, REACHED_IDENTITIES, (site_id, json.dumps(ids)))
+            self._add(held, REACHED_IDENTITIES, (site_id, _json(ids)))
         others = {one.visitor for one in held.by_no.values() if one.visitor not in held.by_no}
         if others:
-            self._add(held, IDENTITIES, (json.dumps(list(others)),))
+            self._add(held, IDENTITIES, (_json(others),))
         return held
 
     def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
         """Return the identities that there are, and those that stand for their visitors."""
         held = Held()
-        self._add(held, FIND_IDENTITIES, (site_id, json.dumps(list(distinct_ids))))
-        self._add(held, IDENTITIES, (json.dumps([one.visitor for one in held.by_no.values()]),))
+        self._add(held, FIND_IDENTITIES, (site_id, _json(distinct_ids)))
+        self._add(held, IDENTITIES, (_json([one.visitor for one in held.by_no.values()]),))
         return held
 
     def insert(self, events: Collection[Event], held: Held) -> list[Event]:
@@ -174,7 +184,7 @@ class SQLiteVisitTransaction:
         known = {
             (site_id, event_id)
             for site_id, ids in by_site.items()
-            for (event_id,) in self._connection.execute(KNOWN_EVENTS, (site_id, json.dumps(ids)))
+            for (event_id,) in self._connection.execute(KNOWN_EVENTS, (site_id, _json(ids)))
         }
         new = [event for event in events if (event.site_id, event.id) not in known]
         self._connection.executemany(ADD_EVENT, self._event_rows(new, held))
@@ -201,7 +211,7 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
         self._connection.executemany(ADD_LINK, rows)
-        ends = json.dumps(sorted({end for link in links for end in link.ids}))
+        ends = _json({end for link in links for end in link.ids})
         found = self._connection.execute(LINKS, (site_id, ends))
         return {link_of_text(text): owner for text, owner in found}
 
@@ -211,7 +221,7 @@ class SQLiteVisitTransaction:
 
     def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
         """See `VisitTransaction`."""
-        return dict(self._connection.execute(OWNERS, (site_id, json.dumps(list(event_ids)))))
+        return dict(self._connection.execute(OWNERS, (site_id, _json(event_ids))))
 
     def regroup(self, identities: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
@@ -219,7 +229,7 @@ class SQLiteVisitTransaction:
 
     def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
         """See `VisitTransaction`."""
-        rows = self._connection.execute(NEWEST_VISITS, (json.dumps(list(visitors)),))
+        rows = self._connection.execute(NEWEST_VISITS, (_json(visitors),))
         newest: dict[int, Visit] = {}
         for visitor, text in rows:
             visit = visit_of(text)
@@ -231,14 +241,14 @@ class SQLiteVisitTransaction:
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
         visits: dict[int, list[Visit]] = defaultdict(list)
-        for visitor, text in self._connection.execute(VISITS_AROUND, (json.dumps(moments),)):
+        for visitor, text in self._connection.execute(VISITS_AROUND, (_json(moments),)):
             visits[visitor].append(visit_of(text))
         return visits
 
     def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
         """See `VisitTransaction`."""
         events: dict[int, list[Event]] = defaultdict(list)
-        for visitor, *row in self._connection.execute(EVENTS_FROM, (json.dumps(moments),)):
+        for visitor, *row in self._connection.execute(EVENTS_FROM, (_json(moments),)):
             events[visitor].append(event_of(row))
         for of_visitor in events.values():
             of_visitor.sort(key=lambda event: event.order)
@@ -246,7 +256,7 @@ class SQLiteVisitTransaction:
 
     def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
         """See `VisitTransaction`."""
-        rows = self._connection.execute(FIRST_MOMENTS, (json.dumps(list(identities)),))
+        rows = self._connection.execute(FIRST_MOMENTS, (_json(identities),))
         return {no: at for no, at in rows if at is not None}
 
     def write(self, outcome: Outcome) -> None:
@@ -255,6 +265,7 @@ class SQLiteVisitTransaction:
         run(REMOVE_VISIT, outcome.removed)
         run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
         run(PUT_VISIT, [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits])
+        run(EXTEND_VISIT, [(self._next(), *_extension(visit)) for _, visit in outcome.extended])
         run(SET_NEWEST, [(*(place or (None, None)), no) for no, place in outcome.newest.items()])
         self._connection.execute(COUNT, (self._seq,))
 
@@ -280,3 +291,19 @@ def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
     for site_id, text in keys:
         ids[site_id].append(text)
     return ids
+
+
+def _json(values: Collection[Any]) -> str:
+    return _encode(values).decode()
+
+
+def _extension(visit: Visit) -> tuple[Any, ...]:
+    return (
+        visit.last_activity,
+        visit.is_bot,
+        visit.start_reason.value,
+        visit.entry_url,
+        text_of(visit),
+        visit.site_id,
+        visit.id,
+    )

@@ -71,8 +71,7 @@ CREATE INDEX lastseen_visits_tx ON lastseen_visits (tx, seq);
 CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at);
 CREATE INDEX lastseen_visits_started ON lastseen_visits (site_id, started_at);
 CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, last_activity_at);
-CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, last_activity_at) WHERE is_open;
-CREATE INDEX lastseen_visits_open_started ON lastseen_visits (site_id, started_at) WHERE is_open;
+CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, started_at) WHERE is_open;
 -- What was there once and is no more, for copies.
 CREATE TABLE lastseen_visits_removed (
     tx xid8 NOT NULL DEFAULT pg_current_xact_id(),

@@ -66,8 +66,7 @@ CREATE UNIQUE INDEX lastseen_visits_id ON lastseen_visits (site_id, id);
 CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at);
 CREATE INDEX lastseen_visits_started ON lastseen_visits (site_id, started_at);
 CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, last_activity_at);
-CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, last_activity_at) WHERE is_open = 1;
-CREATE INDEX lastseen_visits_open_started ON lastseen_visits (site_id, started_at) WHERE is_open = 1;
+CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, started_at) WHERE is_open = 1;
 -- What was there once and is no more, for copies.
 CREATE TABLE lastseen_visits_removed (
     site_id TEXT NOT NULL,
