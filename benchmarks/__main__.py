@@ -20,6 +20,7 @@ BARS = {
     "B5": "sqlite_flush",
     "B6": "sessions",
     "B7": "http_activity",
+    "B9": "fold",
     "B13": "start",
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

@@ -84,7 +84,8 @@ def resume(
     rest = iter(events)
     if visit is not None:
         visit = as_open(visit)
-        rest = iter(events[bisect_right(events, visit.last_event, key=_place) :])
+        if events and events[0].order <= visit.last_event:
+            rest = iter(events[bisect_right(events, visit.last_event, key=_place) :])
         run, other = usual_run(visit, rest, limits)
         if run is not None:
             visit = _gone_along(visit, run)

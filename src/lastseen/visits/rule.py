@@ -38,3 +38,6 @@ class VisitRule:
         for name in ("timeout", "max_duration"):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"{name} must be longer than nothing, not {getattr(self, name)}")
+
+    def __hash__(self) -> int:
+        return hash((self.timeout, self.max_duration))
