@@ -60,15 +60,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_page_view(self) -> bool:
         """Whether it is a GET that was answered with success (2xx) and asked for no asset."""
-        if self.method != "GET" or self.status // 100 != 2:  # noqa: PLR2004 - HTTP's successes
-            return False
-        path = self.target.partition("?")[0]
-        dot = path.rfind(".")
-        return dot < 0 or path[dot + 1 :].lower() not in ASSET_ENDINGS
+        return self.method == "GET" and 200 <= self.status < 300 and not _is_asset(self.target)  # noqa: PLR2004 - HTTP
 
 
-def parse_request(line: bytes | None) -> Request:
-    """Return what a line says; raise `BadLine`. None is a line that was too long."""
+def _is_asset(target: str) -> bool:
+    path = target.partition("?")[0]
+    dot = path.rfind(".")
+    return dot >= 0 and path[dot + 1 :].lower() in ASSET_ENDINGS
+
+
+def parse_request(line: bytes | None, *, page_views_only: bool = False) -> Request | None:
+    """Return what a line says; raise `BadLine`. None is a line that was too long.
+
+    With `page_views_only`, None is returned for some of the requests that are none, those that are told apart quickly.
+    """
     if line is None:
         raise BadLine("longer than 64 KiB")
     # Any bytes may stand in a request: they are kept apart, whatever they mean.
@@ -76,6 +81,9 @@ def parse_request(line: bytes | None) -> Request:
     found = _COMBINED(text)
     if found is not None:
         address, time, request, status, referrer, agent = found.groups()
+        if page_views_only and (status[0] != "2" or request[:4] != "GET " or _is_asset(_target(request[4:]))):
+            _moment(time)
+            return None
         return _request(address, time, request, status, referrer=referrer, agent=agent)
     if text.startswith("{"):
         return _parse_json(line)
@@ -103,12 +111,11 @@ def _request(
     address: str, time: str, request: str, status: str, *, referrer: str, agent: str, host: str | None = None
 ) -> Request:
     method, _, rest = request.partition(" ")
-    target = rest.rpartition(" ")[0] if rest.endswith(("HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/3.0")) else rest
     return Request(
         address=address,
         at=_moment(time),
         method=method,
-        target=target,
+        target=_target(rest),
         status=int(status),
         referrer=None if referrer in ("", "-") else referrer,
         user_agent=None if agent in ("", "-") else agent,
@@ -116,28 +123,29 @@ def _request(
     )
 
 
+def _target(rest: str) -> str:
+    """Return what was asked for, from what follows the method: HTTP/0.9 names no version."""
+    target, _, version = rest.rpartition(" ")
+    return target if version.startswith("HTTP/") else rest
+
+
 def _moment(text: str) -> int:
-    """Read `17/May/2015:10:05:03 +0000`."""
-    if len(text) != 26 or text[11] != ":":  # noqa: PLR2004 - the length of that form
-        raise BadLine(f"no time: {_shown(text)}")
-    midnight = _midnight(text[:11], text[21:])
+    """Read `17/May/2015:10:05:03 +0000`; the second 60 is a leap second."""
     try:
-        hour, minute, second = int(text[12:14]), int(text[15:17]), int(text[18:20])
-    except ValueError as error:
+        return (_minute(text[:17], text[20:]) + _SECONDS[text[17:20]]) * SECOND
+    except (KeyError, ValueError) as error:
         raise BadLine(f"no time: {_shown(text)}") from error
-    if hour > 23 or minute > 59 or second > 60:  # noqa: PLR2004 - a clock, and its leap second
-        raise BadLine(f"no time: {_shown(text)}")
-    return (midnight + hour * 3_600 + minute * 60 + second) * SECOND
 
 
-@lru_cache(maxsize=1_024)
-def _midnight(day: str, offset: str) -> int:
-    try:
-        number, month, year = day.split("/")
-        found = datetime(int(year), _MONTHS[month], int(number), tzinfo=_zone(offset))
-    except (ValueError, KeyError) as error:
-        raise BadLine(f"no time: {_shown(f'{day} {offset}')}") from error
-    return int(found.timestamp())
+_SECONDS = {f":{second:02}": second for second in range(61)}
+
+
+@lru_cache(maxsize=4_096)
+def _minute(text: str, offset: str) -> int:
+    day, hour, minute = text.split(":")
+    number, month, year = day.split("/")
+    zone = _zone(offset.removeprefix(" "))
+    return int(datetime(int(year), _MONTHS[month], int(number), int(hour), int(minute), tzinfo=zone).timestamp())
 
 
 def _zone(text: str) -> timezone:

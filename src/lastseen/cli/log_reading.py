@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -93,9 +94,12 @@ class LineReader:
         """Return the event of a line, or None for one that is empty or not wanted."""
         if not line:
             return None
-        request = parse_request(line if len(line) <= MAX_LINE else None)
+        everything = self._options.all_requests
+        request = parse_request(line if len(line) <= MAX_LINE else None, page_views_only=not everything)
+        if request is None:
+            return None
         is_page_view = request.is_page_view and not is_prefetch(request.purpose)
-        if not is_page_view and not self._options.all_requests:
+        if not is_page_view and not everything:
             return None
         if request.at > self._options.latest:
             raise BadLine("its time lies in the future")
@@ -185,7 +189,7 @@ class LogReading:
 
     def read(self, stream: BinaryIO) -> Iterator[ReadChunk]:
         """Yield what the lines of a stream say, in their order; raises `BrokenFile` after what came before."""
-        ahead: deque[Future[bytes]] = deque()
+        ahead: deque[tuple[int, bytes, Future[bytes]]] = deque()
         chunks = read_chunks(stream)
         broken: Exception | None = None
         while True:
@@ -200,13 +204,21 @@ class LogReading:
             if self._bytes <= ALONE_UP_TO or self._processes < 2:  # noqa: PLR2004 - one is this one
                 yield self._here.read(number, chunk)
                 continue
-            ahead.append(self._started().submit(_read_elsewhere, number, chunk))
+            ahead.append((number, chunk, self._started().submit(_read_elsewhere, number, chunk)))
             if len(ahead) > 2 * self._processes:
-                yield _decode(ahead.popleft().result())
+                yield self._result(*ahead.popleft())
         while ahead:
-            yield _decode(ahead.popleft().result())
+            yield self._result(*ahead.popleft())
         if broken is not None:
             raise broken
+
+    def _result(self, number: int, chunk: bytes, future: Future[bytes]) -> ReadChunk:
+        try:
+            return _decode(future.result())
+        except BrokenProcessPool:
+            # Somebody has killed one of them, short of memory perhaps: go on alone.
+            self._processes = 1
+            return self._here.read(number, chunk)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:

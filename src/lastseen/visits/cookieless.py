@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from functools import lru_cache, partial
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
@@ -123,12 +124,11 @@ class ImportedVisitors:
     """Names the visitors of imported lines with the site's own secret, so that importing again finds the same ones."""
 
     def __init__(self, site_id: str, import_secret: bytes) -> None:
-        self._site_id = site_id
-        self._secret = import_secret
+        self._name = lru_cache(maxsize=1 << 14)(partial(visitor_hash, import_secret, site_id))
 
     def visitor_id(self, address: str, user_agent: str, at: int) -> str:  # noqa: ARG002 - the same for all times
         """Return the visitor's name."""
-        return visitor_hash(self._secret, self._site_id, address, user_agent)
+        return self._name(address, user_agent)
 
 
 class VisitorNames(Protocol):

@@ -26,6 +26,8 @@ from lastseen.visits.utm import UtmParams
 LATE_LIMIT = timedelta(hours=72)
 """What comes later than this after it happened is marked, and folded all the same."""
 _MICROSECOND = timedelta(microseconds=1)
+# Joining members of the enumeration takes a microsecond.
+_PASSIVE, _SERVER, _LATE, _BOT = map(int, (EventFlags.PASSIVE, EventFlags.SERVER, EventFlags.LATE, EventFlags.BOT))
 
 
 class RawEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -142,14 +144,14 @@ class EventMaker:
     def _flags(self, raw: RawEvent, agent: Agent) -> int:
         flags = 0
         if raw.passive:
-            flags |= EventFlags.PASSIVE
+            flags |= _PASSIVE
         if raw.is_server and raw.session_id is None and raw.name != PAGEVIEW:
-            flags |= EventFlags.SERVER
+            flags |= _SERVER
         if self._late is not None and raw.received_at - raw.at > self._late:
-            flags |= EventFlags.LATE
+            flags |= _LATE
         if agent.is_bot or (raw.device is not None and raw.device.type == "bot"):
-            flags |= EventFlags.BOT
-        return int(flags)
+            flags |= _BOT
+        return flags
 
     def _place(self, raw: RawEvent) -> Geo | None:
         if self._geography is None or raw.is_server or not raw.address:
