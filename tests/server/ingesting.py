@@ -103,7 +103,7 @@ def batch(numbers: Sequence[int], visitors: int = 5) -> bytes:
                     "id": f"e{number:06d}",
                     "name": "$pageview" if number % 2 else "click",
                     "distinct_id": f"v{number % visitors}",
-                    "at": 1_795_000_000 + 60 * number,
+                    "at": 1_790_000_000 + 60 * number,
                     "url": f"https://shop.test/{number % 7}",
                     "properties": {"n": number},
                 }

@@ -1,0 +1,527 @@
+"""Acknowledged means durable: servers are killed, disks filled, databases stopped, answers lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil  # type: ignore[import-untyped] # it publishes no types
+import pytest
+
+from lastseen.visits.event import Event
+from tests.server.event_load import JSON, Clients, body_of, new_batch
+from tests.server.ingesting import RECORDED_KEY, Eyes, batch, event_server, prepare, sqlite_url
+from tests.server.running import ServerProcess, eventually
+from tests.servers import PostgresServer, Proxy
+
+FULL_DISK = 1
+"""Bytes that no file may grow beyond: the disk is full for every file."""
+
+
+def check_stored(eyes: Eyes, acknowledged: set[str], sent: set[str]) -> None:
+    """Assert that what was acknowledged is there once, nothing half, nothing invented, and counted right."""
+    ids = [event.id for event in eyes.visits.all_events("default")]
+    assert len(ids) == len(set(ids))
+    assert acknowledged <= set(ids) <= sent
+    whole = Counter(event_id.split("-")[0] for event_id in ids)
+    for event_id in ids:
+        number, _, _, size = event_id.split("-")
+        assert whole[number] == int(size), "a batch is stored as a whole or not at all"
+    eyes.check()
+
+
+def check_integrity(url: str) -> None:
+    """Assert that SQLite finds nothing wrong with its file."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return an empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    return str(request.getfixturevalue("postgres").create_database())
+
+
+# Killed
+
+
+def survive(url: str, folder: Path, cycles: int) -> None:
+    """Kill a server again and again under the load of four clients that never give up."""
+    prepare(url)
+    dice = random.Random(cycles)
+    clients: Clients | None = None
+    try:
+        for cycle in range(cycles):
+            with ServerProcess(folder, url) as server:
+                if clients is None:
+                    clients = Clients(server.address)
+                clients.address = server.address
+                before, more = len(clients.acknowledged), dice.randrange(30, 100)
+                eventually(lambda: len(clients.acknowledged) >= before + more, f"cycle {cycle} gets on")  # noqa: B023 - asked at once
+                server.send_signal(signal.SIGKILL)
+                server.wait()
+    finally:
+        if clients is not None:
+            clients.end()
+    assert clients is not None
+    assert clients.acknowledged
+    check_integrity(url)
+    with ServerProcess(folder, url), Eyes(url) as eyes:
+        check_stored(eyes, clients.acknowledged, clients.sent)
+
+
+def test_a_server_that_is_killed_loses_nothing_it_acknowledged(url: str, tmp_path: Path) -> None:
+    """Two kills under load: every acknowledged event is there, once, in whole batches, and the counts are right."""
+    survive(url, tmp_path, 2)
+
+
+@pytest.mark.faults
+def test_a_server_that_is_killed_a_hundred_times_loses_nothing(url: str, tmp_path: Path) -> None:
+    """The same, a hundred times."""
+    survive(url, tmp_path, 100)
+
+
+def test_what_is_only_in_memory_is_lost(tmp_path: Path) -> None:
+    """The negative control: with a store that forgets, the same check finds what is missing."""
+    with ServerProcess(tmp_path, "memory:") as server:
+        key = re.search(r"wk_[\w-]{22}", server.http.get("/api/v1/sites").text)
+        assert key is not None
+        events = new_batch(3)
+        answer = server.http.post(f"/api/v1/events?write_key={key[0]}", json=events)
+        assert answer.status_code == 200
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    prepare(sqlite_url(tmp_path))
+    with Eyes(sqlite_url(tmp_path)) as eyes, pytest.raises(AssertionError):
+        check_stored(eyes, {event["id"] for event in events}, {event["id"] for event in events})
+
+
+# Watched by strace
+
+SYNC = re.compile(r" (fsync|fdatasync)\(")
+ANSWER = re.compile(r'"HTTP/1\.1 200')
+
+
+@pytest.fixture(scope="session")
+def strace() -> str:
+    """Return the program that sees and disturbs what a process asks of the system; without it the test is skipped."""
+    path = shutil.which("strace")
+    if path is None:
+        message = "no strace; install your system's package strace"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+class Traced:
+    """strace on a running server; a context manager."""
+
+    def __init__(self, strace: str, server: ServerProcess, *options: str) -> None:
+        self.log = Path(server.home) / "strace.log"
+        self._process = subprocess.Popen(
+            [strace, "-f", "-p", str(server.pid), "-o", str(self.log), *options],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        said = self._process.stderr.readline()
+        assert "attached" in said, said
+
+    def __enter__(self) -> Traced:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate()
+
+
+def synced_before_answers(log: Path) -> list[int]:
+    """Return, for each answer, how many syncs ended between it and the answer before."""
+    counts, since = [], 0
+    for line in log.read_text(errors="replace").splitlines():
+        if (SYNC.search(line) and "unfinished" not in line) or "sync resumed" in line or "datasync resumed" in line:
+            since += 1
+        if ANSWER.search(line):
+            counts.append(since)
+            since = 0
+    return counts
+
+
+def trace_answers(strace: str, server: ServerProcess, key: str, count: int) -> list[int]:
+    with Traced(strace, server, "-s", "20", "-e", "trace=fsync,fdatasync,write,writev,sendto,sendmsg") as traced:
+        for _ in range(count):
+            answer = server.http.post(f"/api/v1/events?write_key={key}", json=new_batch(1))
+            assert answer.status_code == 200
+    return synced_before_answers(traced.log)
+
+
+def test_every_answer_follows_a_sync(tmp_path: Path, strace: str) -> None:
+    """200 events, one after the other: before each 200 the system has written something to the disk for good."""
+    with event_server(tmp_path) as (server, _):
+        assert server.http.post("/api/v1/events", content=batch([1])).status_code == 200
+        counts = trace_answers(strace, server, RECORDED_KEY, 200)
+    assert len(counts) == 200
+    assert min(counts) >= 1
+
+
+def test_a_store_that_does_not_sync_is_seen(tmp_path: Path, strace: str) -> None:
+    """The negative control: answers of a store in memory follow no sync."""
+    with ServerProcess(tmp_path, "memory:") as server:
+        key = re.search(r"wk_[\w-]{22}", server.http.get("/api/v1/sites").text)
+        assert key is not None
+        counts = trace_answers(strace, server, key[0], 20)
+    assert counts == [0] * 20
+
+
+POINTS = {
+    "before the write": "pwrite64",
+    "before the commit is on the disk": "fdatasync",
+    "before the answer": "write,sendto,writev,sendmsg",
+}
+
+
+def kill_at(strace: str, folder: Path, point: str, rounds: int) -> None:
+    url = sqlite_url(folder)
+    prepare(url)
+    sent: set[str] = set()
+    acknowledged: set[str] = set()
+    for round_ in range(rounds):
+        with ServerProcess(folder, url) as server, httpx.Client() as http:
+            warm = new_batch(2)
+            answer = http.post(f"{server.address}/api/v1/events", content=body_of(warm), headers=JSON)
+            assert answer.status_code == 200
+            acknowledged |= {event["id"] for event in warm}
+            events = new_batch(5)
+            sent |= {event["id"] for event in (*warm, *events)}
+            calls = POINTS[point]
+            when = 1 if point == "before the answer" else 1 + round_ % 3
+            disturb = f"inject={calls}:signal=KILL:when={when}"
+            with Traced(strace, server, "-e", f"trace={calls}", "-e", disturb):
+                try:
+                    answer = http.post(f"{server.address}/api/v1/events", content=body_of(events), headers=JSON)
+                    assert answer.status_code == 200
+                    acknowledged |= {event["id"] for event in events}
+                except httpx.TransportError:
+                    server.wait()
+    check_integrity(url)
+    with Eyes(url) as eyes:
+        check_stored(eyes, acknowledged, sent)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_the_worst_moment(tmp_path: Path, strace: str, point: str) -> None:
+    """The server dies at that very call: no batch is stored by half, and the counts equal the events."""
+    kill_at(strace, tmp_path, point, 1)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", POINTS)
+def test_thirty_kills_at_the_worst_moment(tmp_path: Path, strace: str, point: str) -> None:
+    """The same, thirty times each."""
+    kill_at(strace, tmp_path, point, 30)
+
+
+# Full disks
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Five times: 503 while there is no room, nothing is acknowledged that is not kept, and it recovers by itself."""
+    with event_server(tmp_path) as (server, eyes):
+        process = psutil.Process(server.pid)
+        unlimited = process.rlimit(resource.RLIMIT_FSIZE)
+        sent: set[str] = set()
+        for _ in range(5):
+            events = new_batch(4)
+            sent |= {event["id"] for event in events}
+            process.rlimit(resource.RLIMIT_FSIZE, (FULL_DISK, unlimited[1]))
+            refused = server.http.post("/api/v1/events", content=body_of(events), headers=JSON)
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+            assert {event["id"] for event in events}.isdisjoint(event.id for event in eyes.events())
+            process.rlimit(resource.RLIMIT_FSIZE, unlimited)
+            again = server.http.post("/api/v1/events", content=body_of(events), headers=JSON)
+            assert again.status_code == 200
+        check_stored(eyes, sent, sent)
+
+
+# The database is away
+
+
+def test_the_database_may_stop_under_load(tmp_path: Path, postgres: PostgresServer) -> None:
+    """While it is away nobody sees an error, nothing is lost, nothing doubled; then everything is in the database."""
+    with event_server(tmp_path, postgres.create_database()) as (server, eyes):
+        clients = Clients(server.address)
+        try:
+            eventually(lambda: len(clients.acknowledged) > 100, "the load runs")
+            postgres.stop()
+            try:
+                before = len(clients.acknowledged)
+                eventually(lambda: len(clients.acknowledged) > before + 300, "events are taken without a database")
+            finally:
+                postgres.start()
+            eventually(lambda: "the spool is empty" in server.log, "what waited is stored")
+        finally:
+            clients.end()
+        eventually(lambda: metric(server, "lastseen_spool_events") == 0, "nothing waits")
+        assert clients.statuses.keys() == {200}
+        assert metric(server, "lastseen_events_spooled_total") > 0
+        check_stored(eyes, clients.acknowledged, clients.sent)
+
+
+def test_a_server_that_is_killed_while_the_database_is_away(tmp_path: Path, postgres: PostgresServer) -> None:
+    """What waited on disk is stored by the next start."""
+    url = postgres.create_database()
+    prepare(url)
+    acknowledged: set[str] = set()
+    with ServerProcess(tmp_path, url) as server:
+        postgres.stop()
+        for _ in range(20):
+            events = new_batch(3)
+            answer = server.http.post("/api/v1/events", content=body_of(events), headers=JSON)
+            assert answer.status_code == 200
+            acknowledged |= {event["id"] for event in events}
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+    postgres.start()
+    with ServerProcess(tmp_path, url) as server, Eyes(url) as eyes:
+        eventually(lambda: eyes.event_count() == len(acknowledged), "everything is stored")
+        check_stored(eyes, acknowledged, acknowledged)
+        assert not (tmp_path / ".local/share/lastseen/spool").exists() or metric(server, "lastseen_spool_events") == 0
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    """Return one figure of the server."""
+    line = re.search(rf"^{name} (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
+    assert line is not None, name
+    return float(line[1])
+
+
+# Sent again
+
+
+@pytest.mark.parametrize("repeats", [3])
+def test_events_sent_three_times_shuffled(tmp_path: Path, repeats: int) -> None:
+    """10,000 events over two connections, three times in other orders: the tables equal those of one ordered send."""
+    numbers = list(range(10_000))
+    folders = tmp_path / "once", tmp_path / "often"
+    tables = []
+    for folder in folders:
+        folder.mkdir()
+        with event_server(folder) as (server, eyes):
+            if folder == folders[0]:
+                sends = [numbers]
+            else:
+                sends = [random.Random(seed).sample(numbers, len(numbers)) for seed in range(repeats)]
+            threads = [threading.Thread(target=post_all, args=(server, send)) for send in sends]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            visits = [
+                (
+                    one.id,
+                    one.visitor_id,
+                    one.start,
+                    one.last_activity,
+                    one.event_count,
+                    one.page_views,
+                    one.start_reason,
+                )
+                for one in eyes.all_visits()
+            ]
+            tables.append(([unreceived(event) for event in eyes.events()], visits))
+    assert len(tables[0][0]) == 10_000
+    assert tables[0] == tables[1]
+
+
+def unreceived(event: Event) -> tuple[Any, ...]:
+    """Return all of an event but when it came, which differs."""
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    del fields["received_at"]
+    return tuple(map(repr, fields.values()))
+
+
+def post_all(server: ServerProcess, numbers: Sequence[int]) -> None:
+    with httpx.Client(timeout=60) as http:
+        for start in range(0, len(numbers), 500):
+            body = batch(numbers[start : start + 500])
+            assert http.post(f"{server.address}/api/v1/events", content=body, headers=JSON).status_code == 200
+
+
+def lose_answers(server: ServerProcess, eyes: Eyes, count: int) -> None:
+    sent: set[str] = set()
+    with Proxy(server.port) as proxy:
+        for _ in range(count):
+            events = new_batch(2)
+            sent |= {event["id"] for event in events}
+            proxy.answers = "cut"
+            with pytest.raises(httpx.TransportError):
+                httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
+            proxy.answers = "pass"
+            again = httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
+            assert again.status_code == 200
+    check_stored(eyes, sent, sent)
+    assert metric(server, "lastseen_events_duplicate_total") == len(sent)
+
+
+def test_answers_that_get_lost(tmp_path: Path) -> None:
+    """Twenty times: stored, the answer cut off, sent again: there once."""
+    with event_server(tmp_path) as (server, eyes):
+        lose_answers(server, eyes, 20)
+
+
+@pytest.mark.faults
+def test_five_hundred_answers_that_get_lost(tmp_path: Path) -> None:
+    """The same, five hundred times."""
+    with event_server(tmp_path) as (server, eyes):
+        lose_answers(server, eyes, 500)
+
+
+def test_without_ids_a_repetition_would_be_stored_twice(tmp_path: Path) -> None:
+    """The negative control: events that have neither id nor moment cannot be recognised."""
+    with event_server(tmp_path) as (server, eyes):
+        for _ in range(2):
+            body = {"write_key": RECORDED_KEY, "name": "x", "distinct_id": "v"}
+            assert server.http.post("/api/v1/events", json=body).status_code == 200
+        assert eyes.event_count() == 2
+
+
+# Too much
+
+
+def overload(folder: Path, enough: int) -> None:
+    """Send large batches over many connections until enough were answered; nothing may vanish."""
+    with event_server(folder) as (server, eyes):
+        memory = psutil.Process(server.pid)
+        clients = Clients(server.address, threads=24, size=1_000, retries=False)
+        peak = 0
+        try:
+            while sum(clients.statuses.values()) < enough:
+                peak = max(peak, memory.memory_info().rss)
+                threading.Event().wait(0.05)  # between two looks
+        finally:
+            clients.end()
+        assert clients.statuses.keys() <= {200, 503}
+        accepted = metric(server, "lastseen_events_accepted_total")
+        refused = metric(server, "lastseen_events_refused_total")
+        assert accepted + refused == sum(clients.statuses.values()) * 1_000
+        assert accepted == clients.statuses[200] * 1_000 == eyes.event_count()
+        assert peak < 1_000_000_000
+        assert metric(server, "lastseen_events_waiting") == 0
+
+
+def test_more_than_it_can_carry(tmp_path: Path) -> None:
+    """Two dozen clients with a thousand events each: what is accepted and what is refused add up to what was sent."""
+    overload(tmp_path, 24)
+
+
+@pytest.mark.faults
+def test_more_than_it_can_carry_for_long(tmp_path: Path) -> None:
+    """The same with a thousand requests."""
+    overload(tmp_path, 1_000)
+
+
+# Hostile
+
+
+def hostile_bodies(count: int) -> Iterator[bytes]:
+    """Make requests that nobody should send."""
+    dice = random.Random(7)
+    good = batch(range(3))
+    pieces: list[Callable[[], bytes]] = [
+        lambda: good[: dice.randrange(len(good))],
+        lambda: dice.randbytes(dice.randrange(1, 300)),
+        lambda: b"[" * dice.randrange(1, 20_000),
+        lambda: good.replace(b'"n"', b'"\\u0000\\ud800"'),
+        lambda: good.replace(b"e000001", b"x" * 100_000),
+        lambda: good.replace(
+            b'"v1"', dice.choice([b"null", b"{}", b"[]", b"1e400", b"-0", b"1" * 5_000, b'"\\udfff"'])
+        ),
+        lambda: good.replace(b"1790000060", dice.choice([b"-1", b"1e308", b"NaN", b'"0000-00-00"', b"[]", b"9" * 400])),
+        lambda: bytes(one ^ (dice.random() < 0.01) for one in good),
+        lambda: b"data=" + good,
+        lambda: b"\x1f\x8b" + good,
+        lambda: b'{"batch": [[[[]]], null, 5, {"event": {}}], "api_key": "phc_test", "sent_at": {}}',
+    ]
+    for _ in range(count):
+        yield dice.choice(pieces)()
+
+
+def attack(server: ServerProcess, eyes: Eyes, count: int) -> None:
+    dice = random.Random(3)
+    paths = (
+        "/api/v1/events",
+        "/e/",
+        "/batch/",
+        "/i/v1/analytics/events",
+        "/s/",
+        "/flags/",
+        "/decide/",
+        "/array/x/config",
+    )
+    types = (
+        "application/json",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/x-ndjson",
+        "image/png",
+        "",
+    )
+    encodings = (None, None, None, "gzip", "deflate", "br")
+    statuses: Counter[int] = Counter()
+    for body in hostile_bodies(count):
+        headers = {
+            "content-type": dice.choice(types),
+            "authorization": dice.choice(["", "Bearer phc_test", "Bearer \x7f"]),
+        }
+        if encoding := dice.choice(encodings):
+            headers["content-encoding"] = encoding
+        path = dice.choice(paths) + dice.choice(["", "?_=NaN", "?data=%ff%00", "?write_key=phc_test", "?sent_at=1e999"])
+        statuses[server.http.post(path, content=body, headers=headers).status_code] += 1
+    assert statuses.keys() <= {200, 400, 401, 413, 415}
+    assert statuses[400]
+    assert "Traceback" not in server.log
+    assert server.http.post("/api/v1/events", content=batch([1]), headers=JSON).status_code == 200
+    eyes.check()
+
+
+def test_hostile_requests(tmp_path: Path) -> None:
+    """Whatever comes is answered with 4xx or taken as far as it makes sense: never a 5xx, never a traceback."""
+    with event_server(tmp_path) as (server, eyes):
+        attack(server, eyes, 300)
+
+
+@pytest.mark.faults
+def test_two_thousand_hostile_requests(tmp_path: Path) -> None:
+    """The same, two thousand times."""
+    with event_server(tmp_path) as (server, eyes):
+        attack(server, eyes, 2_000)
+
+
+def test_a_request_that_never_ends_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    """A body without a length is read up to the limit and no further."""
+    with event_server(tmp_path) as (server, _), socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(b"POST /e/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        raw.settimeout(30)
+        for _ in range(22):
+            raw.sendall(chunk)
+        assert b" 413 " in raw.recv(4_096).split(b"\r\n")[0] + b" "
