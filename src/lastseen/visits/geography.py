@@ -39,7 +39,7 @@ class Geography:
     def _read(self, address: str) -> Geo | None:
         try:
             record = self._reader.get(address)
-        except (ValueError, self._broken):
+        except (ValueError, TypeError, self._broken):
             return None
         return _geo(record) if isinstance(record, Mapping) else None
 

@@ -85,7 +85,8 @@ def _parsed(text: str) -> Result:
         import ua_parser
     except ImportError as error:
         raise MissingExtra("devices need ua-parser: pip install 'lastseen[server]'") from error
-    return ua_parser.parse(text)
+    # Its engine takes UTF-8, which half of a surrogate pair has no place in.
+    return ua_parser.parse(text if text.isascii() else text.encode("utf-8", "replace").decode())
 
 
 def _kind(text: str, found: Result) -> str | None:
