@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lastseen.activity.key import MAX_KEY_LENGTH
 from lastseen.activity.status import ClientStatus
+from lastseen.devices.device import Device, Group
 from lastseen.devices.values import MAX_NAME_LENGTH, MAX_PLATFORM_LENGTH
 
 # Printable is what `str.isprintable` says; the pattern tells of the controls, which are most of what is not.
@@ -66,6 +67,21 @@ class DeviceView(Struct, kw_only=True):
     status: ClientStatus | None
     """Null for a device that was never seen."""
 
+    @classmethod
+    def of(cls, device: Device, status: ClientStatus | None) -> DeviceView:
+        """Return what is shown of a device that has this status now."""
+        return cls(
+            id=device.id,
+            name=device.name,
+            platform=device.platform,
+            owner_id=device.owner_id,
+            group_id=device.group_id,
+            properties=dict(device.properties),
+            created_at=device.created_at,
+            last_seen_at=device.last_seen_at,
+            status=status,
+        )
+
 
 class DeviceList(Struct, kw_only=True):
     """One page of devices; `next_cursor` is null on the last."""
@@ -101,6 +117,11 @@ class GroupView(Struct, kw_only=True):
     id: str
     name: str
     created_at: datetime
+
+    @classmethod
+    def of(cls, group: Group) -> GroupView:
+        """Return what is shown of a group."""
+        return cls(id=group.id, name=group.name, created_at=group.created_at)
 
 
 class GroupList(Struct, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from lastseen.devices.key import Scope
+from lastseen.devices.key import ApiKey, Scope
 from lastseen.wire.devices import Id, Name
 
 Seconds = Annotated[int, Meta(ge=0, le=366 * 86_400)]
@@ -46,6 +46,24 @@ class KeyView(Struct, kw_only=True):
     """Null is *never*."""
     is_valid: bool
     """Neither revoked nor expired when this was answered."""
+
+    @classmethod
+    def of(cls, key: ApiKey, now: datetime) -> KeyView:
+        """Return what is shown of a key at this moment."""
+        return cls(
+            id=key.id,
+            name=key.name,
+            prefix=key.prefix,
+            scopes=sorted(key.scopes),
+            device_id=key.device_id,
+            group_id=key.group_id,
+            site_id=key.site_id,
+            created_at=key.created_at,
+            expires_at=key.expires_at,
+            revoked_at=key.revoked_at,
+            last_used_at=key.last_used_at,
+            is_valid=key.is_valid(now),
+        )
 
 
 class IssuedKey(Struct, kw_only=True):

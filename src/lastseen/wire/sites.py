@@ -7,7 +7,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lastseen.visits.site import MAX_DOMAINS, MAX_NAME_LENGTH
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.site import MAX_DOMAINS, MAX_NAME_LENGTH, Site
 from lastseen.wire.devices import NO_CONTROLS
 
 SiteId = Annotated[
@@ -40,6 +41,18 @@ class RuleView(Struct, kw_only=True):
     """Events of servers start and extend visits as those of browsers do."""
     excluded_referrers: list[str]
     """Registrable domains that visitors come back from, of payment and sign-on: never a change."""
+
+    @classmethod
+    def of(cls, rule: VisitRule) -> RuleView:
+        """Return what is shown of a rule."""
+        return cls(
+            timeout_seconds=rule.timeout.total_seconds(),
+            max_duration_seconds=rule.max_duration.total_seconds(),
+            new_visit_on_referrer_change=rule.new_visit_on_referrer_change,
+            new_visit_on_utm_change=rule.new_visit_on_utm_change,
+            count_server_events=rule.count_server_events,
+            excluded_referrers=sorted(rule.excluded_referrers),
+        )
 
 
 class RuleChanges(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -84,6 +97,18 @@ class SiteView(Struct, kw_only=True):
     """Public: it stands in every page that sends events."""
     rule: RuleView
     created_at: datetime
+
+    @classmethod
+    def of(cls, site: Site) -> SiteView:
+        """Return what is shown of a site; its import secret never is."""
+        return cls(
+            id=site.id,
+            name=site.name,
+            domains=list(site.domains),
+            write_key=site.write_key,
+            rule=RuleView.of(site.rule),
+            created_at=site.created_at,
+        )
 
 
 class SiteList(Struct, kw_only=True):

@@ -26,21 +26,6 @@ IsSeen = Annotated[bool | None, Parameter(description="true: seen at least once;
 NeverFirst = Annotated[bool, Parameter(description="ordered by last_seen: those never seen come first, else last")]
 
 
-def view_of(device: Device, devices: Devices) -> DeviceView:
-    """Return what is shown of a device now."""
-    return DeviceView(
-        id=device.id,
-        name=device.name,
-        platform=device.platform,
-        owner_id=device.owner_id,
-        group_id=device.group_id,
-        properties=dict(device.properties),
-        created_at=device.created_at,
-        last_seen_at=device.last_seen_at,
-        status=devices.status(device),
-    )
-
-
 def no_device() -> Problem:
     """Return the answer for a device that is not there, or not for this principal."""
     return Problem(404, "there is no such device")
@@ -84,7 +69,7 @@ class DevicesController(Controller):
                 by_device=data.seen or principal.device_id is not None,
                 within=principal.within,
             )
-            return view_of(device, seen.devices)
+            return _view_of(device, seen.devices)
 
         return answers.once(principal, "RegisterDevice", idempotency_key, data, make)
 
@@ -125,8 +110,8 @@ class DevicesController(Controller):
         )
         if principal.device_id is not None:
             own = seen.devices.get(principal.device_id)
-            return DeviceList(devices=[] if own is None else [view_of(own, seen.devices)], next_cursor=None)
-        return DeviceList(devices=[view_of(device, seen.devices) for device in page], next_cursor=page.next_cursor)
+            return DeviceList(devices=[] if own is None else [_view_of(own, seen.devices)], next_cursor=None)
+        return DeviceList(devices=[_view_of(device, seen.devices) for device in page], next_cursor=page.next_cursor)
 
     @get(
         "/{device_id:str}",
@@ -137,7 +122,7 @@ class DevicesController(Controller):
     )
     def show(self, seen: LastSeen, principal: Principal, device_id: str) -> DeviceView:
         """Return one device by its id, percent-encoded as one segment (a slash is `%2F`)."""
-        return view_of(find_device(seen.devices, principal, device_id), seen.devices)
+        return _view_of(find_device(seen.devices, principal, device_id), seen.devices)
 
     @patch(
         "/{device_id:str}",
@@ -158,7 +143,7 @@ class DevicesController(Controller):
         )
         if principal.device_id is not None and change.apply(device).group_id != device.group_id:
             raise _not_moved()
-        return view_of(seen.devices.change(device.id, change, within=principal.within), seen.devices)
+        return _view_of(seen.devices.change(device.id, change, within=principal.within), seen.devices)
 
     @delete(
         "/{device_id:str}",
@@ -195,6 +180,10 @@ def find_device(devices: Devices, principal: Principal, segment: str) -> Device:
     if device is None:
         raise no_device()
     return device
+
+
+def _view_of(device: Device, devices: Devices) -> DeviceView:
+    return DeviceView.of(device, devices.status(device))
 
 
 def _require_own(principal: Principal, device_id: str) -> None:

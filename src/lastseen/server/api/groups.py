@@ -15,11 +15,6 @@ from lastseen.server.rights import Principal
 from lastseen.wire.devices import GroupChanges, GroupList, GroupView, NewGroup
 
 
-def view_of(group: Group) -> GroupView:
-    """Return what is shown of a group."""
-    return GroupView(id=group.id, name=group.name, created_at=group.created_at)
-
-
 class GroupsController(Controller):
     """Groups of devices and keys. Whoever is limited to one finds that one alone, and cannot make or delete any."""
 
@@ -39,7 +34,7 @@ class GroupsController(Controller):
         _require_unlimited(principal)
 
         def make() -> GroupView:
-            return view_of(seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id))
+            return GroupView.of(seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id))
 
         return answers.once(principal, "CreateGroup", idempotency_key, data, make)
 
@@ -47,7 +42,7 @@ class GroupsController(Controller):
     def list_groups(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> GroupList:
         """Return one page of groups, by name."""
         page = seen.devices.list_groups(limit=limit, cursor=cursor, within=principal.within)
-        groups = [] if principal.device_id is not None else [view_of(group) for group in page]
+        groups = [] if principal.device_id is not None else [GroupView.of(group) for group in page]
         return GroupList(groups=groups, next_cursor=None if principal.is_limited else page.next_cursor)
 
     @get(
@@ -59,7 +54,7 @@ class GroupsController(Controller):
     )
     def show(self, seen: LastSeen, principal: Principal, group_id: str) -> GroupView:
         """Return one group by its id, percent-encoded as one segment."""
-        return view_of(_find(seen, principal, group_id))
+        return GroupView.of(_find(seen, principal, group_id))
 
     @patch(
         "/{group_id:str}",
@@ -70,7 +65,7 @@ class GroupsController(Controller):
     )
     def rename(self, seen: LastSeen, principal: Principal, group_id: str, data: GroupChanges) -> GroupView:
         """Give a group another name."""
-        return view_of(seen.devices.rename_group(_find(seen, principal, group_id).id, data.name))
+        return GroupView.of(seen.devices.rename_group(_find(seen, principal, group_id).id, data.name))
 
     @delete(
         "/{group_id:str}",

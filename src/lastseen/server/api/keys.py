@@ -17,24 +17,6 @@ from lastseen.visits.site import SiteNotFound
 from lastseen.wire.keys import IssuedKey, KeyList, KeyRotation, KeyView, NewApiKey
 
 
-def view_of(key: ApiKey) -> KeyView:
-    """Return what is shown of a key now."""
-    return KeyView(
-        id=key.id,
-        name=key.name,
-        prefix=key.prefix,
-        scopes=sorted(key.scopes),
-        device_id=key.device_id,
-        group_id=key.group_id,
-        site_id=key.site_id,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        revoked_at=key.revoked_at,
-        last_used_at=key.last_used_at,
-        is_valid=key.is_valid(utc(SYSTEM_CLOCK.now())),
-    )
-
-
 class KeysController(Controller):
     """API keys. Whoever is limited to a group, or to one device, finds the keys of these alone."""
 
@@ -90,13 +72,13 @@ class KeysController(Controller):
             within=principal.within,
         )
         hidden = own is not None and device_id not in {None, own}
-        keys = [] if hidden else [view_of(key) for key in page]
+        keys = [] if hidden else [_view_of(key) for key in page]
         return KeyList(keys=keys, next_cursor=None if hidden else page.next_cursor)
 
     @get("/{key_id:str}", needs=Scope.KEYS_READ, sync_to_thread=True, summary="Show one key", operation_id="GetKey")
     def show(self, seen: LastSeen, principal: Principal, key_id: str) -> KeyView:
         """Return what is known of a key; its secret is not."""
-        return view_of(_find(seen, principal, key_id))
+        return _view_of(_find(seen, principal, key_id))
 
     @post(
         "/{key_id:str}/rotate",
@@ -137,11 +119,15 @@ class KeysController(Controller):
     )
     def revoke(self, seen: LastSeen, principal: Principal, key_id: str) -> KeyView:
         """Let a key work no more, for good; it stays in the list. Twice keeps the first moment."""
-        return view_of(seen.keys.revoke(_find(seen, principal, key_id).id, within=principal.within))
+        return _view_of(seen.keys.revoke(_find(seen, principal, key_id).id, within=principal.within))
+
+
+def _view_of(key: ApiKey) -> KeyView:
+    return KeyView.of(key, utc(SYSTEM_CLOCK.now()))
 
 
 def _issued(key: ApiKey, secret: Secret) -> IssuedKey:
-    return IssuedKey(key=view_of(key), secret=secret.reveal())
+    return IssuedKey(key=_view_of(key), secret=secret.reveal())
 
 
 def _find(seen: LastSeen, principal: Principal, segment: str) -> ApiKey:

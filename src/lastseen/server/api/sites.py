@@ -20,27 +20,7 @@ from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site, is_site_id
-from lastseen.wire.sites import NewSite, RuleChanges, RuleView, SiteChanges, SiteList, SiteView
-
-
-def view_of(site: Site) -> SiteView:
-    """Return what is shown of a site; its import secret never is."""
-    rule = site.rule
-    return SiteView(
-        id=site.id,
-        name=site.name,
-        domains=list(site.domains),
-        write_key=site.write_key,
-        rule=RuleView(
-            timeout_seconds=rule.timeout.total_seconds(),
-            max_duration_seconds=rule.max_duration.total_seconds(),
-            new_visit_on_referrer_change=rule.new_visit_on_referrer_change,
-            new_visit_on_utm_change=rule.new_visit_on_utm_change,
-            count_server_events=rule.count_server_events,
-            excluded_referrers=sorted(rule.excluded_referrers),
-        ),
-        created_at=site.created_at,
-    )
+from lastseen.wire.sites import NewSite, RuleChanges, SiteChanges, SiteList, SiteView
 
 
 def changed_rule(rule: VisitRule, changes: RuleChanges) -> VisitRule:
@@ -79,7 +59,7 @@ class SitesController(Controller):
         def make() -> SiteView:
             name = None if data.name is UNSET else data.name
             rule = None if data.rule is UNSET else changed_rule(seen.sites.default_rule, data.rule)
-            return view_of(seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule))
+            return SiteView.of(seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule))
 
         return answers.once(principal, "CreateSite", idempotency_key, data, make)
 
@@ -89,15 +69,15 @@ class SitesController(Controller):
         after = None if cursor is None else _decoded(cursor)
         if principal.site_id is not None:
             own = seen.store.sites.get_site(principal.site_id)
-            return SiteList(sites=[] if own is None else [view_of(own)], next_cursor=None)
+            return SiteList(sites=[] if own is None else [SiteView.of(own)], next_cursor=None)
         found = seen.sites.list(limit + 1, after)
         following = _encoded(found[limit - 1].id) if len(found) > limit else None
-        return SiteList(sites=[view_of(site) for site in found[:limit]], next_cursor=following)
+        return SiteList(sites=[SiteView.of(site) for site in found[:limit]], next_cursor=following)
 
     @get("/{site_id:str}", needs=Scope.SITES_READ, sync_to_thread=True, summary="Show one site", operation_id="GetSite")
     def show(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:
         """Return one site."""
-        return view_of(_find(seen, principal, site_id))
+        return SiteView.of(_find(seen, principal, site_id))
 
     @patch(
         "/{site_id:str}",
@@ -115,7 +95,7 @@ class SitesController(Controller):
             domains=None if data.domains is UNSET else tuple(data.domains),
             rule=None if data.rule is UNSET else changed_rule(site.rule, data.rule),
         )
-        return view_of(changed)
+        return SiteView.of(changed)
 
     @post(
         "/{site_id:str}/rotate-write-key",
@@ -127,7 +107,7 @@ class SitesController(Controller):
     )
     def rotate_write_key(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:
         """Give a site a new write key. Pages that send the old one are refused within seconds."""
-        return view_of(seen.sites.rotate_write_key(_find(seen, principal, site_id).id))
+        return SiteView.of(seen.sites.rotate_write_key(_find(seen, principal, site_id).id))
 
     @delete(
         "/{site_id:str}",
