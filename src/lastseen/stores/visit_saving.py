@@ -14,7 +14,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from lastseen.stores.visit_rows import Identity
-from lastseen.visits.event import IDENTIFY, Event
+from lastseen.visits.event import ALIAS, IDENTIFY, Event
 from lastseen.visits.fold import as_open, fold_sorted, resume
 from lastseen.visits.identity import Link, link_of, refused, resolve
 from lastseen.visits.rule import VisitRule
@@ -25,6 +25,8 @@ Key = tuple[str, str]
 """A site, and an id in it."""
 Place = tuple[int, str]
 """The moment and the id of an event."""
+
+_LINKING = frozenset({IDENTIFY, ALIAS})
 
 BEGINNING: Place = (-(2**63), "")
 
@@ -62,7 +64,7 @@ class VisitTransaction(Protocol):
         Makes the identities that are missing.
         """
 
-    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+    def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """Add the events that are not there yet and return them."""
 
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
@@ -101,16 +103,19 @@ def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapp
 def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
     batch = {(event.site_id, event.id): event for event in reversed(events)}
-    links = {key: link for key, event in batch.items() if (link := link_of(event)) is not None}
+    links = {
+        key: link for key, event in batch.items() if event.name in _LINKING and (link := link_of(event)) is not None
+    }
     linked = {(key[0], end) for key, link in links.items() for end in link.ids}
     held = transaction.hold({(event.site_id, event.distinct_id) for event in batch.values()} | linked, linked)
     new = transaction.insert(batch.values(), held)
     folding = _Folding(transaction, held, rules)
     fresh: dict[str, list[Link]] = defaultdict(list)
-    for event in new:
-        link = links.get((event.site_id, event.id))
-        if link is not None:
-            fresh[event.site_id].append(link)
+    if links:
+        for event in new:
+            link = links.get((event.site_id, event.id))
+            if link is not None:
+                fresh[event.site_id].append(link)
     for site_id, of_site in fresh.items():
         folding.join(site_id, of_site)
     folding.take(new)

@@ -227,7 +227,7 @@ class PostgresVisitTransaction:
             for (each,) in self._ask(REACHED_KEYS, {"site": site_id, "ids": ids}):
                 yield site_id, each
 
-    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+    def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
         numbered = dict(enumerate(sorted(events, key=_key_of), 1))
         self._seq = len(numbered)

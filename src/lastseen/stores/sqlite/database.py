@@ -112,6 +112,9 @@ class SQLiteDatabase:
     def _connection(self, purpose: str) -> sqlite3.Connection:
         if purpose not in self._connections:
             self._connections[purpose] = self._open()
+            if purpose == "write" and self._synchronous == "FULL":
+                # Two megabytes, SQLite's own measure, are a third slower where rows come by the ten thousand.
+                self._connections[purpose].execute("PRAGMA cache_size = -32768")
         return self._connections[purpose]
 
     def _open(self) -> sqlite3.Connection:

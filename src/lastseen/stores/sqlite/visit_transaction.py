@@ -48,12 +48,11 @@ ADD_IDENTITY = "INSERT INTO lastseen_identities (no, site_id, distinct_id, visit
 
 REGROUP = "UPDATE lastseen_identities SET visitor = ?, seq = ? WHERE no = ?"
 
-KNOWN_EVENTS = """
-SELECT e.id FROM json_each(?2) AS wanted
-CROSS JOIN lastseen_events AS e ON e.site_id = ?1 AND e.id = wanted.value
+ADD_EVENT = """
+INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site_id, id) DO NOTHING
 """
 
-ADD_EVENT = "INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE seq > ?"
 
 EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
 
@@ -176,36 +175,33 @@ class SQLiteVisitTransaction:
         self._add(held, IDENTITIES, (_json([one.visitor for one in held.by_no.values()]),))
         return held
 
-    def insert(self, events: Collection[Event], held: Held) -> list[Event]:
+    def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
-        by_site: dict[str, list[str]] = defaultdict(list)
-        for event in events:
-            by_site[event.site_id].append(event.id)
-        known = {
-            (site_id, event_id)
-            for site_id, ids in by_site.items()
-            for (event_id,) in self._connection.execute(KNOWN_EVENTS, (site_id, _json(ids)))
-        }
-        new = [event for event in events if (event.site_id, event.id) not in known]
-        self._connection.executemany(ADD_EVENT, self._event_rows(new, held))
-        return new
+        before = self._seq
+        self._seq += len(events)
+        rows = self._event_rows(events, before + 1, held.by_key)
+        if self._connection.executemany(ADD_EVENT, rows).rowcount == len(events):
+            return events
+        added = {seq for (seq,) in self._connection.execute(ADDED_EVENTS, (before,))}
+        return [event for seq, event in enumerate(events, before + 1) if seq in added]
 
-    def _event_rows(self, events: Iterable[Event], held: Held) -> Iterable[tuple[Any, ...]]:
-        seq, by_key = self._seq, held.by_key
-        for seq, event in enumerate(events, seq + 1):  # noqa: B020 - the last number is the next one's base
-            identity = by_key[event.site_id, event.distinct_id].no
+    @staticmethod
+    def _event_rows(
+        events: Iterable[Event], first: int, identities: Mapping[Key, Identity]
+    ) -> Iterable[tuple[Any, ...]]:
+        for seq, event in enumerate(events, first):
+            site_id = event.site_id
             yield (
                 seq,
-                event.site_id,
+                site_id,
                 event.id,
-                identity,
+                identities[site_id, event.distinct_id].no,
                 event.at,
                 event.name,
                 event.received_at,
                 event.flags,
                 body_of(event),
             )
-        self._seq = seq
 
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
         """See `VisitTransaction`."""

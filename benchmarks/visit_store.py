@@ -1,0 +1,181 @@
+"""B8 and B11, the store's part: events saved and folded into visits, beside the bare writing of the same event rows."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from tests.servers import PostgresServer
+
+from benchmarks.measure import Row, Timed, rate, take_turns
+from lastseen.stores import Store, open_store
+from lastseen.stores.visit_rows import body_of
+from lastseen.visits.event import PAGEVIEW, Device, Event
+from lastseen.visits.rule import VisitRule
+
+SITE = "default"
+VISITORS = 2_000
+SIZES = {1_000: 30, 10_000: 9, 50_000: 3}
+"""Events of a transaction, ten requests of a hundred or a block of an import, and how often it is repeated."""
+WANTED = {1_000: 50_000, 10_000: 50_000, 50_000: 100_000}
+RULE = VisitRule()
+STEP = 20_000
+"""Microseconds between two events of all visitors: each comes back after 40 s."""
+BEGINNING = 1_760_000_000_000_000
+
+SQLITE_EVENTS = "INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+POSTGRES_EVENTS = "COPY lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body) FROM STDIN"
+
+
+def run() -> list[Row]:
+    """Measure on a SQLite file, then on a PostgreSQL server of its own."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        ours = open_store(f"sqlite:///{folder}/ours.db")
+        with _bare_file(Path(folder, "bare.db")) as bare:
+            rows += _compare("SQLite", ours, bare)
+    with PostgresServer() as server:
+        ours = open_store(server.create_database())
+        with _bare_database(server.create_database()) as bare:
+            rows += _compare("PostgreSQL", ours, bare)
+    return rows
+
+
+def _compare(name: str, ours: Store, bare: _Bare) -> list[Row]:
+    ours.migrate()
+    rows = []
+    numbers = count()
+    for size, repeats in SIZES.items():
+        turns: dict[str, Timed] = {
+            "bare": partial(_write, bare, numbers, size),
+            "store": partial(_save, ours, numbers, size),
+        }
+        rounds = take_turns(turns, repeats)
+        speed = 1 / rounds.median("store")
+        rows.append(
+            Row(
+                bar="B11" if size > 10_000 else "B8",
+                case=f"{name}, events saved with their visits, {size:,} a transaction, {VISITORS:,} visitors",
+                figure=rate(rounds.median("store"), "events"),
+                limit=f"at least {WANTED[size]:,} a second",
+                peer=f"the bare event rows {rate(rounds.median('bare'), 'rows')}",
+                ratio=f"{1 / rounds.ratio('store', 'bare'):.2f}",
+                spread=rounds.ratio_spread("store", "bare", inverted=True),
+                met=speed >= WANTED[size],
+            )
+        )
+    ours.close()
+    return rows
+
+
+def _save(store: Store, numbers: Iterator[int], size: int) -> float:
+    events = _events(numbers, size)
+    began = time.perf_counter()
+    result = store.visits.save(events, lambda _site: RULE)
+    elapsed = time.perf_counter() - began
+    assert result.new == size, result
+    return elapsed / size
+
+
+class _Bare:
+    """Writes rows of events and nothing else, by the shortest way that the driver has."""
+
+    def write(self, rows: list[tuple[object, ...]]) -> None:
+        raise NotImplementedError
+
+
+def _write(bare: _Bare, numbers: Iterator[int], size: int) -> float:
+    events = _events(numbers, size)
+    rows: list[tuple[object, ...]] = [
+        (
+            event.properties["number"],
+            SITE,
+            event.id,
+            int(event.distinct_id[:7], 16),
+            event.at,
+            event.name,
+            event.received_at,
+            event.flags,
+            body_of(event),
+        )
+        for event in events
+    ]
+    began = time.perf_counter()
+    bare.write(rows)
+    return (time.perf_counter() - began) / size
+
+
+class _BareFile(_Bare):
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def write(self, rows: list[tuple[object, ...]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(SQLITE_EVENTS, rows)
+        self._connection.execute("COMMIT")
+
+
+class _BareDatabase(_Bare):
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def write(self, rows: list[tuple[object, ...]]) -> None:
+        with self._connection.transaction(), self._connection.cursor().copy(POSTGRES_EVENTS) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+@contextmanager
+def _bare_file(path: Path) -> Iterator[_Bare]:
+    store = open_store(f"sqlite:///{path}")
+    store.migrate()
+    store.close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 10000")
+    yield _BareFile(connection)
+    connection.close()
+
+
+@contextmanager
+def _bare_database(url: str) -> Iterator[_Bare]:
+    store = open_store(url)
+    store.migrate()
+    store.close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield _BareDatabase(connection)
+
+
+def _events(numbers: Iterator[int], size: int) -> list[Event]:
+    """Return the next events of all visitors, in the order of their moments."""
+    chance = random.Random(size)
+    device = Device(type="desktop", os="Linux", browser="Firefox", browser_version="128")
+    found = []
+    for _ in range(size):
+        number = next(numbers)
+        at = BEGINNING + number * STEP
+        found.append(
+            Event(
+                id=hashlib.md5(str(number).encode()).hexdigest(),
+                site_id=SITE,
+                distinct_id=hashlib.md5(str(chance.randrange(VISITORS)).encode()).hexdigest(),
+                name=PAGEVIEW,
+                at=at,
+                received_at=at + 50_000,
+                url=f"https://shop.example/page/{number % 97}",
+                referrer="https://www.search.example/",
+                referrer_domain="search.example",
+                device=device,
+                properties={"title": "A page", "number": number},
+            )
+        )
+    return found
