@@ -42,13 +42,15 @@ Moments = Sequence[tuple[str, Sequence[int]]]
 def run() -> list[Row]:
     """Fold pages with clicks, ten events a visit, and the messages of a community, two to three a visit."""
     browsing = _browsing()
-    rows = _bulk("ten events a visit, referrer, device and window known", browsing, VisitRule())
     century = VisitRule(max_duration=timedelta(days=36_500))
-    rows += _bulk("two to three events a visit (CollegeMsg), nothing known", _messages(), century)
-    return rows + _live(browsing)
+    return [
+        _bulk("ten events a visit", browsing, VisitRule(), least=BULK),
+        _bulk("two to three messages a visit (CollegeMsg): what a visit costs", _messages(), century, least=None),
+        _live(browsing),
+    ]
 
 
-def _bulk(case: str, visitors: Visitors, rule: VisitRule) -> list[Row]:
+def _bulk(case: str, visitors: Visitors, rule: VisitRule, *, least: int | None) -> Row:
     moments = [(visitor, [event.at for event in events]) for visitor, events in visitors]
     number = sum(len(events) for _, events in visitors)
     connection = _database(moments)
@@ -66,21 +68,19 @@ def _bulk(case: str, visitors: Visitors, rule: VisitRule) -> list[Row]:
         f"DuckDB window functions on one thread {rate(rounds.median('duckdb'), 'events')}"
     )
     speed = 1 / rounds.median("fold")
-    return [
-        Row(
-            bar="B9",
-            case=f"fold in bulk, {case}",
-            figure=rate(rounds.median("fold"), "events"),
-            limit=f"at least {BULK:,} events/s",
-            peer=peers,
-            ratio=f"{1 / rounds.ratio('fold', 'loop'):.2f}",
-            spread=rounds.ratio_spread("fold", "loop", inverted=True),
-            met=speed >= BULK,
-        )
-    ]
+    return Row(
+        bar="B9",
+        case=f"fold in bulk, {case}",
+        figure=rate(rounds.median("fold"), "events"),
+        limit="" if least is None else f"at least {least:,} events/s",
+        peer=peers,
+        ratio=f"{1 / rounds.ratio('fold', 'loop'):.2f}",
+        spread=rounds.ratio_spread("fold", "loop", inverted=True),
+        met=None if least is None else speed >= least,
+    )
 
 
-def _live(visitors: Visitors) -> list[Row]:
+def _live(visitors: Visitors) -> Row:
     """Continue each visitor's newest visit with one event at a time, in the order in which all events happened."""
     stream = sorted(((visitor, event) for visitor, events in visitors for event in events), key=lambda one: one[1].at)
     rule = VisitRule()
@@ -92,24 +92,23 @@ def _live(visitors: Visitors) -> list[Row]:
         ROUNDS,
     )
     speed = 1 / rounds.median("live")
-    return [
-        Row(
-            bar="B9",
-            case="fold live, one event at a time, ten events a visit",
-            figure=rate(rounds.median("live"), "events"),
-            limit=f"at least {LIVE:,} events/s",
-            peer=f"bare Python gap loop over a dictionary {rate(rounds.median('loop'), 'events')}",
-            ratio=f"{1 / rounds.ratio('live', 'loop'):.2f}",
-            spread=rounds.ratio_spread("live", "loop", inverted=True),
-            met=speed >= LIVE,
-        )
-    ]
+    return Row(
+        bar="B9",
+        case="fold live, one event at a time, ten events a visit",
+        figure=rate(rounds.median("live"), "events"),
+        limit=f"at least {LIVE:,} events/s",
+        peer=f"bare Python gap loop over a dictionary {rate(rounds.median('loop'), 'events')}",
+        ratio=f"{1 / rounds.ratio('live', 'loop'):.2f}",
+        spread=rounds.ratio_spread("live", "loop", inverted=True),
+        met=speed >= LIVE,
+    )
 
 
 def _timed(work: Callable[[], int], number: int) -> float:
-    began = time.perf_counter()
+    """Return the processor time of one event: nobody waits for anything here, and a busy machine changes it less."""
+    began = time.process_time()
     work()
-    return (time.perf_counter() - began) / number
+    return (time.process_time() - began) / number
 
 
 def _gap_loop(visitors: Moments) -> list[tuple[str, int, int, int]]:

@@ -29,7 +29,8 @@ What is compared:
   learn whose session it is, in process: starsessions (memory only), Flask-Session (SQLAlchemy), Django (database).
 - **B7** activity over HTTP beside a raw ASGI echo under the same server, one process: requests for each second of the
   server's processor time.
-- **B9** the fold, in one process, beside a loop that only finds gaps and DuckDB that does the same.
+- **B9** the fold in one process, beside a loop that only finds gaps and DuckDB that does the same: events for each
+  second of processor time. The fewer events a visit has, the more each of them costs.
 - **B13** the start of the server, and of the import.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ _LATE = int(EventFlags.LATE)
 _NOTHING: Mapping[str, Any] = {}
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, frozen=True, gc=False):
     """What some usual events come to."""
 
     last: Event
@@ -89,7 +89,7 @@ class OpenVisit:
         self.has_late_events = flags & _LATE != 0
         self.window_ids: tuple[str, ...] = () if window is None else (window,)
         self.engaged_ms = first.engaged_ms
-        self.user_id = user_of(first)
+        self.user_id = first.user_id
         self.device = first.device
         self.geo = first.geo
         self.event_count = 1
@@ -99,6 +99,8 @@ class OpenVisit:
         self.custom = _NOTHING
         if first.name == PAGEVIEW:
             self._see_page(first.url)
+        elif first.name == IDENTIFY:
+            self.user_id = user_of(first)
         elif first.name == SESSION_START:
             self.event_count = 0
             self.custom = _custom(first)

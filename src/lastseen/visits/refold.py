@@ -6,7 +6,7 @@ event at which one began before, behind all new events, everything after it is a
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -52,10 +52,11 @@ class Refolded:
 def refold_from(visits: Sequence[Visit], new_events: Iterable[Event]) -> Restart:
     """Return from where on to fold again, given a visitor's visits in order and events that came in whatever order.
 
+    An event that is there already, but whose refusal as an identification has changed, may be given like a new one.
     The visits may lack those that ended before the one in which the earliest new event falls, or after which it comes.
     """
     earliest = min(event.order for event in new_events)
-    index = bisect_right(visits, earliest, key=place_of) - 1
+    index = bisect_left(visits, earliest, key=place_of) - 1
     if index < 0:
         return Restart(kept=0, place=None, goes_on=False)
     visit = visits[index]

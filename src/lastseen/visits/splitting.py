@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from lastseen.visits.event import (
     GROUP_IDENTIFY,
@@ -24,7 +24,7 @@ _UNATTENDED = _PASSIVE | _SERVER
 _NEVER_FIRST = frozenset({SESSION_END, PAGELEAVE, GROUP_IDENTIFY})
 
 
-class Split(NamedTuple):
+class Split(msgspec.Struct, frozen=True, gc=False):
     """The end of one visit and the start of another, and the two values that were compared."""
 
     start: StartReason

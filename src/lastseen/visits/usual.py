@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lastseen.visits.event import GROUP_IDENTIFY, IDENTIFY, PAGEVIEW, SESSION_END, SESSION_START, Event, EventFlags
 from lastseen.visits.limits import Limits
-from lastseen.visits.opened import OpenVisit, Run, known_referrer
+from lastseen.visits.opened import OpenVisit, Run
 from lastseen.visits.visit import Visit
 
 _BOT = int(EventFlags.BOT)
@@ -26,7 +26,9 @@ def usual_run(  # noqa: C901, PLR0912, PLR0915 - one loop without calls is what 
         return None, next(events, None)
     timeout, closes_at = limits.timeout, visit.start + limits.max_duration
     utm, user_id = visit.utm, visit.user_id
-    referrer = known_referrer(visit.referrer_domain, limits)
+    referrer = visit.referrer_domain
+    if referrer in limits.unknown_domains:
+        referrer = None
     flags = _BOT if visit.is_bot else 0
     has_no_entry, has_no_landing = visit.entry_url is None, visit.landing_page is None
     has_no_geo = visit.geo is None
