@@ -8,7 +8,7 @@ from typing import Any
 
 from lastseen.devices.key import ApiKey, NewKey
 from lastseen.devices.store import KeyQuery
-from lastseen.stores.device_rows import already_exists, key_of, no_device, no_group, no_key, scopes_text
+from lastseen.stores.device_rows import already_exists, found_key, key_of, no_device, no_group, no_key, scopes_text
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
 from lastseen.stores.postgres.moments import from_microseconds
 from lastseen.stores.text import can_be_asked, can_be_stored
@@ -79,7 +79,7 @@ class PostgresApiKeys:
     def find_key(self, prefix: str) -> tuple[ApiKey, bytes] | None:
         """See `DeviceStore`."""
         found = self._ask(FIND_KEY, {"prefix": prefix}) if can_be_stored(prefix) else []
-        return (key_of(found[0], from_microseconds), bytes(found[0][-1])) if found else None
+        return found_key(found[0] if found else None, 0, from_microseconds)
 
     def get_key(self, key_id: str, *, within: str | None = None) -> ApiKey | None:
         """See `DeviceStore`."""

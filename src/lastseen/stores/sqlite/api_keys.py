@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lastseen.devices.key import ApiKey, NewKey
 from lastseen.devices.store import KeyQuery
-from lastseen.stores.device_rows import already_exists, key_of, no_device, no_group, no_key, scopes_text
+from lastseen.stores.device_rows import already_exists, found_key, key_of, no_device, no_group, no_key, scopes_text
 from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.times import TEXT, encoded
 from lastseen.stores.text import can_be_asked, can_be_stored
@@ -61,7 +61,7 @@ class SQLiteApiKeys:
         """See `DeviceStore`."""
         with self._database.read() as connection:
             row = connection.execute(FIND_KEY, (prefix,)).fetchone() if can_be_stored(prefix) else None
-        return None if row is None else (key_of(row, TEXT.decode), row[-1])
+        return found_key(row, "2000-01-01 00:00:00.000000", TEXT.decode)
 
     def get_key(self, key_id: str, *, within: str | None = None) -> ApiKey | None:
         """See `DeviceStore`."""

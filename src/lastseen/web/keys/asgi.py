@@ -73,7 +73,7 @@ class ApiKeyMiddleware:
             await _refuse(found, scope, send)
             return
         scope[KEY] = found
-        await (self.app if found.key is None else self._tracked)(scope, receive, send)
+        await (self._tracked if self._gate.must_look(found) else self.app)(scope, receive, send)
 
     async def _authenticate(self, scope: Scope) -> RequestKey | Refusal:
         secret = _secret_in(scope)

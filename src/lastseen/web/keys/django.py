@@ -89,7 +89,7 @@ class ApiKeyMiddleware:
             headers, body = found.answer(RequestHead(headers={"accept": request.headers.get("Accept", "")}))
             return HttpResponse(body, status=found.status, headers=dict(headers))
         setattr(request, KEY, found)
-        return (self.get_response if found.key is None else self._tracked)(request)
+        return (self._tracked if self._gate.must_look(found) else self.get_response)(request)
 
 
 class _DeviceTracking(ActivityMiddleware):

@@ -67,7 +67,7 @@ class RequiredKey(HTTPBearer):
             refusal = found if isinstance(found, Refusal) else key_required(found)
             raise HTTPException(refusal.status, refusal.detail, dict(refusal.headers))
         request.scope[KEY] = found
-        if self._tracking is not None:
+        if self._tracking is not None and self._gate.must_look(found):
             body = await _json_of(request) if self._tracking.reads_body else None
             self._tracking.record(_Facts(request, arrived_at, body))
         return found.key

@@ -114,13 +114,27 @@ class KeyGate:
         return RequestKey(key=key, is_presented=True)
 
     def let_in(self, found: RequestKey | Refusal) -> RequestKey | Refusal:
-        """Note the use of a valid key; return what was found, or the answer to a request that may not go on."""
+        """Return what was found, or the refusal of a request that may not go on.
+
+        Notes that a valid key was used, and that its own device was seen.
+        """
         if isinstance(found, Refusal):
             return found
-        if found.key is None:
+        key = found.key
+        if key is None:
             return key_required(found) if self._require else found
-        self.keys.record_used(found.key.id, self.clock.now())
-        return missing_scopes(found.key, self._scopes) or found
+        now = self.clock.now()
+        self.keys.record_used(key.id, now)
+        if self._scopes and not self._scopes <= key.scopes:
+            return missing_scopes(key, self._scopes) or found
+        if key.device_id is not None and self.devices is not None:
+            self.devices.record_seen(key.device_id, now)
+        return found
+
+    def must_look(self, found: RequestKey) -> bool:
+        """Return whether the request itself may name the device: not when the key's own is noted already."""
+        key = found.key
+        return self.devices is not None and key is not None and key.device_id is None and key.site_id is None
 
     def flush(self) -> None:
         """Write what waits, at the shutdown of a server; raises `FlushError`."""
@@ -191,7 +205,7 @@ class Sighting:
 
 
 class DeviceOfKey:
-    """A source of `Sighting`s: the key's own device, or for a key that belongs to none, the device that is named."""
+    """A source of `Sighting`s: for a key that belongs to no device, the device that the request names."""
 
     def __init__(self, source: ClientSource, key_of: Callable[[Any], RequestKey]) -> None:
         self._source = source
@@ -202,10 +216,8 @@ class DeviceOfKey:
     def __call__(self, facts: RequestFacts) -> Any:
         """Return the sighting, or None: of a request without a valid key, always."""
         key = self._key_of(facts.native).key
-        if key is None or key.site_id is not None:
+        if key is None or key.site_id is not None or key.device_id is not None:
             return None
-        if key.device_id is not None:
-            return Sighting(key.device_id)
         named = self._source(facts)
         return None if named is None else Sighting(named, key.group_id)
 

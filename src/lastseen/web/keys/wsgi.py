@@ -55,7 +55,7 @@ class ApiKeyMiddleware:
         if isinstance(found, Refusal):
             return _refuse(found, environ, start_response)
         environ[KEY] = found
-        return (self.app if found.key is None else self._tracked)(environ, start_response)
+        return (self._tracked if self._gate.must_look(found) else self.app)(environ, start_response)
 
 
 def authenticated_by(gate: KeyGate, environ: Environ) -> RequestKey | Refusal:
