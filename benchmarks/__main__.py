@@ -22,6 +22,7 @@ BARS = {
     "B7": "http_activity",
     "B9": "fold",
     "B13": "start",
+    "B14": "api_keys",
 }
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
