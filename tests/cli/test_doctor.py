@@ -14,7 +14,7 @@ from tests.cli.conftest import Command, lines, write
 from tests.servers import PostgresServer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CHECKS = ["connection", "schema", "insert", "update", "batch of five", "shown", "taken back"]
+CHECKS = ["connection", "schema", "insert", "update", "batch of five", "shown", "taken back", "visits"]
 
 
 def test_migrating_twice_changes_nothing(call: Command, database: str) -> None:

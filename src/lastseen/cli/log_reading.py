@@ -187,6 +187,11 @@ class LogReading:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
+    @property
+    def helpers(self) -> list[int]:
+        """The ids of the other processes."""
+        return [process.pid for process in multiprocessing.active_children() if process.pid is not None]
+
     def read(self, stream: BinaryIO) -> Iterator[ReadChunk]:
         """Yield what the lines of a stream say, in their order; raises `BrokenFile` after what came before."""
         ahead: deque[tuple[int, bytes, Future[bytes]]] = deque()

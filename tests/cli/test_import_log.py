@@ -1,0 +1,310 @@
+"""`lastseen import log`: a real log, in any order, at once, and interrupted, gives the same visits."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from lastseen.cli.log_reading import LogOptions, LogReading, Repetitions
+from lastseen.errors import StoreError
+from lastseen.visits.event import Event
+from tests.cli import logs
+from tests.cli.conftest import LASTSEEN, Command, write
+from tests.cli.logs import LOG, TIME_ONLY
+from tests.visits.test_making import SITE
+
+ROBOT = '203.0.113.9 - - [01/Mar/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 9 "-" "Googlebot/2.1"'
+PERSON = '203.0.113.7 - ann [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 9 "-" "Firefox/128"'
+
+
+@pytest.fixture
+def time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let neither referrers nor campaigns begin visits."""
+    for name, value in TIME_ONLY.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("time_only")
+def test_the_whole_log(call: Command, database: str) -> None:
+    """All lines but the broken one are events, exact repeats too; they make the visits that were counted by others."""
+    done = call("import", "log", "--all-requests", LOG, "--database", database, "--json")
+    assert done.code == 0, done.err
+    assert (done.document["lines"], done.document["events"]) == (logs.LINES, logs.EVENTS)
+    assert (done.document["new_events"], done.document["visits"]) == (logs.EVENTS, logs.VISITS)
+    assert done.document["bad_lines"] == 1
+    assert done.document["first_bad_lines"][0]["line"] == logs.BAD_LINE
+    assert f"{LOG}:{logs.BAD_LINE}: no line of an access log" in done.err
+    assert call("visits", "count", "--database", database, "--json").document["all"] == logs.VISITS
+    doctor = call("doctor", "--database", database)
+    assert doctor.code == 0, doctor.out
+    assert "3,223 visits are what 9,999 events of 1 sites fold into" in doctor.out
+    again = call("import", "log", "--all-requests", LOG, "--database", database, "--json")
+    assert (again.document["events"], again.document["new_events"]) == (logs.EVENTS, 0)
+    assert again.document["visits"] == logs.VISITS
+
+
+@pytest.mark.usefixtures("time_only")
+def test_page_views_of_people(call: Command, alone: Path) -> None:
+    """Page views alone, without what says itself that it is a robot; robots are there, and marked."""
+    database = f"sqlite:///{alone}/lastseen.db"
+    done = call("import", "log", "--bots", "declared", LOG, "--database", database, "--json")
+    assert done.document["events"] == logs.PAGE_VIEWS
+    counts = call("visits", "count", "--database", database, "--json").document
+    assert counts["people"] == logs.PEOPLES_VISITS
+    assert counts["all"] == counts["people"] + counts["bots"] == done.document["visits"]
+    people = [visit for visit in logs.visits_in(database) if not visit.is_bot]
+    assert sum(visit.page_views for visit in people) == logs.PEOPLES_PAGE_VIEWS
+
+
+def test_what_is_known_to_be_a_robot_is_marked_too(call: Command, alone: Path) -> None:
+    """By default libraries and feed readers that do not say so are no people either."""
+    database = f"sqlite:///{alone}/lastseen.db"
+    call("import", "log", LOG, "--database", database, "--host", "semicomplete.com")
+    counts = call("visits", "count", "--database", database, "--json").document
+    assert 1_000 < counts["people"] < logs.PEOPLES_VISITS
+    page_views = sum(visit.page_views for visit in logs.visits_in(database))
+    assert page_views == logs.PAGE_VIEWS
+
+
+@pytest.mark.usefixtures("time_only")
+def test_every_further_visit_names_its_reason(call: Command, alone: Path) -> None:
+    """With the changes of referrer and campaign considered there are more visits, and each says what changed."""
+    database = f"sqlite:///{alone}/lastseen.db"
+    call("import", "log", "--all-requests", LOG, "--host", "semicomplete.com", "--database", database)
+    before = {visit.id: visit for visit in logs.visits_in(database)}
+    done = call("visits", "rebuild", "--referrer-change", "--utm-change", "--no-server", "--database", database)
+    assert done.code == 0, done.err
+    after = logs.visits_in(database)
+    further = [visit for visit in after if visit.id not in before]
+    assert len(before) == logs.VISITS
+    assert len(further) == len(after) - len(before) > 0
+    for visit in further:
+        assert visit.start_reason in ("referrer", "campaign")
+        evidence = visit.start_evidence
+        assert evidence is not None
+        assert evidence.before != evidence.after
+        assert "semicomplete.com" not in (evidence.before, evidence.after)
+    kept = Counter(visit.start_reason for visit in after if visit.id in before)
+    assert kept == Counter(visit.start_reason for visit in before.values())
+
+
+def orders(tmp_path: Path, call: Command, seeds: range) -> None:
+    expected = None
+    # The site's secret is drawn once: ids come from it, and they order what happened within the same second.
+    call("migrate", "--database", f"sqlite:///{tmp_path}/empty.db")
+    for seed in seeds:
+        database = f"sqlite:///{shutil.copy(tmp_path / 'empty.db', tmp_path / f'order{seed}.db')}"
+        file = logs.shuffled(tmp_path / f"log{seed}", seed) if seed else LOG
+        done = call("import", "log", "--all-requests", file, "--batch", 1_000, "--database", database, "--json")
+        assert (done.document["events"], done.document["visits"]) == (logs.EVENTS, logs.VISITS)
+        found = logs.visits_in(database)
+        expected = expected or found
+        assert found == expected
+        assert call("doctor", "--database", database).code == 0
+
+
+@pytest.mark.usefixtures("time_only")
+def test_the_order_does_not_matter(call: Command, alone: Path) -> None:
+    """The log in its own order and in two others, in several transactions."""
+    orders(alone, call, range(3))
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("time_only")
+def test_twenty_orders(call: Command, alone: Path) -> None:
+    """The log in its own order and in twenty others."""
+    orders(alone, call, range(21))
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    command: list[str | Path] = [LASTSEEN, "import", "log", "--all-requests", *arguments]
+    environment = {**os.environ, **TIME_ONLY}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_three_at_once(call: Command, database: str, alone: Path) -> None:
+    """Three processes import the log at the same time, each in an order of its own: every event once, no drift."""
+    call("migrate", "--database", database)
+    files = [logs.shuffled(alone / f"log{seed}", seed) for seed in range(3)]
+    running = [start(file, "--batch", "500", "--json", "--database", database) for file in files]
+    for process in running:
+        _, complaints = process.communicate(timeout=120)
+        assert process.returncode == 0, complaints.decode()
+    assert logs.count_events(database) == logs.EVENTS
+    # Whoever came first made the site, without the settings of the processes.
+    call("visits", "rebuild", "--no-referrer-change", "--no-utm-change", "--no-server", "--database", database)
+    assert len(logs.visits_in(database)) == logs.VISITS
+    assert call("doctor", "--database", database).code == 0
+
+
+def kill_and_resume(call: Command, folder: Path, kills: int, seed: int) -> None:
+    database, random = f"sqlite:///{folder}/killed.db", Random(seed)
+    file = logs.shuffled(folder / "log", seed)
+    killed_halfway = 0
+    for _ in range(kills):
+        process = start(file, "--batch", "1", "--database", database)
+        enough = random.randrange(logs.EVENTS)
+        while process.poll() is None and events_so_far(database) < enough:
+            wait_a_moment(process)
+        process.kill()
+        process.communicate()
+        killed_halfway += 0 < events_so_far(database) < logs.EVENTS
+        if events_so_far(database) == logs.EVENTS:
+            Path(f"{folder}/killed.db").unlink()
+            for ending in ("-wal", "-shm"):
+                Path(f"{folder}/killed.db{ending}").unlink(missing_ok=True)
+    assert killed_halfway
+    process = start(file, "--json", "--database", database)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert logs.count_events(database) == logs.EVENTS
+    assert len(logs.visits_in(database)) == logs.VISITS
+    assert call("doctor", "--database", database).code == 0
+    repeated = call("import", "log", "--all-requests", LOG, "--database", database, "--json")
+    assert repeated.document["new_events"] == 0
+
+
+def wait_a_moment(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the process to end, for a hundredth of a second."""
+    try:
+        process.wait(timeout=0.01)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def events_so_far(database: str) -> int:
+    """Return how many events there are; none while there is no database."""
+    if not Path(database.removeprefix("sqlite:///")).exists():
+        return 0
+    try:
+        return logs.count_events(database)
+    except StoreError:
+        return 0
+
+
+@pytest.mark.usefixtures("time_only")
+def test_killed_and_resumed(call: Command, alone: Path) -> None:
+    """Killed three times at random places and started again, an import gives the visits of one that was left alone."""
+    kill_and_resume(call, alone, 3, 7)
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("time_only")
+def test_killed_fifty_times(call: Command, alone: Path) -> None:
+    """The same with fifty."""
+    kill_and_resume(call, alone, 50, 11)
+
+
+OPTIONS = LogOptions(all_requests=True, latest=2**62)
+
+
+def read_log(processes: int) -> tuple[list[Event], list[tuple[int, str]]]:
+    repetitions = Repetitions(SITE)
+    events: list[Event] = []
+    bad: list[tuple[int, str]] = []
+    with LogReading(SITE, OPTIONS, processes=processes) as reading, LOG.open("rb") as stream:
+        for chunk in reading.read(stream):
+            events += map(repetitions.told_apart, chunk.events)
+            bad += chunk.bad_lines
+    return events, bad
+
+
+def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events, their order and the numbers of bad lines are those of one process."""
+    alone = read_log(1)
+    monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
+    assert read_log(2) == alone
+    assert [number for number, _ in alone[1]] == [logs.BAD_LINE]
+    assert len({event.id for event in alone[0]}) == logs.EVENTS
+
+
+def test_a_killed_helper_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a process that reads ahead is killed, the first one reads the rest alone."""
+    expected = read_log(1)
+    monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
+    repetitions = Repetitions(SITE)
+    events: list[Event] = []
+    with LogReading(SITE, OPTIONS, processes=2) as reading, LOG.open("rb") as stream:
+        for chunk in reading.read(stream):
+            events += map(repetitions.told_apart, chunk.events)
+            for helper in list(reading.helpers):
+                os.kill(helper, 9)
+    assert events == expected[0]
+
+
+def test_robots_and_people(call: Command, database: str, alone: Path) -> None:
+    """Robots are marked and counted apart; the user's name and the address are not kept."""
+    write(alone / "log", f"{ROBOT}\n{PERSON}\n")
+    done = call("import", "log", alone / "log", "--database", database, "--json")
+    assert done.code == 0, done.err
+    assert call("visits", "count", "--database", database, "--json").document == {"all": 2, "bots": 1, "people": 1}
+    listed = call("visits", "list", "--people", "--database", database, "--json").out
+    assert "203.0.113" not in listed
+
+
+def test_compressed_and_piped(process: Command, alone: Path) -> None:
+    """Gzip is recognized, `-` is standard input, and the same lines are the same events from wherever they come."""
+    database = f"sqlite:///{alone}/lastseen.db"
+    write(alone / "log.gz", gzip.compress(f"{ROBOT}\n{PERSON}".encode()))
+    first = process("import", "log", alone / "log.gz", "--database", database, "--json")
+    assert (first.code, first.document["new_events"]) == (0, 2)
+    second = process("import", "log", "-", "--database", database, "--json", stdin=f"{PERSON}\r\n\n{ROBOT}\n".encode())
+    assert (second.document["events"], second.document["new_events"]) == (2, 0)
+
+
+def test_a_log_that_is_cut_short(call: Command, alone: Path) -> None:
+    """What came before the damage is imported, and the exit code tells."""
+    whole = gzip.compress("".join(f"{PERSON.replace('10:00', f'10:{minute:02}')}\n" for minute in range(60)).encode())
+    write(alone / "log.gz", whole[:-20])
+    done = call("import", "log", alone / "log.gz", "--database", f"sqlite:///{alone}/lastseen.db", "--json")
+    assert done.code == 1
+    assert "cut short" in done.document["unreadable_files"][0]["reason"]
+
+
+def test_nothing_but_bad_lines(call: Command, alone: Path) -> None:
+    """Each is numbered, and the exit code is 1; ten are shown and the rest is counted."""
+    write(alone / "log", "nonsense\n" * 15)
+    done = call("import", "log", alone / "log", "--database", f"sqlite:///{alone}/lastseen.db", "--json")
+    assert (done.code, done.document["bad_lines"], len(done.document["first_bad_lines"])) == (1, 15, 10)
+    assert "further bad lines are only counted" in done.err
+
+
+def test_an_unknown_site(call: Command, alone: Path) -> None:
+    """It must exist: a mistyped name makes no site."""
+    write(alone / "log", PERSON)
+    done = call("import", "log", alone / "log", "--site", "nowhere", "--database", f"sqlite:///{alone}/lastseen.db")
+    assert done.code == 1
+    assert "there is no such site" in done.err
+
+
+def test_a_log_without_a_host(call: Command, alone: Path) -> None:
+    """Its own pages would count as referrers, which is said; with a host they do not."""
+    inside = PERSON.replace('"-" "Firefox', '"https://www.example.org/b" "Firefox')
+    write(alone / "log", inside)
+    first = f"sqlite:///{alone}/first.db"
+    assert "name it with --host" in call("import", "log", alone / "log", "--database", first).err
+    assert logs.visits_in(first)[0].referrer_domain == "example.org"
+    second = f"sqlite:///{alone}/second.db"
+    done = call("import", "log", alone / "log", "--host", "example.org", "--database", second)
+    assert done.err == ""
+    visit = logs.visits_in(second)[0]
+    assert (visit.referrer_domain, visit.landing_page, visit.channel) == (None, "https://example.org/a", "Direct")
+
+
+def test_places(call: Command, alone: Path) -> None:
+    """With a geography file, visits have a place."""
+    geography = LOG.parent / "GeoIP2-City-Test.mmdb"
+    write(alone / "log", PERSON.replace("203.0.113.7", "81.2.69.142"))
+    database = f"sqlite:///{alone}/lastseen.db"
+    done = call("import", "log", alone / "log", "--geo-database", geography, "--database", database)
+    assert done.code == 0, done.err
+    geo = logs.visits_in(database)[0].geo
+    assert geo is not None
+    assert geo.city == "London"
