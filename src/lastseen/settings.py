@@ -25,6 +25,8 @@ from lastseen.visits.rule import DEFAULT_MAX_DURATION, DEFAULT_TIMEOUT, VisitRul
 
 PREFIX = "LASTSEEN_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+URL_VARIABLE = PREFIX + "URL"
+API_KEY_VARIABLE = PREFIX + "API_KEY"
 CONFIG_FILE = Path("lastseen.toml")
 
 _DATABASE_ADDRESS = re.compile(r"memory:|sqlite:///.|postgres(ql)?://")
@@ -146,6 +148,9 @@ class Settings:
         )
 
 
+_NO_SETTINGS = {CONFIG_VARIABLE, URL_VARIABLE, API_KEY_VARIABLE}
+"""Variables that are read elsewhere: where the settings are, and which server a command asks with which key."""
+
 SETTING_NAMES = tuple(field.name for field in fields(Settings))
 _TYPES = get_type_hints(Settings)
 
@@ -204,7 +209,7 @@ def _from_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     names = {variable_of(name): name for name in SETTING_NAMES}
-    given = {key: value for key, value in environ.items() if key.startswith(PREFIX) and key != CONFIG_VARIABLE}
+    given = {key: value for key, value in environ.items() if key.startswith(PREFIX) and key not in _NO_SETTINGS}
     return {
         names[_known(variable, names, " in the environment")]: _convert(names[variable], value, variable)
         for variable, value in given.items()

@@ -1,0 +1,92 @@
+"""`lastseen sites`: where events and visits belong, in the database or through a server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from lastseen.cli.options import JsonOption, with_settings
+from lastseen.cli.output import print_json, print_table
+from lastseen.cli.remote import ApiKeyOption, Url, client_for
+from lastseen.client import sites as calls
+from lastseen.settings import Settings
+from lastseen.wire.sites import SiteView
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+
+  lastseen sites list
+  lastseen sites create shop --name "The shop" --domain shop.example
+  lastseen sites rotate-write-key shop
+"""
+
+SiteId = Annotated[str, typer.Argument(metavar="SITE_ID", help="Lower-case letters, digits and hyphens.")]
+
+group = typer.Typer(no_args_is_help=True, help="Sites: list, create, replace a write key.", epilog=EXAMPLES)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    app.add_typer(group, name="sites")
+
+
+@group.command("list")
+@with_settings()
+def list_sites(
+    *, url: Url = None, api_key: ApiKeyOption = None, as_json: JsonOption = False, settings: Settings
+) -> None:
+    """List sites with their write keys, which are public."""
+    with client_for(settings, url, api_key) as client:
+        found = [site for page in client.pages(calls.list()) for site in page.sites]
+    if as_json:
+        print_json({"sites": found})
+    else:
+        print_table(["SITE", "NAME", "WRITE KEY", "DOMAINS"], [_row(site) for site in found])
+
+
+@group.command()
+@with_settings()
+def create(
+    site_id: SiteId,
+    *,
+    name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What lists show.")] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option("--domain", metavar="DOMAIN", help="Its own; may be given several times.")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+    settings: Settings,
+) -> None:
+    """Make a site; its rule is as the settings have it."""
+    call = calls.create(site_id, name=name or site_id, domains=tuple(domain or ()))
+    with client_for(settings, url, api_key) as client:
+        _print(client.send(call), as_json=as_json)
+
+
+@group.command()
+@with_settings()
+def rotate_write_key(
+    site_id: SiteId,
+    *,
+    url: Url = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+    settings: Settings,
+) -> None:
+    """Give a site a new write key; the old one ends within seconds."""
+    with client_for(settings, url, api_key) as client:
+        _print(client.send(calls.rotate_write_key(site_id)), as_json=as_json)
+
+
+def _print(site: SiteView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(site)
+    else:
+        print_table(["SITE", "NAME", "WRITE KEY", "DOMAINS"], [_row(site)])
+
+
+def _row(site: SiteView) -> list[Text | str]:
+    return [site.id, site.name, site.write_key, " ".join(site.domains) or "-"]
