@@ -1,0 +1,83 @@
+"""What PostgreSQL does with the activity of devices and keys, and how a group is listed."""
+
+from __future__ import annotations
+
+import random
+
+import psycopg
+import pytest
+
+from lastseen.devices.device import Group
+from lastseen.devices.store import DeviceFilter, DeviceOrder, DeviceQuery, Position
+from lastseen.stores import open_store
+from lastseen.testing import moment
+from tests.servers import ask
+
+FILL = """
+INSERT INTO lastseen_devices (id, name, platform, owner_id, group_id, properties, created_at, last_seen_at)
+SELECT 'd' || lpad(n::text, 5, '0'), 'Device ' || n % 977, '', NULL, 'g' || n % 2, '{}', now(),
+       CASE WHEN n % 7 > 0 THEN timestamptz '2026-01-01' + n % 5000 * interval '1 s' END
+FROM generate_series(0, %s - 1) AS n
+"""
+UPDATES = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'lastseen_devices'"
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["as it is", "control with an index on the time"])
+def test_activity_stays_in_its_page(postgres_url: str, indexed: bool) -> None:
+    """Nine of ten updates touch no index; with an index on `last_seen_at` none would."""
+    store = open_store(postgres_url)
+    store.migrate()
+    for group_id in ("g0", "g1"):
+        store.devices.add_group(Group(id=group_id, name=group_id, created_at=moment()))
+    ask(postgres_url, FILL.replace("%s", "5000"))
+    if indexed:
+        ask(postgres_url, "CREATE INDEX ON lastseen_devices (last_seen_at)")
+    dice = random.Random(5)
+    for second in range(60):
+        chosen = sorted(dice.sample(range(5_000), 50))
+        batch = {f"d{number:05}": moment(days=1, seconds=second) for number in chosen}
+        assert store.devices.devices_recorder.batch_record_activity(batch) == 50
+    store.close()
+    updated, in_place = _reported(postgres_url, 3_000)
+    assert updated == 3_000
+    if indexed:
+        assert in_place == 0
+    else:
+        assert in_place / updated > 0.9
+
+
+def _reported(url: str, expected: int) -> tuple[int, int]:
+    """Return what the statistics hold once every session has reported, as it does at its end."""
+    while True:
+        with psycopg.connect(url) as connection:
+            row = connection.execute(UPDATES).fetchone()
+        if row is not None and row[0] >= expected:
+            return row[0], row[1]
+
+
+def test_a_group_of_ten_thousand_is_paged_by_last_seen(postgres_url: str) -> None:
+    """Each device of the group once, the latest first and never last, and nobody else's."""
+    store = open_store(postgres_url)
+    store.migrate()
+    for group_id in ("g0", "g1"):
+        store.devices.add_group(Group(id=group_id, name=group_id, created_at=moment()))
+    ask(postgres_url, FILL.replace("%s", "20000"))
+    query = DeviceQuery(where=DeviceFilter(group_id="g1"), order=DeviceOrder.NEWEST, limit=1_000)
+    seen: list[tuple[bool, float, str]] = []
+    after: Position | None = None
+    while page := store.devices.list_devices(
+        DeviceQuery(where=query.where, order=query.order, limit=query.limit, after=after)
+    ):
+        seen += [
+            (
+                device.last_seen_at is None,
+                -(device.last_seen_at or moment()).timestamp() * bool(device.last_seen_at),
+                device.id,
+            )
+            for device in page
+        ]
+        after = (page[-1].last_seen_at, page[-1].id)
+    assert len(seen) == len({one[2] for one in seen}) == 10_000
+    assert seen == sorted(seen)
+    assert sum(one[0] for one in seen) == store.devices.count_devices([DeviceFilter(group_id="g1", is_seen=False)])[0]
+    store.close()
