@@ -50,7 +50,7 @@ class PostgresDatabase:
     def __init__(self, connections: Connections, *, deadline: timedelta, advice: str = "") -> None:
         self.connections = connections
         self._deadline = deadline
-        self._limits = [str(max(1, span // timedelta(milliseconds=1))) for span in (deadline, LOCK_TIMEOUT)]
+        self._limits = _limits(deadline)
         self.advice = advice
         # Connections of our own know a shorter way.
         self._ask: Callable[[str, bytes, float], list[tuple[Any, ...]] | None] | None = getattr(
@@ -63,10 +63,14 @@ class PostgresDatabase:
         return self.connections.address
 
     @contextmanager
-    def transaction(self) -> Iterator[Cursor]:
-        """Lend a cursor inside a transaction: committed at the end, rolled back by an error."""
-        with self._connection(self._deadline) as raw, _transaction_of(raw):
-            _cursor(raw).execute(LIMITS, self._limits)
+    def transaction(self, *, deadlines: int = 1) -> Iterator[Cursor]:
+        """Lend a cursor inside a transaction: committed at the end, rolled back by an error.
+
+        What moves much data at once may take several `deadlines`.
+        """
+        deadline = self._deadline * deadlines
+        with self._connection(deadline) as raw, _transaction_of(raw):
+            _cursor(raw).execute(LIMITS, self._limits if deadlines == 1 else _limits(deadline))
             yield _cursor(raw)
 
     @contextmanager
@@ -127,6 +131,10 @@ class PostgresDatabase:
             except BaseException:
                 _roll_back(raw)
                 raise
+
+
+def _limits(deadline: timedelta) -> list[str]:
+    return [str(max(1, span // timedelta(milliseconds=1))) for span in (deadline, LOCK_TIMEOUT)]
 
 
 def _cursor(raw: Any) -> Cursor:

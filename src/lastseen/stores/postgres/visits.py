@@ -19,6 +19,8 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, SaveResult
 from lastseen.visits.visit import EndReason, Evidence
 
+EVENTS_IN_TIME = 5_000
+"""So many events more in a batch give it another deadline."""
 MOST_KNOWN = 200_000
 """So many identities are remembered as being there."""
 
@@ -38,7 +40,7 @@ class PostgresVisits(PostgresVisitReading):
         more: set[Key] = set()
         while True:
             try:
-                with self._database.transaction() as cursor:
+                with self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor:
                     result = save(PostgresVisitTransaction(cursor, known=self._known, more=more), events, rule_of)
             except MoreToHoldError as error:
                 more.update(error.keys)
