@@ -206,16 +206,29 @@ class LogReading:
                 broken = error
                 break
             self._bytes += len(chunk)
-            if self._bytes <= ALONE_UP_TO or self._processes < 2:  # noqa: PLR2004 - one is this one
+            future = self._read_elsewhere(number, chunk)
+            if future is None:
+                while ahead:
+                    yield self._result(*ahead.popleft())
                 yield self._here.read(number, chunk)
                 continue
-            ahead.append((number, chunk, self._started().submit(_read_elsewhere, number, chunk)))
+            ahead.append((number, chunk, future))
             if len(ahead) > 2 * self._processes:
                 yield self._result(*ahead.popleft())
         while ahead:
             yield self._result(*ahead.popleft())
         if broken is not None:
             raise broken
+
+    def _read_elsewhere(self, number: int, chunk: bytes) -> Future[bytes] | None:
+        """Hand a chunk to another process; None where this one is to read it."""
+        if self._bytes <= ALONE_UP_TO or self._processes < 2:  # noqa: PLR2004 - one is this one
+            return None
+        try:
+            return self._started().submit(_read_elsewhere, number, chunk)
+        except BrokenProcessPool:
+            self._processes = 1
+            return None
 
     def _result(self, number: int, chunk: bytes, future: Future[bytes]) -> ReadChunk:
         try:
