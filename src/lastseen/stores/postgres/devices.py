@@ -153,10 +153,16 @@ class PostgresDevices(PostgresApiKeys):
         new = first_registered(device, seen_at, within)
         with self._database.transaction() as cursor:
             _hold_group(cursor, new.group_id)
-            cursor.execute(ADD_DEVICE, _device_row(new))
-            if cursor.rowcount == 1:
-                return new
-            kept = _held_device(cursor, device.id, within).registered_again(device, seen_at)
+            known = None
+            while known is None:
+                # Again when the one that was in the way is gone by the time it is held.
+                cursor.execute(ADD_DEVICE, _device_row(new))
+                if cursor.rowcount == 1:
+                    return new
+                known = _held(cursor, device.id, None)
+            if within not in {None, known.group_id}:
+                raise no_device()
+            kept = known.registered_again(device, seen_at)
             cursor.execute(CHANGE_DEVICE, _parameters_of(kept))
         return kept
 
@@ -284,15 +290,21 @@ def _parameters_of(device: Device) -> Mapping[str, Any]:
     }
 
 
-def _held_device(cursor: Cursor, device_id: str, within: str | None) -> Device:
+def _held(cursor: Cursor, device_id: str, within: str | None) -> Device | None:
     """Return a device whose row nobody else changes until the end of the transaction."""
     if not can_be_asked(device_id, within):
-        raise no_device()
+        return None
     cursor.execute(HOLD_DEVICE, {"id": device_id, "within": within})
     found = cursor.fetchall()
-    if not found:
+    return device_of(found[0], from_microseconds) if found else None
+
+
+def _held_device(cursor: Cursor, device_id: str, within: str | None) -> Device:
+    """Return the same; raise when there is none."""
+    device = _held(cursor, device_id, within)
+    if device is None:
         raise no_device()
-    return device_of(found[0], from_microseconds)
+    return device
 
 
 def _hold_group(cursor: Cursor, group_id: str | None) -> None:
