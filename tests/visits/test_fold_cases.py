@@ -25,6 +25,7 @@ from lastseen.visits.event import (
 )
 from lastseen.visits.fold import as_open, close_overdue, fold, resume
 from lastseen.visits.identity import link_of, refused, resolve
+from lastseen.visits.refold import refold
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 from tests.visits.streams import HOUR, MINUTE, SECOND, event, utm
@@ -211,6 +212,16 @@ def test_a_user_who_takes_over_a_device_is_not_merged_with_the_one_before() -> N
     (visit,) = of["bob"]
     assert (visit.start_reason, visit.event_count) == (StartReason.OTHER_USER, 2)
     assert visit.start_evidence == Evidence(before="ann", after="bob")
+
+
+def test_a_refusal_that_is_known_late_changes_the_reason() -> None:
+    """An identification that was accepted at first may be given again when an earlier one turns it down."""
+    said = event("b", MINUTE, IDENTIFY, distinct_id="bob", properties={"$anon_distinct_id": "tablet"})
+    visits = fold([said], RULE, "bob")
+    again = refold(visits, [said], lambda _place: [said], RULE, "bob", others={"b": "ann"})
+    assert [visit.start_reason for visit in again.visits] == [StartReason.OTHER_USER]
+    assert (again.changed, again.removed) == (list(again.visits), [])
+    assert refold(again.visits, [], lambda _place: [said], RULE, "bob").changed == ()
 
 
 def test_an_event_from_the_future_disturbs_nothing_before_it() -> None:

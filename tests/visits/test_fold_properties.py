@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, find, given, settings
@@ -15,7 +16,7 @@ from hypothesis.errors import NoSuchExample
 from msgspec.structs import replace
 
 from lastseen.visits import fold as fold_module
-from lastseen.visits.event import Event
+from lastseen.visits.event import IDENTIFY, Event
 from lastseen.visits.fold import as_open, close_overdue, fold, fold_sorted, in_order, resume
 from lastseen.visits.refold import Place, refold, refold_from
 from lastseen.visits.rule import VisitRule
@@ -32,9 +33,12 @@ Fold = Callable[[Sequence[Event], VisitRule, str], list[Visit]]
 class Writers:
     """What any number of processes do to one visitor's visits, one transaction at a time."""
 
-    def __init__(self, rule: VisitRule, visitor_id: str = "ann") -> None:
+    def __init__(
+        self, rule: VisitRule, visitor_id: str = "ann", others: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.rule = rule
         self.visitor_id = visitor_id
+        self.others = others
         self.events: list[Event] = []
         self.visits: list[Visit] = []
         self.read = 0
@@ -46,7 +50,7 @@ class Writers:
         for event in new:
             insort(self.events, event, key=lambda event: event.order)
         before = {visit.id: visit for visit in self.visits}
-        done = refold(self.visits, new, self._since, self.rule, self.visitor_id)
+        done = refold(self.visits, new, self._since, self.rule, self.visitor_id, others=self.others)
         for removed in done.removed:
             del before[removed]
         before.update({visit.id: visit for visit in done.changed})
@@ -134,12 +138,13 @@ def test_any_batches_over_any_writers_give_the_fold_of_everything(
 ) -> None:
     """Late, early, doubled, in batches of any size, cleaned up at any time: the visits are those of the sorted list."""
     events, batches = delivery
-    writers = Writers(rule)
+    others = {each.id: "zoe" for each in events if each.name == IDENTIFY}
+    writers = Writers(rule, others=others)
     for batch in batches:
         writers.save(batch)
         if data.draw(st.booleans()):
             writers.clean_up(data.draw(st.integers(0, 2 * TICKS)))
-    expected = fold(events, rule, "ann")
+    expected = fold(events, rule, "ann", others=others)
     assert [*writers.visits[:-1], *map(as_open, writers.visits[-1:])] == expected
 
 
