@@ -34,7 +34,8 @@ def test_psycopg2_takes_every_kind_of_statement(postgres_url: str) -> None:
     store.add_key(new, within="g")
     assert store.find_key(new.key.prefix) == (new.key, new.digest)
     assert store.set_expiry("k1", moment(9)).expires_at == moment(9)
-    assert store.list_keys(KeyQuery(group_id="g")) == [store.revoke_key("k1", moment())]
+    revoked = store.revoke_key("k1", moment())
+    assert store.list_keys(KeyQuery(group_id="g")) == [revoked]
     opened.close()
     engine.dispose()
 
