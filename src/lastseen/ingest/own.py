@@ -11,7 +11,7 @@ import msgspec
 
 from lastseen.ingest.origin import Origin, derived_id, id_text
 from lastseen.ingest.outcome import Dropped, Unacceptable
-from lastseen.ingest.times import micros_of, not_after, skew
+from lastseen.ingest.times import micros_of, skew
 from lastseen.ingest.unpack import clean, parse
 from lastseen.visits.making import RawEvent
 
@@ -160,38 +160,41 @@ class _Collector:
         name = event.name.strip()
         if not name:
             return self.drop(index, "no name", "name is missing")
-        at = micros_of(event.at) if event.at is not None else self._origin.received_at
-        if at is None:
-            return self.drop(
-                index, "no moment", "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
-            )
-        distinct_id = None if event.distinct_id is None else id_text(event.distinct_id)
-        if distinct_id is None and event.distinct_id not in {None, ""}:
+        received_at = at = self._origin.received_at
+        if event.at is not None:
+            told = micros_of(event.at)
+            if told is None:
+                reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
+                return self.drop(index, "no moment", reason)
+            at = told
+        distinct_id = event.distinct_id and id_text(event.distinct_id)
+        if not distinct_id and event.distinct_id not in {None, ""}:
             return self.drop(index, "bad id", "distinct_id must be text of at most 200 characters")
-        self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], at, distinct_id))
+        event_id = (event.id and id_text(event.id)) or self._id_of(event, at)
+        at = min(at + self._skew, received_at)
+        self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], event_id, at, distinct_id or None))
         return None
 
-    def _raw(self, event: WireEvent, name: str, at: int, distinct_id: str | None) -> RawEvent:
+    def _raw(self, event: WireEvent, name: str, event_id: str, at: int, distinct_id: str | None) -> RawEvent:
         origin = self._origin
-        corrected = not_after(at + self._skew, origin.received_at) if event.at is not None else at
         return RawEvent(
-            id=id_text(event.id) or self._id_of(event, at),
+            id=event_id,
             name=name,
             distinct_id=distinct_id,
-            at=corrected,
+            at=max(at, 0),
             received_at=origin.received_at,
             url=event.url or None,
             referrer=event.referrer or None,
             user_agent=event.user_agent or (None if event.server else origin.user_agent),
             address=event.ip or (None if event.server else origin.address),
-            user_id=id_text(event.user_id),
-            session_id=id_text(event.session_id),
-            window_id=id_text(event.window_id),
+            user_id=None if event.user_id is None else id_text(event.user_id),
+            session_id=event.session_id and id_text(event.session_id),
+            window_id=event.window_id and id_text(event.window_id),
             is_server=event.server,
             passive=event.passive,
-            engaged_ms=max(int(event.engaged_ms), 0),
+            engaged_ms=int(event.engaged_ms) if event.engaged_ms > 0 else 0,
             screen=event.screen or None,
-            properties=event.properties if event.properties is not None else NO_PROPERTIES,
+            properties=NO_PROPERTIES if event.properties is None else event.properties,
         )
 
     def _id_of(self, event: WireEvent, at: int) -> str:

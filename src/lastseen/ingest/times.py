@@ -8,11 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from lastseen.clock import to_micros
-
 MICROS = 1_000_000
 TOLERATED_SKEW = 30 * MICROS
 """A clock that is off by less is taken for the way through the network, which looks the same."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
 _LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds
@@ -22,9 +21,11 @@ def micros_of_text(text: str) -> int | None:
     """Return the moment that ISO 8601 text names, UTC where it names no offset; None for what is no moment."""
     try:
         moment = datetime.fromisoformat(text)
-        micros = to_micros(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
+        since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
         return None
+    # Exact, and half the cost of dividing one span by another.
+    micros = (since.days * 86_400 + since.seconds) * MICROS + since.microseconds
     return micros if micros >= 0 else None
 
 
@@ -38,7 +39,7 @@ def micros_of_number(number: float) -> int | None:
 
 def micros_of(value: Any) -> int | None:
     """Return the moment that a JSON value names, or None."""
-    if isinstance(value, str):
+    if type(value) is str:
         return micros_of_text(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return micros_of_number(value)

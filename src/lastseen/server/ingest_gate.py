@@ -8,6 +8,8 @@ from lastseen.ingest.service import Ingest
 from lastseen.server.body import AsgiApp, Receive, Scope, Send
 from lastseen.server.ingest_roads import IngestRoads
 from lastseen.server.metrics import Metrics
+from lastseen.server.problem import problem_of
+from lastseen.server.receive import answer
 
 
 class IngestGate:
@@ -30,5 +32,8 @@ class IngestGate:
             return
         began = perf_counter()
         template, road = found
-        status = await road(scope, dict(scope["headers"]), receive, send)
+        try:
+            status = await road(scope, dict(scope["headers"]), receive, send)
+        except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
+            status = await answer(problem_of(error), send)
         self._metrics.request(scope["method"], template, status, perf_counter() - began)

@@ -62,7 +62,7 @@ def _within(body: bytes, limit: int) -> bytes:
 
 async def send_json(send: Send, headers: Headers, status: int, body: bytes, media_type: bytes = JSON) -> int:
     """Answer, with what lets the page that asked read it; returns the status."""
-    fields = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *_ALWAYS]
+    fields = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *_ALWAYS]
     if b"origin" in headers:
         fields += _for_origin(headers[b"origin"])
     if status == 503:  # noqa: PLR2004
