@@ -20,6 +20,7 @@ MAX_FILTERS = 20
 MAX_VALUES = 200
 MAX_VALUE_LENGTH = 2_000
 MAX_LIMIT = 10_000
+MAX_OFFSET = 1_000_000_000
 MAX_BUCKETS = 20_000
 DEFAULT_LAST = timedelta(days=30)
 
@@ -128,8 +129,8 @@ class Question:
         self._check_order()
         if not 1 <= self.limit <= MAX_LIMIT:
             raise InvalidQuestion("limit", f"must be from 1 to {MAX_LIMIT}, not {self.limit}")
-        if not 0 <= self.offset <= 10**9:
-            raise InvalidQuestion("offset", f"must be from 0 to 1,000,000,000, not {self.offset}")
+        if not 0 <= self.offset <= MAX_OFFSET:
+            raise InvalidQuestion("offset", f"must be from 0 to {MAX_OFFSET:,}, not {self.offset}")
 
     @staticmethod
     def _check_size(part: str, names: Sequence[str], most: int) -> None:

@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS identities (identity UHUGEINT, visitor UHUGEINT);
 CREATE TABLE IF NOT EXISTS events (
     site VARCHAR, id VARCHAR, identity UHUGEINT, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR,
     is_page_view BOOLEAN, is_passive BOOLEAN, is_bot_event BOOLEAN, properties MAP(VARCHAR, VARCHAR),
-    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN
+    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN, is_first_on_page BOOLEAN
 );
 CREATE TABLE IF NOT EXISTS visits (
     site VARCHAR, id VARCHAR, visit UHUGEINT, visitor UHUGEINT, start BIGINT, last_moment BIGINT, last_id VARCHAR,
@@ -114,7 +114,7 @@ FROM new_visits ORDER BY start
 ADD_EVENTS = """
 INSERT INTO events
 SELECT new.site, new.id, new.identity, coalesce(identities.visitor, new.identity), new.moment, new.name, new.page,
-    new.is_page_view, new.is_passive, new.is_bot, new.properties, NULL, NULL, new.is_bot
+    new.is_page_view, new.is_passive, new.is_bot, new.properties, NULL, NULL, new.is_bot, false
 FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
 ORDER BY new.moment
 """
@@ -127,11 +127,16 @@ FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identit
 """
 TOUCHED_RANGE = "SELECT min(low), max(high) FROM touched"
 # Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
-# constants so that whole blocks of rows are skipped by their least and greatest value.
+# constants so that whole blocks of rows are skipped by their least and greatest value. A visit that changed is touched
+# from its first to its last event, so that the first event of each of its pages is found among all of them.
 ASSIGN = """
-UPDATE events SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot
+UPDATE events
+SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
 FROM (
-    SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot
+    SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot,
+        visits.visit IS NOT NULL AND 1 = row_number() OVER (
+            PARTITION BY visits.visit, events.page ORDER BY events.moment, events.id
+        ) AS is_first_on_page
     FROM events
     JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
         ON span.visitor = events.visitor AND events.moment BETWEEN span.low AND span.high
@@ -143,7 +148,10 @@ FROM (
     WHERE events.moment BETWEEN $low AND $high
 ) AS found
 WHERE events.rowid = found.place
-    AND (events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot)
+    AND (
+        events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot
+        OR events.is_first_on_page IS DISTINCT FROM found.is_first_on_page
+    )
 """
 FORGET_FACT = "DELETE FROM facts WHERE name = $1"
 ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
@@ -155,11 +163,12 @@ CREATE TABLE built AS
 SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
     CASE WHEN is_in THEN visit END AS visit,
     CASE WHEN is_in THEN visit_start END AS visit_start,
-    CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot
+    CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot,
+    is_in AND 1 = row_number() OVER (PARTITION BY visit, is_in, page ORDER BY moment, id) AS is_first_on_page
 FROM (
     SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
     FROM (
-        SELECT events.* EXCLUDE (visit, visit_start, is_bot),
+        SELECT events.* EXCLUDE (visit, visit_start, is_bot, is_first_on_page),
             last_value(visits.visit IGNORE NULLS) OVER running AS visit,
             last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
             last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,

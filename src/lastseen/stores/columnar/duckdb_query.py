@@ -61,6 +61,7 @@ class Statement:
     def __init__(self, question: Question, period: Period) -> None:
         self._question = question
         self._period = period
+        self._filters_events = False
         self.values: dict[str, Any] = {
             "site": question.site,
             "start": period.start_micros,
@@ -80,11 +81,11 @@ class Statement:
         if not question.is_series:
             self.values |= {"limit": question.limit + 1, "offset": question.offset}
             statement += " LIMIT $limit OFFSET $offset"
-        return statement
+        return self._with_passing(statement)
 
     def totals(self) -> str:
         """Return the statement for the one row of totals."""
-        return self._joined(())
+        return self._with_passing(self._joined(()))
 
     def _of_keys(self, names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
         shape = {
@@ -94,7 +95,7 @@ class Statement:
         self.values["keys"] = msgspec.json.encode([dict(zip(names, key, strict=True)) for key in keys]).decode()
         self.values["shape"] = msgspec.json.encode([shape]).decode()
         same = " AND ".join(f"found.{name} IS NOT DISTINCT FROM wanted.row.{name}" for name in names)
-        return (
+        return self._with_passing(
             f"SELECT found.* FROM ({self._joined(self._question.by)}) AS found "
             f"JOIN (SELECT unnest(from_json($keys::JSON, $shape)) AS row) AS wanted ON {same}"
         )
@@ -143,8 +144,7 @@ class Statement:
         ]
         of_events = self._conditions(of_events=True)
         if of_events:
-            inner = " AND ".join([EVENTS_OF_STARTED, *of_events])
-            where.append(f"v.visit IN (SELECT e.visit FROM events AS e WHERE {inner})")
+            where.append(f"v.visit IN (SELECT e.visit FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED})")
         return f"visits AS v WHERE {' AND '.join(where)}", [self._key(dimension, "v.start") for dimension in by]
 
     def _visits_by_events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
@@ -156,8 +156,13 @@ class Statement:
                 outer.append(f"seen.k{place}")
             else:
                 outer.append(self._key(dimension, "v.start"))
-        where = " AND ".join([EVENTS_OF_STARTED, *self._conditions(of_events=True)])
-        seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM events AS e WHERE {where}"
+        filtered = {each.dimension.name for each in self._question.filters if each.dimension.is_of_events}
+        if {each.name for each in by if each.is_of_events} | filtered == {"page"}:
+            # The first event of a visit on each page is marked: going through all of them takes several times as long.
+            where = " AND ".join([EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)])
+            seen = f"SELECT e.visit, {', '.join(inner)} FROM events AS e WHERE {where}"
+        else:
+            seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
         passing = " AND ".join(
             ["v.start >= $start", "v.start < $end", self._bots("v"), *self._conditions(of_events=False)]
         )
@@ -170,12 +175,29 @@ class Statement:
             "e.moment >= $start",
             "e.moment < $end",
             self._bots("e"),
-            *self._conditions(of_events=True),
             *of_visits,
         ]
         of_visits_too = of_visits or any(dimension.name in VISIT_DIMENSIONS for dimension in by)
-        joined = f"events AS e {THEIR_VISITS}" if of_visits_too else "events AS e"
+        joined = f"{self._passing()} AS e {THEIR_VISITS if of_visits_too else ''}"
         return f"{joined} WHERE {' AND '.join(where)}", [self._key(dimension, "e.moment") for dimension in by]
+
+    def _passing(self) -> str:
+        """Return the name of the table of the events that pass the filters about events."""
+        self._filters_events = bool(self._conditions(of_events=True))
+        return "passing" if self._filters_events else "events"
+
+    def _with_passing(self, statement: str) -> str:
+        """Put what a statement calls `passing` before it: one look through the events serves visits and events."""
+        if not self._filters_events:
+            return statement
+        where = " AND ".join(
+            [
+                "e.site = $site",
+                "(e.moment >= $start AND e.moment < $end OR e.visit_start >= $start AND e.visit_start < $end)",
+                *self._conditions(of_events=True),
+            ]
+        )
+        return f"WITH passing AS MATERIALIZED (SELECT * FROM events AS e WHERE {where}) {statement}"
 
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)

@@ -1,0 +1,83 @@
+"""Millions of visits and events for the measurements of reports, made by DuckDB itself: the same ones every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from lastseen.stores.columnar import duckdb_feed as feed
+from lastseen.stores.columnar.duckdb import DuckDBCopy
+
+DAYS = 90
+FIRST_DAY = 20_454
+"""2026-01-01, in days since 1970."""
+EVENTS_A_VISIT = 4
+
+# A share drawn from a number and a salt: hash() is the same in every run. The rank N^u of u is Zipf's law.
+MACROS = """
+CREATE OR REPLACE TEMP MACRO share(number, salt) AS hash(number * 1000 + salt) / 18446744073709551616.0;
+CREATE OR REPLACE TEMP MACRO rank(number, salt, most) AS floor(pow(most, share(number, salt)))::BIGINT;
+"""
+VISITS = """
+CREATE TEMP TABLE drawn AS
+SELECT number,
+    (({first} + share(number, 1) * {days}) * 86400000000)::BIGINT AS start,
+    'v' || rank(number, 2, {visitors}) AS visitor_id,
+    least(1 + floor(-ln(1 - share(number, 3)) * 3.5), 60)::INTEGER AS size,
+    share(number, 4) < 0.03 AS is_bot,
+    list_extract(['google.com', 'bing.com', 'news.example', 'x.com', NULL], rank(number, 5, 5)::INTEGER) AS source,
+    list_extract(['DE', 'US', 'FR', 'GB', 'JP', 'BR', 'IN', 'PL'], rank(number, 6, 8)::INTEGER) AS country,
+    list_extract(['desktop', 'mobile', 'tablet'], rank(number, 7, 3)::INTEGER) AS device,
+    list_extract(['Chrome', 'Firefox', 'Safari', 'Edge'], rank(number, 8, 4)::INTEGER) AS browser,
+    list_extract(['Windows', 'Android', 'iOS', 'Linux'], rank(number, 9, 4)::INTEGER) AS os
+FROM range({visits}) AS numbers(number)
+"""
+EVENTS = """
+CREATE TEMP TABLE happened AS
+SELECT drawn.*, place, number * 100 + place AS event,
+    start + place * 45000000 + (share(number * 100 + place, 10) * 40000000)::BIGINT AS moment,
+    '/page/' || rank(number * 100 + place, 11, 5000) AS page,
+    place = 0 OR share(number * 100 + place, 12) < 0.75 AS is_page_view
+FROM drawn, LATERAL unnest(range(size)) AS places(place)
+"""
+FILL_EVENTS = """
+INSERT INTO events
+SELECT 'default', 'e' || event, md5_number('default:' || visitor_id), md5_number('default:' || visitor_id),
+    CASE WHEN place = 0 THEN start ELSE moment END,
+    CASE WHEN is_page_view THEN '$pageview' ELSE 'event ' || event % 7 END, page, is_page_view, false, is_bot,
+    CASE WHEN event % 3 = 0 THEN MAP {{'plan': ['free', 'pro', 'team'][1 + event // 3 % 3], 'team': 't' || event % 50}}
+        ELSE MAP {{}}::MAP(VARCHAR, VARCHAR) END,
+    md5_number('default:e' || number * 100), start, is_bot,
+    row_number() OVER (PARTITION BY number, page ORDER BY moment) = 1
+FROM happened ORDER BY moment
+"""
+FILL_VISITS = """
+INSERT INTO visits
+SELECT 'default', 'e' || number * 100, md5_number('default:e' || number * 100), md5_number('default:' || visitor_id),
+    start, end_moment, 'e' || number * 100 + size - 1, end_moment - start, size * 9000, pages <= 1 AND size < 2, is_bot,
+    entry, last_page, source, 'https://' || source || '/', CASE WHEN source IS NULL THEN 'direct' ELSE 'search' END,
+    NULL, NULL, NULL, NULL, NULL, country, NULL, NULL, device, browser, os
+FROM drawn
+JOIN (
+    SELECT number, max(CASE WHEN place = 0 THEN start ELSE moment END) AS end_moment,
+        count(*) FILTER (WHERE is_page_view) AS pages, arg_min(page, place) AS entry, arg_max(page, place) AS last_page
+    FROM happened GROUP BY number
+) USING (number)
+ORDER BY start
+"""
+
+
+def fill(path: Path, events: int) -> int:
+    """Make a copy with about that many events over 90 days, by visitors after Zipf's law; return how many."""
+    DuckDBCopy(path).close()
+    connection = duckdb.connect(str(path))
+    connection.execute(MACROS)
+    visits = events // EVENTS_A_VISIT
+    names = {"first": FIRST_DAY, "days": DAYS, "visits": visits, "visitors": max(visits // 3, 10)}
+    for statement in (VISITS, EVENTS, FILL_EVENTS, FILL_VISITS):
+        connection.execute(statement.format(**names))
+    feed.put_fact(connection, "is_built", "yes")
+    found = connection.execute("SELECT count(*) FROM events").fetchall()[0][0]
+    connection.close()
+    return int(found)
