@@ -26,6 +26,7 @@ from lastseen.server.api.groups import GroupsController
 from lastseen.server.api.idempotency import IdempotentAnswers
 from lastseen.server.api.keys import KeysController
 from lastseen.server.api.openapi import API, DescriptionController, describe
+from lastseen.server.api.reports import ReportsController
 from lastseen.server.api.sessions import SessionsController
 from lastseen.server.api.sites import SitesController
 from lastseen.server.api.visits import VisitsController
@@ -140,6 +141,7 @@ def _api() -> Router:
             GroupsController,
             KeysController,
             SitesController,
+            ReportsController,
             SessionsController,
             VisitsController,
             DescriptionController,

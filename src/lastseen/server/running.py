@@ -50,6 +50,7 @@ def serve(settings: Settings) -> None:
             pool_size=settings.pool_size,
             key_cache=KEY_CACHE,
             on_flush=metrics.flushed,
+            data_folder=settings.data_folder,
         )
         address = _address(settings.host, listener)
         accounts = Accounts(seen.store.accounts, seen.store.sessions)
@@ -57,6 +58,7 @@ def serve(settings: Settings) -> None:
         try:
             token = _set_up_token(accounts, settings.host)
             ingest = _open_ingest(seen, settings, metrics)
+            seen.reports.follow()
             app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
             run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
         finally:

@@ -33,6 +33,8 @@ QueryId = Annotated[str | None, Parameter(min_length=1, max_length=MAX_KEY_LENGT
 
 MAX_BODY = 64 * 1024
 
+REPEATED = frozenset({"filter"})
+"""What may be given more than once."""
 QUERY_NAMES = "query_names"
 """Where the application's state keeps which parameters each route reads, by path template and method."""
 
@@ -75,5 +77,5 @@ def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteH
     for name in connection.query_params:
         if name not in known:
             raise Problem.bad_parameter(name[:100], f"unknown; there are: {', '.join(sorted(known)) or 'none'}")
-        if len(connection.query_params.getall(name)) > 1:
+        if len(connection.query_params.getall(name)) > 1 and name not in REPEATED:
             raise Problem.bad_parameter(name, "given more than once; give it once")
