@@ -16,6 +16,13 @@ TARGET = Path(__file__).parent.parent / "src/lastseen/server/static/vendor"
 PACKAGES = {
     ("uplot", "1.6.32"): ("dist/uPlot.iife.min.js", "dist/uPlot.min.css"),
     ("idiomorph", "0.8.0"): ("dist/idiomorph.min.js",),
+    # Served on the page to try the API, and there alone; Apache-2.0 wants its notice to come along.
+    ("swagger-ui-dist", "5.35.0"): (
+        "swagger-ui-bundle.js",
+        "swagger-ui-bundle.js.LICENSE.txt",
+        "swagger-ui.css",
+        "NOTICE",
+    ),
 }
 
 
@@ -27,7 +34,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             package = _fetch(name, version, Path(folder))
             for file in files:
-                (TARGET / Path(file).name).write_bytes(_read(package, file))
+                target = f"{name}.NOTICE" if file == "NOTICE" else Path(file).name
+                (TARGET / target).write_bytes(_read(package, file))
             (TARGET / f"{name}.LICENSE").write_bytes(_read(package, "LICENSE"))
             described = json.loads(_read(package, "package.json"))
         versions[name] = {"version": described["version"], "licence": described["license"], "files": list(files)}

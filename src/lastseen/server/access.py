@@ -33,6 +33,7 @@ from lastseen.web.sessions.threads import in_thread
 SIGN_IN = "/sign-in"
 COOKIE = "lastseen"
 API = "/api/"
+API_PAGE = "/api/v1/docs"
 
 _LOOPBACK = {b"localhost", b"127.0.0.1", b"[::1]"}
 _BY_PROXIES = frozenset(
@@ -158,9 +159,10 @@ class Access:
             _refuse_forgery(request)
         scope[IS_SET_UP] = await self._is_set_up(request)
         if scope[IS_SET_UP] and not request.is_signed_in and not _is_public(scope["path"]):
-            if scope["path"].startswith(API):
+            is_page = scope["path"] == API_PAGE
+            if scope["path"].startswith(API) and not is_page:
                 raise RequestRefused(NEEDS_CREDENTIAL)
-            request.require(redirect=not _is_for_programs(scope["path"]))
+            request.require(redirect=is_page or not _is_for_programs(scope["path"]))
         principal = scope[PRINCIPAL] = await self._principal(request, scope)
         problem = self._limits.problem(_network(scope) if principal.is_nobody else principal.name)
         if problem is None and scope["path"] == ACTIVITY and not principal.may(Scope.ACTIVITY_WRITE):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from lastseen.server.access import Access
 from lastseen.server.body import Message, Receive, Scope, Send
 from lastseen.server.metrics import Metrics
+from lastseen.server.policy import POLICY
 from lastseen.server.problem import Problem
 from lastseen.server.receive import PATH as ACTIVITY
 from lastseen.server.receive import ActivityRoute, answer
@@ -16,12 +17,8 @@ from lastseen.server.receive import ActivityRoute, answer
 API_PREFIX = "/api/v1/"
 
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 _SECURITY_HEADERS = [
-    (b"content-security-policy", _POLICY.encode()),
+    (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -129,6 +126,8 @@ def _for_litestar(scope: Scope) -> Scope:
 
 
 def _secured(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    if not any(name.lower() == b"cache-control" for name, _ in headers):
+    present = {name.lower() for name, _ in headers}
+    if b"cache-control" not in present:
         headers.append(_NO_STORE)
-    return headers + _SECURITY_HEADERS
+    # A page may bring a policy of its own.
+    return headers + [header for header in _SECURITY_HEADERS if header[0] not in present]

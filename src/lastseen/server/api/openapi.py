@@ -8,11 +8,14 @@ from typing import Any
 import msgspec
 from litestar import Controller, Litestar, MediaType, Response, get
 from litestar.datastructures import State
+from litestar.response import Template
 
 import lastseen
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import QUERY_NAMES
 from lastseen.server.api.hot_route import HOT_PATHS
+from lastseen.server.frame import ASSET_VERSION
+from lastseen.server.policy import POLICY
 from lastseen.server.problem import MEDIA_TYPE
 from lastseen.server.rights import Need, Right, handlers_of, need_of
 from lastseen.wire import clients, devices, keys, sessions, sites
@@ -74,6 +77,12 @@ class DescriptionController(Controller):
         """Return the document."""
         return Response(state[DOCUMENT], media_type=MediaType.JSON)
 
+    @get("/docs", sync_to_thread=False)
+    def page(self) -> Template:
+        """Show the document, with a form for each operation."""
+        headers = {"content-security-policy": POLICY.replace("img-src 'self'", "img-src 'self' data:")}
+        return Template("api.html", context={"version": ASSET_VERSION}, headers=headers)
+
 
 def describe(served: Litestar, described: Litestar) -> None:
     """Let an application serve the document of another, and its guard know which parameters each route reads."""
@@ -107,6 +116,7 @@ _TAGS = [
     {"name": "groups", "description": "Devices and keys that belong together."},
     {"name": "keys", "description": "API keys: secrets are shown once."},
     {"name": "sites", "description": "Where events and visits belong."},
+    {"name": "reports", "description": "Figures about visits and events."},
     {"name": "sessions", "description": "Where the server's own users are signed in."},
 ]
 
