@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from lastseen.devices.device import Group
+from lastseen.devices.key import new_secret
+from lastseen.devices.manager import ApiKeys
 from lastseen.devices.store import DeviceFilter, DeviceOrder, DeviceQuery, Position
 from lastseen.stores import open_store
+from lastseen.stores.sqlite import SQLiteStore
+from lastseen.stores.sqlite.api_keys import FIND_KEY
 from lastseen.testing import moment
 from tests.servers import ask
 
@@ -80,4 +85,25 @@ def test_a_group_of_ten_thousand_is_paged_by_last_seen(postgres_url: str) -> Non
     assert len(seen) == len({one[2] for one in seen}) == 10_000
     assert seen == sorted(seen)
     assert sum(one[0] for one in seen) == store.devices.count_devices([DeviceFilter(group_id="g1", is_seen=False)])[0]
+    store.close()
+
+
+def test_a_secret_is_one_indexed_read(tmp_path: Path) -> None:
+    """Whether the prefix is there or not, one statement is run, and it goes through the unique index of prefixes."""
+    store = SQLiteStore(tmp_path / "a.db")
+    store.migrate()
+    keys = ApiKeys(store.devices)
+    right = keys.create("a")[1].reveal()
+    wrong = right[:12] + new_secret().reveal()[12:]
+    with store._database.read() as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {FIND_KEY}", ("",)).fetchall()
+        assert [row[3] for row in plan] == [
+            "SEARCH lastseen_api_keys USING INDEX sqlite_autoindex_lastseen_api_keys_2 (prefix=?)"
+        ]
+        for secret in (right, wrong, new_secret().reveal()):
+            heard: list[str] = []
+            connection.set_trace_callback(heard.append)
+            keys.verify(secret)
+            connection.set_trace_callback(None)
+            assert len(heard) == 1
     store.close()
