@@ -20,6 +20,7 @@ BARS = {
     "B5": "sqlite_flush",
     "B6": "sessions",
     "B7": "http_activity",
+    "B8": "ingest",
     "B9": "fold",
     "B13": "start",
     "B14": "api_keys",

@@ -1,8 +1,8 @@
 """A load generator for events: so many connections, each with one request under way, for so many seconds.
 
-Run as `python -m benchmarks.event_load PORT PATH KEY EVENTS CONNECTIONS SECONDS PID`; every event has an id of its own
-and belongs to one of 400 visitors. Prints the number of answers a second, and how much of that time the server's process
-was busy. Every answer is checked to be a 200; else the run fails. The key `-` sends what the echo takes.
+Run as `python -m benchmarks.event_load PORT PATH KEY EVENTS CONNECTIONS SECONDS PID`; every event has an id of its own,
+happens when it is sent, and belongs to one of 400 visitors. Prints the number of answers a second, and how much of that
+time the server's process was busy. Every answer is checked to be a 200; else the run fails.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import uvloop
 
 VISITORS = 400
 _TURN = b"~" * 24
+_NOW = b"2026-01-01T00:00:00.000000+00:00"
+"""Stands for the moment of sending, which is of the same length."""
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 
@@ -34,7 +36,7 @@ def event(number: int, event_id: str) -> dict[str, object]:
         "client_id": "for the echo",
         "name": "$pageview",
         "distinct_id": f"visitor-{number % VISITORS:06d}",
-        "at": datetime.now(UTC).isoformat(),
+        "at": _NOW.decode(),
         "url": f"https://shop.example/products/{number % 50}?utm_source=letter&utm_medium=mail&utm_campaign=spring",
         "referrer": "https://www.search.example/",
         "session_id": f"session-{number % VISITORS:06d}",
@@ -44,7 +46,7 @@ def event(number: int, event_id: str) -> dict[str, object]:
 
 
 def requests_to(port: int, path: str, key: str, events: int, first: int) -> Iterator[bytes]:
-    """Return requests without end, none like another: all is made before, but the ids."""
+    """Return requests without end, none like another: all is made before, but ids and moments."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: {_AGENT}\r\nAccept: */*\r\n"
         f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
@@ -52,7 +54,8 @@ def requests_to(port: int, path: str, key: str, events: int, first: int) -> Iter
     templates = [_template(head, events, first + turn) for turn in range(VISITORS if events == 1 else 20)]
     mark = os.urandom(4).hex().encode()
     for turn, template in enumerate(itertools.cycle(templates)):
-        yield template.replace(_TURN, b"%b%016d" % (mark, turn))
+        now = datetime.now(UTC).isoformat(timespec="microseconds").encode()
+        yield template.replace(_TURN, b"%b%016d" % (mark, turn)).replace(_NOW, now)
 
 
 def _template(head: bytes, events: int, number: int) -> bytes:
@@ -95,10 +98,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(next(self._requests))
 
 
-async def load(port: int, path: str, key: str, events: int, connections: int, seconds: float, pid: int) -> list[float]:
-    """Return answers a second and the busy share of the server."""
+async def load(sources: list[Iterator[bytes]], port: int, seconds: float, pid: int) -> list[float]:
+    """Send from each source over a connection of its own; return answers a second and the busy share of the server."""
     loop = asyncio.get_running_loop()
-    protocols = [Connection(requests_to(port, path, key, events, number * 13)) for number in range(connections)]
+    protocols = [Connection(source) for source in sources]
     for protocol in protocols:
         await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]
     await _pass(0.5)
@@ -126,7 +129,8 @@ def _answers(protocols: list[Connection]) -> int:
 def main() -> None:
     """Read the arguments, print the figures."""
     port, path, key, events, connections, seconds, pid = sys.argv[1:]
-    figures = uvloop.run(load(int(port), path, key, int(events), int(connections), float(seconds), int(pid)))
+    sources = [requests_to(int(port), path, key, int(events), 13 * number) for number in range(int(connections))]
+    figures = uvloop.run(load(sources, int(port), float(seconds), int(pid)))
     sys.stdout.write(" ".join(map(str, figures)) + "\n")
 
 
