@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ NOW = datetime(2026, 4, 1, tzinfo=UTC)
 RULE = VisitRule()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(history=histories(), asked=st.lists(questions(), min_size=1, max_size=4))
 def test_every_report_equals_a_slow_loop_over_the_truth(history: Sequence[Event], asked: Sequence[Question]) -> None:
     """Random events, random questions: same rows, totals, comparison, order and limit."""

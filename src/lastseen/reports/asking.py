@@ -10,13 +10,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
-from lastseen.errors import StoreError
+from lastseen.errors import InvalidCursor, StoreError
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
 from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, ReportCopy
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
-from lastseen.visits.store import VisitStore
+from lastseen.visits.store import Changes, VisitStore
 
 FOLLOW_INTERVAL = timedelta(milliseconds=500)
 """How often a following copy looks for changes: with what a batch takes, it is at most two seconds behind."""
@@ -107,7 +107,7 @@ class Reports:
         """Copy one batch."""
         with self._feeding:
             copy = self._opened()
-            changes = self._visits.changes(copy.position(), BATCH if copy.is_built else BUILD_BATCH)
+            changes = self._changes(copy)
             if changes.position != copy.position():
                 copy.apply(changes)
             if changes.is_complete:
@@ -118,6 +118,15 @@ class Reports:
             visits=before.visits + len(changes.visits),
             is_complete=changes.is_complete,
         )
+
+    def _changes(self, copy: ReportCopy) -> Changes:
+        limit = BATCH if copy.is_built else BUILD_BATCH
+        try:
+            return self._visits.changes(copy.position(), limit)
+        except InvalidCursor:
+            self._log.warning("the database is not the one that was copied for reports; it is copied anew")
+            copy.clear()
+            return self._visits.changes(copy.position(), limit)
 
     def _opened(self) -> ReportCopy:
         with self._opening:

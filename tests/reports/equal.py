@@ -1,0 +1,50 @@
+"""Whether a DuckDB copy holds what the truth holds, row by row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from lastseen.stores.columnar.duckdb import DuckDBCopy
+from lastseen.visits.store import VisitStore
+from tests.reports.plain import path, truth_of
+
+EVENTS = "SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, page FROM events"
+VISITS = "SELECT site, id, visitor, start, last_moment, last_id, duration, is_bounce, source, entry FROM visits"
+
+
+def digest(*parts: str) -> int:
+    # DuckDB's md5_number reads the sixteen bytes from the last to the first.
+    return int.from_bytes(hashlib.md5(":".join(parts).encode()).digest(), "little")
+
+
+def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("default", "other")) -> None:
+    """Fail unless every event and visit is there once, under its visitor and in its visit."""
+    events: list[tuple[Any, ...]] = []
+    visits: list[tuple[Any, ...]] = []
+    for site in sites:
+        truth = truth_of(store, site)
+        seen_pages: set[tuple[str, str | None]] = set()
+        for each in sorted(truth.seen, key=lambda each: each.event.order):
+            event, visit, page = each.event, each.visit, path(each.event.url)
+            is_first = visit is not None and (visit.id, page) not in seen_pages
+            if visit is not None:
+                seen_pages.add((visit.id, page))
+            in_visit = (digest(site, visit.id), visit.start) if visit else (None, None)
+            events.append(
+                (site, event.id, digest(site, each.visitor), *in_visit, each.is_bot, is_first, event.at, page)
+            )
+        for v in truth.visits:
+            duration = (v.last_activity if v.end is None else v.end) - v.start
+            source = (v.utm and v.utm.source) or v.referrer_domain
+            row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration, v.is_bounce, source)
+            visits.append((*row, path(v.landing_page)))
+    assert sorted(rows(copy, EVENTS), key=repr) == sorted(events, key=repr)
+    assert sorted(rows(copy, VISITS), key=repr) == sorted(visits, key=repr)
+
+
+def rows(copy: DuckDBCopy, statement: str) -> list[tuple[Any, ...]]:
+    """Return what the copy's own tables hold."""
+    with copy._connection.cursor() as cursor:
+        return cursor.execute(statement).fetchall()

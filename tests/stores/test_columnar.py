@@ -1,0 +1,192 @@
+"""The copy in DuckDB: whatever happens to the truth, and in whatever batches it is told, the copy becomes equal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lastseen.clock import from_micros
+from lastseen.reports.copy import CopyInUse
+from lastseen.stores.columnar.duckdb import DuckDBCopy
+from lastseen.stores.columnar.opening import open_copy
+from lastseen.stores.memory.visits import MemoryVisits
+from lastseen.visits.event import Event
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import Changes, VisitStore
+from tests.reports.equal import assert_equal, rows
+from tests.reports.material import histories
+
+RULE = VisitRule()
+OTHER_RULE = VisitRule(timeout=timedelta(hours=3), new_visit_on_utm_change=False)
+
+
+def feed(copy: DuckDBCopy, store: VisitStore, limit: int, batches: int = 1_000_000) -> bool:
+    """Apply batches until nothing is left, or as many as are given; return whether nothing is left."""
+    for _ in range(batches):
+        changes = store.changes(copy.position(), limit)
+        if changes.position != copy.position():
+            copy.apply(changes)
+        if changes.is_complete:
+            copy.finish_building()
+            return True
+    return False
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    history=histories(30),
+    cuts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    limits=st.lists(st.sampled_from([1, 3, 7, 30]), min_size=6, max_size=6),
+    is_refolded=st.booleans(),
+)
+def test_the_copy_equals_the_truth_after_any_batches(
+    history: Sequence[Event], cuts: Sequence[int], limits: Sequence[int], is_refolded: bool
+) -> None:
+    """Late events, joined visitors, ended visits and another rule, fed in pieces of any size between them."""
+    store, copy = MemoryVisits(), DuckDBCopy(None, threads=1)
+    waiting = list(history)
+    for cut, limit in zip([*cuts, len(waiting)], limits, strict=False):
+        store.save(waiting[:cut], lambda _: RULE)
+        del waiting[:cut]
+        feed(copy, store, limit, batches=3)
+    if is_refolded:
+        store.refold("default", store.visitor_ids("default"), OTHER_RULE)
+    for visitor in store.visitor_ids("default")[:2]:
+        for visit in store.visits_of_visitors("default", [visitor]).get(visitor, ()):
+            store.end("default", visit.id, from_micros(visit.last_activity + 1), "timeout")
+    assert feed(copy, store, limits[-1])
+    assert_equal(copy, store)
+    assert feed(copy, store, 5)
+    assert_equal(copy, store)
+    copy.close()
+
+
+def saved(path: Path, events: Sequence[Event]) -> VisitStore:
+    """Return a store on SQLite with these events."""
+    from lastseen.stores.sqlite import SQLiteStore
+
+    store = SQLiteStore(str(path))
+    store.migrate()
+    store.visits.save(events, lambda _: RULE)
+    return store.visits
+
+
+def simple(count: int, first: int = 0) -> list[Event]:
+    """Return page views of a few visitors, ten minutes apart."""
+    return [
+        Event(
+            id=f"e{number}",
+            site_id="default",
+            distinct_id=f"v{number % 5}",
+            name="$pageview",
+            at=1_780_000_000_000_000 + number * 600_000_000,
+            received_at=0,
+            url=f"https://e.org/{number % 3}",
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def test_what_is_erased_leaves_the_copy() -> None:
+    """Erased events and removed visits are gone; the others stay."""
+    store, copy = MemoryVisits(), DuckDBCopy(None)
+    store.save(simple(20), lambda _: RULE)
+    feed(copy, store, 100)
+    gone = store.events_of_visitors("default", ["v1"])["v1"]
+    visits = store.visits_of_visitors("default", ["v1"])["v1"]
+    copy.apply(
+        Changes(
+            position="later",
+            erased=[("default", event.id) for event in gone],
+            removed=[("default", visit.id) for visit in visits],
+        )
+    )
+    assert rows(copy, "SELECT count(*) FROM events") == [(16,)]
+    assert not rows(copy, "SELECT 1 FROM events SEMI JOIN (SELECT md5_number('default:v1') AS visitor) USING (visitor)")
+    assert not rows(copy, "SELECT 1 FROM visits SEMI JOIN (SELECT md5_number('default:v1') AS visitor) USING (visitor)")
+    copy.close()
+
+
+def test_a_copy_is_there_after_a_restart(tmp_path: Path) -> None:
+    """Position and rows are kept in the file; what is new is copied on top."""
+    store = saved(tmp_path / "truth.db", simple(20))
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    feed(copy, store, 7)
+    position = copy.position()
+    copy.close()
+    again = DuckDBCopy(tmp_path / "copy.duckdb")
+    assert again.position() == position != ""
+    store.save(simple(20, first=20), lambda _: RULE)
+    feed(again, store, 7)
+    assert_equal(again, store, ["default"])
+    again.close()
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "middle", "format", "truth", "gone"])
+def test_a_copy_that_is_of_no_use_is_thrown_away(tmp_path: Path, damage: str) -> None:
+    """A broken file, an older format and another database's copy: the next start begins anew, and becomes equal."""
+    store = saved(tmp_path / "truth.db", simple(200))
+    file = tmp_path / "copy.duckdb"
+    copy = DuckDBCopy(file, truth="one")
+    feed(copy, store, 50)
+    if damage == "format":
+        rows(copy, "UPDATE facts SET value = '0' WHERE name = 'format'")
+    copy.close()
+    content = file.read_bytes()
+    middle = content[:4096] + bytes(4096) + content[8192:]
+    broken = {"text": b"no database", "cut": content[:5_000], "middle": middle}
+    if damage in broken:
+        file.write_bytes(broken[damage])
+    if damage == "gone":
+        file.unlink()
+    again = DuckDBCopy(file, truth="another" if damage == "truth" else "one")
+    assert again.position() == ""
+    feed(again, store, 50)
+    assert_equal(again, store, ["default"])
+    again.close()
+
+
+def test_a_good_copy_is_not_thrown_away(tmp_path: Path) -> None:
+    """The negative control of the test above."""
+    store = saved(tmp_path / "truth.db", simple(200))
+    copy = DuckDBCopy(tmp_path / "copy.duckdb", truth="one")
+    feed(copy, store, 50)
+    copy.close()
+    again = DuckDBCopy(tmp_path / "copy.duckdb", truth="one")
+    assert again.position() != ""
+    again.close()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from lastseen.stores.columnar.opening import open_copy
+copy = open_copy(Path(sys.argv[1]), "address", "truth")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_owns_the_copy(tmp_path: Path) -> None:
+    """Another one is told so, by the file's name; one that asks for it gets a copy of its own, and the file stays."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=-1, stdout=-1)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(CopyInUse, match=r"reports-.*\.duckdb"):
+            open_copy(tmp_path, "address", "truth")
+        own = open_copy(tmp_path, "address", "truth", or_a_temporary_one=True)
+        own.apply(Changes(position="1", events=simple(3)))
+        own.close()
+        assert holder.stdin is not None
+        holder.stdin.close()
+    after = open_copy(tmp_path, "address", "truth")
+    assert after.position() == ""
+    after.close()
