@@ -20,7 +20,7 @@ from lastseen.errors import DeviceError
 from lastseen.stores import Store, open_store
 from lastseen.stores.memory import MemoryDevices
 from lastseen.testing import moment
-from lastseen.testing.devices import new_key
+from lastseen.testing.api_keys import new_key
 from tests.servers import ask
 
 TABLES = ("lastseen_api_keys", "lastseen_devices", "lastseen_device_groups")

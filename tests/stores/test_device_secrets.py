@@ -15,7 +15,7 @@ from lastseen.devices.key import NewKey, digest_of, new_secret
 from lastseen.devices.manager import ApiKeys
 from lastseen.errors import AlreadyExists, InvalidData, LastSeenError, NotFound, SchemaError
 from lastseen.stores import Store
-from lastseen.testing.devices import new_key
+from lastseen.testing.api_keys import new_key
 
 COLUMNS = "id, name, prefix, scopes, device_id, group_id, site_id, created_at, expires_at, revoked_at, last_used_at"
 

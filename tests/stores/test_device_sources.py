@@ -12,7 +12,7 @@ from lastseen.devices.device import Device, Group
 from lastseen.devices.store import DeviceFilter, DeviceOrder, DeviceQuery, DeviceStore, KeyQuery
 from lastseen.stores import open_store
 from lastseen.testing import DeviceStoreContract, moment
-from lastseen.testing.devices import new_key
+from lastseen.testing.api_keys import new_key
 
 
 def test_psycopg2_takes_every_kind_of_statement(postgres_url: str) -> None:

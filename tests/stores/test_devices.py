@@ -9,7 +9,8 @@ import pytest
 
 from lastseen.devices.store import DeviceStore
 from lastseen.stores import Store, open_store
-from lastseen.testing.devices import DeviceRecorderContract, DeviceStoreContract, KeyRecorderContract
+from lastseen.testing.device_recorders import DeviceRecorderContract, KeyRecorderContract
+from lastseen.testing.devices import DeviceStoreContract
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
