@@ -25,6 +25,7 @@ PROTECTED = [operation for operation in OPERATIONS if not operation.is_public]
 SCOPED = [operation for operation in OPERATIONS if operation.needs]
 BODIES = {
     "RecordActivity": {"client_id": "x"},
+    "RecordEvents": {"name": "x"},
     "RegisterDevice": {"id": "far-device", "name": "stolen"},
     "ChangeDevice": {"name": "stolen"},
     "CreateGroup": {"name": "New"},

@@ -5,11 +5,25 @@ from __future__ import annotations
 from time import perf_counter
 
 from lastseen.ingest.service import Ingest
-from lastseen.server.body import AsgiApp, Receive, Scope, Send
+from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
 from lastseen.server.ingest_roads import IngestRoads
+from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
 from lastseen.server.problem import problem_of
 from lastseen.server.receive import answer
+
+MOST_REQUESTS = 2_000
+MOST_BYTES = 256 * 1024 * 1024
+"""Of bodies that are being read or saved at once."""
+_UNKNOWN_SIZE = 1024 * 1024
+"""What a body without a length counts."""
+
+
+def _size_of(headers: dict[bytes, bytes]) -> int:
+    length = headers.get(b"content-length")
+    if length is None:
+        return _UNKNOWN_SIZE if b"transfer-encoding" in headers else 0
+    return min(int(length[:12]), MAX_JSON_BODY) if length.isdigit() else 0
 
 
 class IngestGate:
@@ -23,6 +37,7 @@ class IngestGate:
         self._inner = inner
         self._roads = IngestRoads(ingest)
         self._metrics = metrics
+        self._in_flight = InFlight(requests=MOST_REQUESTS, size=MOST_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""
@@ -32,8 +47,10 @@ class IngestGate:
             return
         began = perf_counter()
         template, road = found
+        headers = dict(scope["headers"])
         try:
-            status = await road(scope, dict(scope["headers"]), receive, send)
+            with self._in_flight.one(_size_of(headers)):
+                status = await road(scope, headers, receive, send)
         except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
             status = await answer(problem_of(error), send)
         self._metrics.request(scope["method"], template, status, perf_counter() - began)

@@ -18,6 +18,7 @@ from litestar.openapi.spec import (
 
 from lastseen.activity.key import MAX_KEY_LENGTH
 from lastseen.devices.key import Scope
+from lastseen.server.events import PATH as EVENTS
 from lastseen.server.receive import PATH
 
 _CLIENT_ID = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_KEY_LENGTH)
@@ -86,5 +87,54 @@ def _operation() -> Operation:
     )
 
 
-HOT_PATHS: dict[str, dict[str, Any]] = {PATH: {"post": _operation().to_schema()}}
-"""Path items as they stand in the document, by path and method; problems that all operations share are added."""
+_TEXT = {"type": "string"}
+_MOMENT = {"oneOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "description": "seconds, or ISO 8601"}
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "description": "Fields that are not named here are ignored.",
+    "properties": {
+        "name": {**_TEXT, "description": "`$pageview` for a page view, else a name of your own"},
+        "id": {**_TEXT, "description": "the same id again is the same event; without it one is derived"},
+        "distinct_id": {**_TEXT, "description": "the visitor; without it a browser has a cookieless one"},
+        "at": _MOMENT,
+        "url": _TEXT,
+        "referrer": _TEXT,
+        "user_id": _TEXT,
+        "session_id": _TEXT,
+        "window_id": _TEXT,
+        "engaged_ms": {"type": "number", "minimum": 0},
+        "properties": {"type": "object", "description": "free"},
+        "write_key": _TEXT,
+    },
+    "required": ["name"],
+}
+_EVENTS: dict[str, Any] = {
+    "tags": ["events"],
+    "operationId": "RecordEvents",
+    "summary": "Record events",
+    "description": "Answered when they are durable. Any page may send; a site's write key says whose they are.",
+    "security": [{"writeKey": []}],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": 10_000}]}},
+            "application/x-ndjson": {"schema": {**_TEXT, "description": "one object a line"}},
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "They are stored; how many",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventsRecorded"}}},
+        },
+        "400": {},
+        "401": {"description": "No site has this write key"},
+        "413": {"description": "A body over 10 MiB, or more than 10,000 events"},
+        "415": {"description": "Neither JSON nor lines of JSON, or compressed with something unknown"},
+        "503": {"description": "Too much is under way, or nothing can keep events now; send them again"},
+    },
+}
+
+RECORD_ACTIVITY = "RecordActivity"
+
+HOT_PATHS: dict[str, dict[str, Any]] = {PATH: {"post": _operation().to_schema()}, EVENTS: {"post": _EVENTS}}
+"""Path items as they stand in the document, by path and method; problems are completed."""

@@ -13,12 +13,12 @@ from litestar.response import Template
 import lastseen
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import QUERY_NAMES
-from lastseen.server.api.hot_route import HOT_PATHS
+from lastseen.server.api.hot_route import HOT_PATHS, RECORD_ACTIVITY
 from lastseen.server.frame import ASSET_VERSION
 from lastseen.server.policy import POLICY
 from lastseen.server.problem import MEDIA_TYPE
 from lastseen.server.rights import Need, Right, handlers_of, need_of
-from lastseen.wire import clients, devices, keys, sessions, sites
+from lastseen.wire import clients, devices, events, keys, sessions, sites
 from lastseen.wire.problem import ProblemDetails
 
 API = "/api/v1"
@@ -45,6 +45,12 @@ _SCHEMES: Document = {
         "name": "__Host-lastseen",
         "description": "the login session of a browser; writes are refused from pages of other sites",
     },
+    "writeKey": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "write_key",
+        "description": "of a site, public; also `write_key` in the body, or `Authorization: Bearer wk_…`",
+    },
 }
 
 _PROBLEMS = {
@@ -63,7 +69,7 @@ _PROBLEMS = {
 _ALWAYS = ("400", "401", "403", "429", "503")
 _WITH_BODY = ("413", "415")
 
-_WIRE = (clients, devices, keys, sessions, sites)
+_WIRE = (clients, devices, events, keys, sessions, sites)
 
 
 class DescriptionController(Controller):
@@ -102,7 +108,7 @@ def document_of(app: Litestar) -> Document:
     for path, item in HOT_PATHS.items():
         paths[path] = {**paths.get(path, {}), **item}
         for operation in item.values():
-            _add_problems(operation, _ALWAYS)
+            _add_problems(operation, _ALWAYS if operation["operationId"] == RECORD_ACTIVITY else ())
     document["paths"] = dict(sorted(paths.items()))
     document["components"] = {"schemas": _schemas(document), "securitySchemes": _SCHEMES}
     document["tags"] = _TAGS
@@ -115,6 +121,7 @@ _TAGS = [
     {"name": "devices", "description": "What calls, or of which somebody uploads something."},
     {"name": "groups", "description": "Devices and keys that belong together."},
     {"name": "keys", "description": "API keys: secrets are shown once."},
+    {"name": "events", "description": "Page views and other events, sent by browsers and servers."},
     {"name": "sites", "description": "Where events and visits belong."},
     {"name": "reports", "description": "Figures about visits and events."},
     {"name": "sessions", "description": "Where the server's own users are signed in."},
