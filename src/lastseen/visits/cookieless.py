@@ -12,7 +12,11 @@ from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 from lastseen.clock import from_micros
+from lastseen.errors import StoreError
 from lastseen.forking import reset_in_forked_children
+from lastseen.visits.fold import close_overdue
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import VisitStore
 
 SALT_BYTES = 32
 KEPT_DAYS = 2
@@ -118,6 +122,22 @@ class CookielessVisitors:
             while len(self._names) > _REMEMBERED:
                 self._names.popitem(last=False)
         return chosen
+
+
+def open_visits(store: VisitStore, rules: Callable[[str], VisitRule]) -> IsOpen:
+    """Return what asks a store whether a visitor's newest visit would go on; by key, one read a question.
+
+    While the store is away nothing is known to be open: visitors get today's name.
+    """
+
+    def is_open(site_id: str, visitor_id: str, at: int) -> bool:
+        try:
+            visit = store.get_by_visitor(site_id, visitor_id)
+        except StoreError:
+            return False
+        return visit is not None and close_overdue(visit, at, rules(site_id)) is None and visit.end is None
+
+    return is_open
 
 
 class ImportedVisitors:

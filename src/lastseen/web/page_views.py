@@ -1,0 +1,286 @@
+"""Page views counted on the server, without a script in the pages: for ASGI and WSGI applications.
+
+```python
+seen = LastSeen.open("sqlite:///lastseen.db", migrate=True)
+app = PageViewMiddleware(app, PageViews(seen))              # ASGI
+app = WSGIPageViewMiddleware(app, PageViews(seen))          # WSGI
+```
+
+A page view is a GET that is answered with success and HTML, and that no browser made ahead of its reader. Requests
+never wait: what was seen is put down in memory, and one thread saves it. Visitors are named without a cookie, see
+`lastseen.visits.cookieless`; addresses are not kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from lastseen.activity.backoff import retry_delay
+from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, Clock
+from lastseen.errors import InvalidData
+from lastseen.forking import reset_in_forked_children
+from lastseen.visits.cookieless import CookielessVisitors, Salts, open_visits
+from lastseen.visits.event import PAGEVIEW, Event
+from lastseen.visits.making import EventMaker, Places, RawEvent, is_prefetch
+from lastseen.visits.site import DEFAULT_SITE_ID
+from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
+from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
+
+MOST_WAITING = 10_000
+SAVE_INTERVAL = 0.5
+CLOSE_DEADLINE = 5.0
+_MICROS = 1_000_000
+
+
+class PageViews:
+    """Takes page views without waiting, and saves them from a thread of its own. Any thread may call.
+
+    While the database is away they wait in memory, `MOST_WAITING` at most; what is dropped is counted by its reason:
+    `full`, `unreadable` (the request), `refused` (the database refuses it for ever) and `unsaved` (at the end).
+    """
+
+    def __init__(
+        self,
+        seen: LastSeen,
+        *,
+        site: str = DEFAULT_SITE_ID,
+        exclude: Iterable[str] = DEFAULT_EXCLUDED,
+        geography: Places | None = None,
+        kept_parameters: frozenset[str] = frozenset(),
+        clock: Clock = SYSTEM_CLOCK,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self.excludes = excluded_paths(exclude)
+        self.dropped: Counter[str] = Counter()
+        self.saved = 0
+        self._seen = seen
+        self._site_id = site
+        self._geography = geography
+        self._kept = kept_parameters
+        self._clock = clock
+        self._logger = logger or logging.getLogger("lastseen")
+        self._salts = Salts(seen.store.salts)
+        self._begin()
+        reset_in_forked_children(self)
+
+    def _begin(self) -> None:
+        self._waiting: deque[RawEvent] = deque()
+        self._made: list[Event] = []
+        self._wake = threading.Event()
+        self._closing = False
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._visitors: CookielessVisitors | None = None
+
+    def reset_after_fork(self) -> None:
+        """Begin anew: what waits is the parent's to save."""
+        self._begin()
+
+    def now(self) -> int:
+        """Return the moment in microseconds."""
+        return int(self._clock.now() * _MICROS)
+
+    def count(self, raw: RawEvent) -> bool:
+        """Take one page view; False when it is dropped. Never waits and never raises."""
+        if self._closing or len(self._waiting) >= MOST_WAITING:
+            self.dropped["full"] += 1
+            return False
+        self._waiting.append(raw)
+        if self._thread is None:
+            self._start()
+        return True
+
+    def count_by(self, counting: Callable[[], object]) -> None:
+        """Run what counts one request; whatever is wrong with that, the request goes on."""
+        try:
+            counting()
+        except Exception as error:
+            self.dropped["unreadable"] += 1
+            self._logger.debug("a page view could not be counted", exc_info=error)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name="lastseen-page-views", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        failures = 0
+        while not (self._closing and not self._waiting and not self._made):
+            try:
+                self._save()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - the thread goes on; what it could not save waits
+                failures += 1
+                self._logger.warning("page views could not be saved; they wait: %s", error)
+                if self._closing:
+                    return
+            delay = SAVE_INTERVAL if not failures else retry_delay(failures, random.random)
+            if not self._closing:
+                self._clock.wait(self._wake, delay)
+
+    def _save(self) -> None:
+        if not self._waiting and not self._made:
+            return
+        site = self._seen.sites.get(self._site_id)
+        rule = site.rule
+        if self._visitors is None:
+            self._visitors = CookielessVisitors(
+                site.id, self._salts, open_visits(self._seen.store.visits, lambda _site: rule)
+            )
+        maker = EventMaker(site, visitors=self._visitors, geography=self._geography, kept_parameters=self._kept)
+        while self._waiting:
+            self._made.append(maker.make(self._waiting[0]))
+            self._waiting.popleft()
+        try:
+            self._seen.store.visits.save(self._made, lambda _site: rule)
+            self.saved += len(self._made)
+        except InvalidData:
+            self._save_one_by_one()
+        self._made = []
+
+    def _save_one_by_one(self) -> None:
+        for event in self._made:
+            try:
+                rule = self._seen.sites.get(self._site_id).rule
+                self._seen.store.visits.save([event], lambda _site, rule=rule: rule)  # type: ignore[misc]
+                self.saved += 1
+            except InvalidData:
+                self.dropped["refused"] += 1
+
+    def close(self, deadline: float = CLOSE_DEADLINE) -> int:
+        """Save what waits, within so many seconds; return how many page views could not be saved. Safe twice."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(deadline)
+        unsaved = len(self._waiting) + len(self._made)
+        self.dropped["unsaved"] = unsaved
+        return unsaved
+
+
+def page_view(views: PageViews, url: str, headers: Callable[[str], str | None], address: str | None) -> RawEvent | None:
+    """Return what one request says, or None for one that nobody looks at yet."""
+    if is_prefetch(headers("sec-purpose") or headers("purpose")):
+        return None
+    now = views.now()
+    return RawEvent(
+        name=PAGEVIEW,
+        at=now,
+        received_at=now,
+        id=f"{random.getrandbits(128):032x}",
+        url=url,
+        referrer=headers("referer"),
+        user_agent=headers("user-agent"),
+        address=address,
+    )
+
+
+def is_page(status: int, content_type: str | None) -> bool:
+    """Return whether an answer shows a page: success, and HTML."""
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    return 200 <= status < 300 and media_type in ("text/html", "application/xhtml+xml")  # noqa: PLR2004 - HTTP
+
+
+class PageViewMiddleware:
+    """ASGI: counts the page views of `app`, whose requests and answers stay exactly as they are.
+
+    What waits is saved when the server shuts down.
+    """
+
+    def __init__(self, app: ASGIApp, views: PageViews) -> None:
+        self.app = app
+        self._views = views
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        views = self._views
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, self._closing(send))
+            return
+        if scope["type"] != "http" or scope["method"] != "GET" or views.excludes(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = _ASGIHeaders(message.get("headers", ()))
+                if is_page(message["status"], headers("content-type")):
+                    views.count_by(lambda: self._count(scope))
+            await send(message)
+
+        await self.app(scope, receive, watched)
+
+    def _count(self, scope: Scope) -> None:
+        headers = _ASGIHeaders(scope["headers"])
+        client = scope.get("client")
+        query = scope.get("query_string", b"").decode("latin-1")
+        host = headers("host") or ""
+        url = f"{scope.get('scheme', 'http')}://{host}{scope['path']}" if host else scope["path"]
+        raw = page_view(self._views, f"{url}?{query}" if query else url, headers, client[0] if client else None)
+        if raw is not None:
+            self._views.count(raw)
+
+    def _closing(self, send: Send) -> Send:
+        async def closing(message: Message) -> None:
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                import asyncio
+
+                await asyncio.to_thread(self._views.close)
+            await send(message)
+
+        return closing
+
+
+class _ASGIHeaders:
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self._headers = {bytes(name).lower(): bytes(value) for name, value in headers}
+
+    def __call__(self, name: str) -> str | None:
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+
+class WSGIPageViewMiddleware:
+    """WSGI: counts the page views of `app`, whose requests and answers stay exactly as they are.
+
+    Call `close` of its `PageViews` at the end of the process: `atexit.register(views.close)`.
+    """
+
+    def __init__(self, app: Callable[..., Any], views: PageViews) -> None:
+        self.app = app
+        self._views = views
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        """Serve one request."""
+        if environ["REQUEST_METHOD"] != "GET" or self._views.excludes(environ.get("PATH_INFO", "")):
+            return self.app(environ, start_response)
+
+        def starting(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            kinds = {name.lower(): value for name, value in headers}
+            if is_page(int(status[:3]), kinds.get("content-type")):
+                self._views.count_by(lambda: count_wsgi(self._views, environ))
+            return start_response(status, headers, *error)
+
+        return self.app(environ, starting)
+
+
+def count_wsgi(views: PageViews, environ: Mapping[str, Any]) -> None:
+    """Count the page that the environ of a WSGI request asks for."""
+    path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
+    host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
+    query = environ.get("QUERY_STRING")
+    url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{path}{f'?{query}' if query else ''}"
+
+    def header(name: str) -> str | None:
+        return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+
+    raw = page_view(views, url, header, environ.get("REMOTE_ADDR"))
+    if raw is not None:
+        views.count(raw)

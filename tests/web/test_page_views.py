@@ -1,0 +1,205 @@
+"""Page views counted on the server, without any script."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from lastseen import LastSeen
+from lastseen.errors import StoreUnavailable
+from lastseen.visits.event import Event
+from lastseen.visits.store import EventQuery, VisitQuery
+from lastseen.web.page_views import MOST_WAITING, PageViewMiddleware, PageViews, WSGIPageViewMiddleware, page_view
+
+FIREFOX = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
+
+
+@pytest.fixture
+def seen(tmp_path: Path) -> Iterator[LastSeen]:
+    """Open a new SQLite file."""
+    with LastSeen.open(f"sqlite:///{tmp_path}/lastseen.db", migrate=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def views(seen: LastSeen) -> Iterator[PageViews]:
+    """Count on the site `default`."""
+    counted = PageViews(seen)
+    yield counted
+    counted.close()
+
+
+def application() -> Starlette:
+    async def page(request: Any) -> HTMLResponse:
+        return HTMLResponse("<p>hello</p>", status_code=int(request.query_params.get("status", "200")))
+
+    async def data(request: Any) -> JSONResponse:
+        return JSONResponse({})
+
+    async def health(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    routes = [Route("/", page, methods=["GET", "POST"]), Route("/a", page), Route("/data", data)]
+    return Starlette(routes=[*routes, Route("/healthz", health)])
+
+
+def ask(views: PageViews, *requests: tuple[str, str, dict[str, str]]) -> list[str]:
+    async def run() -> list[str]:
+        transport = httpx.ASGITransport(app=PageViewMiddleware(application(), views), client=("198.51.100.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://www.example.org", headers=FIREFOX) as client:
+            return [(await client.request(method, path, headers=more)).text for method, path, more in requests]
+
+    return asyncio.run(run())
+
+
+def events(seen: LastSeen) -> list[Event]:
+    return sorted(seen.store.visits.list_events(EventQuery(site_id="default")), key=lambda event: event.at)
+
+
+def test_pages_make_visits(seen: LastSeen, views: PageViews) -> None:
+    """Two pages by one browser are one visit, with where it came from; neither answer nor address are touched."""
+    answers = ask(
+        views,
+        ("GET", "/?utm_source=mail&utm_medium=email&q=1", {"referer": "https://news.example.net/x?y"}),
+        ("GET", "/a", {"referer": "http://www.example.org/"}),
+    )
+    assert answers == ["<p>hello</p>"] * 2
+    assert views.close() == 0
+    (visit,) = seen.store.visits.list_visits(VisitQuery(site_id="default"))
+    assert (visit.page_views, visit.channel, visit.referrer_domain) == (2, "Email", "example.net")
+    assert visit.entry_url == "http://www.example.org/?utm_source=mail&utm_medium=email"
+    assert visit.device is not None
+    assert visit.device.browser == "Firefox"
+    assert "198.51.100.7" not in repr(events(seen))
+    assert (views.saved, dict(views.dropped)) == (2, {"unsaved": 0})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", "/", {}),
+        ("HEAD", "/", {}),
+        ("GET", "/?status=404", {}),
+        ("GET", "/nowhere", {}),
+        ("GET", "/data", {}),
+        ("GET", "/healthz", {}),
+        ("GET", "/", {"sec-purpose": "prefetch;prerender"}),
+    ],
+)
+def test_what_is_no_page_view(
+    seen: LastSeen, views: PageViews, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Another method, an error, data, a probe, and what a browser fetches ahead of its reader."""
+    ask(views, (method, path, headers))
+    views.close()
+    assert events(seen) == []
+
+
+def test_two_people_and_a_robot(seen: LastSeen, views: PageViews) -> None:
+    """Other user agents are other visitors; a robot is marked."""
+    ask(views, ("GET", "/", {}), ("GET", "/", {"user-agent": "Other/1"}), ("GET", "/", {"user-agent": "Googlebot/2.1"}))
+    views.close()
+    visits = seen.store.visits.list_visits(VisitQuery(site_id="default"))
+    assert sorted(visit.is_bot for visit in visits) == [False, False, True]
+
+
+def wsgi_get(app: Callable[..., Any], path: str, **environ: str) -> bytes:
+    answer: list[str] = []
+    request = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "HTTP_HOST": "example.org", "wsgi.url_scheme": "https"}
+    body = b"".join(app({**request, **environ}, lambda status, headers, *error: answer.append(status)))
+    assert answer == ["200 OK"]
+    return body
+
+
+def test_wsgi(seen: LastSeen, views: PageViews) -> None:
+    """The same for a WSGI application, whose addresses may hold any letters."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [b"hello"]
+
+    counted = WSGIPageViewMiddleware(app, views)
+    assert wsgi_get(counted, "/ü".encode().decode("latin-1"), QUERY_STRING="utm_source=x&s=1") == b"hello"
+    wsgi_get(counted, "/metrics")
+    wsgi_get(counted, "/", HTTP_SEC_PURPOSE="prefetch")
+    views.close()
+    assert [event.url for event in events(seen)] == ["https://example.org/%C3%BC?utm_source=x"]
+
+
+def test_a_request_survives_its_counting(seen: LastSeen, views: PageViews) -> None:
+    """What cannot be read is dropped and counted; the answer is there all the same."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [b"hello"]
+
+    assert wsgi_get(WSGIPageViewMiddleware(app, views), "/\u2028") == b"hello"
+    assert views.dropped["unreadable"] == 1
+
+
+def test_memory_is_bounded(seen: LastSeen) -> None:
+    """While the database is away page views wait, so many at most; the rest is counted, and what waits is saved."""
+    away = True
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            if away:
+                raise StoreUnavailable("away")
+            return getattr(store, name)
+
+    store, seen.store.salts = seen.store.salts, Away()  # type: ignore[misc]
+    views = PageViews(seen)
+    raw = page_view(views, "/", lambda _name: None, "198.51.100.7")
+    assert raw is not None
+    taken = sum(views.count(raw) for _ in range(MOST_WAITING + 500))
+    assert taken == MOST_WAITING
+    assert views.dropped["full"] == 500
+    away = False
+    assert views.close() == 0
+    # They all have the same id: the same event.
+    assert len(events(seen)) == 1
+
+
+DJANGO = """
+import sys
+from django.conf import settings
+settings.configure(ALLOWED_HOSTS=["*"], ROOT_URLCONF=None)
+import django
+django.setup()
+from django.http import HttpResponse
+from django.test import RequestFactory
+from lastseen import LastSeen
+from lastseen.web.page_views import PageViews
+from lastseen.web.page_views_django import DjangoPageViewMiddleware
+
+with LastSeen.open(sys.argv[1], migrate=True) as seen:
+    class Counted(DjangoPageViewMiddleware):
+        views = PageViews(seen)
+    answer = Counted(lambda request: HttpResponse("hello"))
+    for path in ("/a/\\u00fc?utm_source=x&s=1", "/health"):
+        assert answer(RequestFactory().get(path)).content == b"hello"
+    async def view(request):
+        return HttpResponse("hello")
+    import asyncio
+    assert asyncio.run(Counted(view)(RequestFactory().get("/b"))).content == b"hello"
+    assert Counted.views.close() == 0
+"""
+
+
+def test_django(tmp_path: Path) -> None:
+    """The same for Django, with synchronous and asynchronous views."""
+    database = f"sqlite:///{tmp_path}/lastseen.db"
+    subprocess.run([sys.executable, "-c", DJANGO, database], check=True, timeout=60)
+    with LastSeen.open(database) as seen:
+        found = {event.url for event in events(seen)}
+    assert found == {"http://testserver/a/%C3%BC?utm_source=x", "http://testserver/b"}
