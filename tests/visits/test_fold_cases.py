@@ -25,6 +25,7 @@ from lastseen.visits.event import (
 )
 from lastseen.visits.fold import as_open, close_overdue, fold, resume
 from lastseen.visits.identity import link_of, refused, resolve
+from lastseen.visits.opened import MAX_WINDOWS
 from lastseen.visits.refold import refold
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
@@ -238,6 +239,9 @@ def test_many_tabs_are_one_visit() -> None:
     windows = ["w2", "w1", "w2", None, "w3"]
     (visit,) = visits_of(*(event(f"{turn}", turn * MINUTE, window_id=window) for turn, window in enumerate(windows)))
     assert visit.window_ids == ("w2", "w1", "w3")
+    (crawled,) = visits_of(*(event(f"{turn:03d}", turn, window_id=f"w{turn}") for turn in range(MAX_WINDOWS + 5)))
+    assert len(crawled.window_ids) == MAX_WINDOWS
+    assert crawled.event_count == MAX_WINDOWS + 5
 
 
 def test_a_hidden_page_keeps_no_visit_alive() -> None:
