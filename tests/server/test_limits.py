@@ -1,0 +1,148 @@
+"""What protects the server from too much: rates by client, a ceiling for what is under way, answers remembered once."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lastseen.server.api.idempotency import MOST_REMEMBERED, REMEMBERED_FOR, IdempotentAnswers
+from lastseen.server.limits import MOST_NAMES, InFlight, RateLimits, TokenBuckets
+from lastseen.server.problem import Problem
+from lastseen.server.rights import Principal
+from lastseen.testing import ManualClock
+from tests.server import people
+from tests.server.running import ServerProcess
+from tests.server.world import FAR
+
+ADA, BOB = Principal(name="ada"), Principal(name="bob")
+
+
+def test_a_bucket_lets_a_burst_through_and_then_its_rate() -> None:
+    """Ten at once, then two a second; who waits as long as told is let through; others are not held up."""
+    clock = ManualClock()
+    buckets = TokenBuckets(rate=2, burst=10, clock=clock)
+    assert [buckets.take("a") for _ in range(10)] == [0.0] * 10
+    assert buckets.take("a") == 0.5
+    assert buckets.take("b") == 0.0
+    clock.advance(0.5)
+    assert buckets.take("a") == 0.0
+    assert buckets.take("a") == 0.5
+    clock.advance(3_600)
+    assert [buckets.take("a") for _ in range(11)] == [0.0] * 10 + [0.5]
+
+
+def test_names_are_not_remembered_without_end() -> None:
+    """The least recent one goes first."""
+    buckets = TokenBuckets(rate=1, burst=1, clock=ManualClock())
+    buckets.take("first")
+    for number in range(MOST_NAMES):
+        buckets.take(str(number))
+    assert buckets.take("first") == 0.0
+
+
+def test_an_activity_costs_a_tenth_and_zero_is_no_limit() -> None:
+    """One request a second and client are ten activities; the answer says how long to wait."""
+    limits = RateLimits(1, clock=ManualClock())
+    assert [limits.problem("a", limits.ACTIVITY_COST) for _ in range(20)] == [None] * 20
+    problem = limits.problem("a")
+    assert problem is not None
+    assert (problem.status_code, problem.headers) == (429, {"retry-after": "1"})
+    unlimited = RateLimits(0, clock=ManualClock())
+    assert {unlimited.problem("a") for _ in range(1_000)} == {None}
+    assert {unlimited.failed("a") for _ in range(1_000)} == {None}
+
+
+def test_no_more_is_under_way_than_may_be() -> None:
+    """By number and by bytes; what ends, however it ends, makes room; too much is 503, never 429."""
+    in_flight = InFlight(requests=2, size=100)
+    with in_flight.one(60):
+        with pytest.raises(Problem) as caught, in_flight.one(41):
+            pass
+        assert (caught.value.status_code, caught.value.headers) == (503, {"retry-after": "2"})
+        with in_flight.one(40), pytest.raises(Problem, match="too much is under way"), in_flight.one(0):
+            pass
+        with pytest.raises(ZeroDivisionError), in_flight.one(40):
+            _ = 1 / 0
+        assert (in_flight.requests, in_flight.size) == (1, 60)
+    assert (in_flight.requests, in_flight.size) == (0, 0)
+
+
+def test_an_answer_is_remembered_for_its_key_and_its_request() -> None:
+    """Made once; another request with the same key is refused, another person's or route's is another; then forgotten."""
+    clock, made = ManualClock(), iter(range(100))
+    answers = IdempotentAnswers(clock)
+
+    def make() -> int:
+        return next(made)
+
+    assert [answers.once(ADA, "r", "k", {"a": 1}, make) for _ in range(3)] == [0, 0, 0]
+    assert answers.once(BOB, "r", "k", {"a": 1}, make) == 1
+    assert answers.once(ADA, "s", "k", {"a": 1}, make) == 2
+    assert [answers.once(ADA, "r", None, {"a": 1}, make) for _ in range(2)] == [3, 4]
+    with pytest.raises(Problem, match="another request"):
+        answers.once(ADA, "r", "k", {"a": 2}, make)
+    clock.advance(REMEMBERED_FOR.total_seconds())
+    assert answers.once(ADA, "r", "k", {"a": 2}, make) == 5
+
+
+def test_what_failed_may_be_tried_again() -> None:
+    """A failure is not remembered."""
+    answers = IdempotentAnswers(ManualClock())
+    with pytest.raises(ZeroDivisionError):
+        answers.once(ADA, "r", "k", {}, lambda: 1 // 0)
+    assert answers.once(ADA, "r", "k", {}, lambda: 7) == 7
+
+
+def test_of_two_at_once_one_makes_it() -> None:
+    """The other is told to wait, not made twice."""
+    answers, inside, go_on = IdempotentAnswers(), threading.Event(), threading.Event()
+
+    def make() -> int:
+        inside.set()
+        assert go_on.wait(30)
+        return 1
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(answers.once, ADA, "r", "k", {}, make)
+        assert inside.wait(30)
+        with pytest.raises(Problem, match="still under way"):
+            answers.once(ADA, "r", "k", {}, make)
+        go_on.set()
+        assert first.result() == 1
+
+
+def test_answers_are_not_remembered_without_end() -> None:
+    """The oldest goes first."""
+    answers = IdempotentAnswers(ManualClock())
+    for number in range(MOST_REMEMBERED + 1):
+        answers.once(ADA, "r", str(number), {}, lambda: 1)
+    assert answers.once(ADA, "r", "0", {}, lambda: 2) == 2
+
+
+def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    """429 with Retry-After and problem details, for a key, a person and wrong keys; nobody else is held up."""
+    with ServerProcess(tmp_path, None, "--rate-limit", "3") as server:
+        ada = people.set_up(server)
+        secret = ada.post("/api/v1/keys", json={"name": "a", "scopes": ["devices:read"]}).json()["secret"]
+        other = ada.post("/api/v1/keys", json={"name": "b", "scopes": ["devices:read"]}).json()["secret"]
+
+        def burst(headers: dict[str, str]) -> httpx.Response:
+            answers = [server.http.get("/api/v1/devices", headers=headers) for _ in range(40)]
+            assert answers[0].status_code != 429
+            limited = next(answer for answer in answers if answer.status_code == 429)
+            assert limited.headers["content-type"] == "application/problem+json"
+            assert int(limited.headers["retry-after"]) >= 1
+            return limited
+
+        assert "wait" in burst({"x-api-key": secret}).json()["detail"]
+        assert server.http.get("/api/v1/devices", headers={"x-api-key": other}).status_code == 200
+        burst({"x-api-key": "ls_wrong"})
+        burst({"cookie": f"lastseen={ada.cookies['lastseen']}"})
+        for _ in range(100):
+            assert server.http.post("/api/v1/activity?client_id=here").status_code == 202
+            assert server.http.get("/health/live", headers=FAR).status_code == 200
+        ada.close()
