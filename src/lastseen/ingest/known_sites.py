@@ -92,6 +92,18 @@ class KnownSites:
             return known[0]
         return self._remember(key, site)
 
+    def look_up_site(self, site_id: str) -> Intake | None:
+        """Ask the store for a site by its id; while it is away, what was known goes on being true."""
+        try:
+            site = self._sites.get(site_id)
+        except SiteNotFound:
+            return None
+        except StoreError:
+            if site_id not in self._by_id:
+                raise
+            return self._by_id[site_id]
+        return self._remember(site.write_key, site)
+
     def rule(self, site_id: str) -> VisitRule:
         """Return the rule of a site; of one that is no more, the default."""
         intake = self._by_id.get(site_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.ingest.origin import Origin, derived_id, id_text
+from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
 from lastseen.ingest.unpack import clean, parse
@@ -185,8 +185,8 @@ class _Collector:
             received_at=origin.received_at,
             url=event.url or None,
             referrer=event.referrer or None,
-            user_agent=event.user_agent or (None if event.server else origin.user_agent),
-            address=event.ip or (None if event.server else origin.address),
+            user_agent=event.user_agent or (None if is_sender else origin.user_agent),
+            address=event.ip or (None if is_sender else origin.address),
             user_id=None if event.user_id is None else id_text(event.user_id),
             session_id=event.session_id and id_text(event.session_id),
             window_id=event.window_id and id_text(event.window_id),

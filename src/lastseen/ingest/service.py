@@ -37,6 +37,7 @@ class Ingest:
     ) -> None:
         self.figures = Figures()
         self.clock = clock
+        self.keys = seen.keys
         self._visits = seen.store.visits
         self.spool = Spool(folder, spool_limit, on_damage=self._damaged)
         self.sites = KnownSites(

@@ -8,18 +8,22 @@ from typing import Any
 
 import msgspec
 
+from lastseen.devices.key import Scope
 from lastseen.errors import StoreError
+from lastseen.ingest.known_sites import Intake
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Dropped, Overloaded, Unacceptable
 from lastseen.ingest.own import Received, decode_events, decode_lines
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import decompress
-from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Scope, Send
+from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Send
+from lastseen.server.body import Scope as Connection
 from lastseen.server.ingest_replies import (
     CLIENT_GONE,
     Headers,
     SiteFinder,
     answer_preflight,
+    api_key_of,
     bearer_of,
     failure_of,
     origin_of,
@@ -28,6 +32,7 @@ from lastseen.server.ingest_replies import (
     read_body,
     send_json,
 )
+from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.web.sessions.threads import in_thread
 
 PATH = "/api/v1/events"
@@ -46,7 +51,8 @@ _LINES = {
 _JSON = {b"", b"application/json"}
 _ONE = b'{"accepted":1,"dropped":0}'
 _NO_KEY = (
-    "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer"
+    "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
+    "or send an API key with the scope events:write"
 )
 _UNKNOWN_KEY = "no site has this write key"
 
@@ -58,7 +64,7 @@ class EventsRoute:
         self._ingest = ingest
         self._sites = SiteFinder(ingest.sites)
 
-    async def __call__(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> int:
+    async def __call__(self, scope: Connection, headers: Headers, receive: Receive, send: Send) -> int:
         """Answer one request and return its status; never raises for what a client sends."""
         method = scope["method"]
         if method == "OPTIONS":
@@ -76,7 +82,7 @@ class EventsRoute:
             return await send_json(send, headers, 200, body)
         return await self._tell(send, headers, accepted, dropped)
 
-    async def _take(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[int, list[Dropped]]:
+    async def _take(self, scope: Connection, headers: Headers, receive: Receive) -> tuple[int, list[Dropped]]:
         ingest = self._ingest
         body = await read_body(headers, receive, MAX_JSON_BODY)
         origin = origin_of(scope, headers, round(ingest.clock.now() * 1_000_000))
@@ -84,10 +90,14 @@ class EventsRoute:
             received = await in_thread(_decode, body, headers, origin)
         else:
             received = _decode(body, headers, origin)
-        key = _key_of(scope, headers, received)
-        intake = await self._sites.find(key)
-        if intake is None:
-            raise Unacceptable(401, _UNKNOWN_KEY if key else _NO_KEY)
+        secret = api_key_of(headers)
+        if secret is None:
+            key = _key_of(scope, headers, received)
+            intake = await self._sites.find(key)
+            if intake is None:
+                raise Unacceptable(401, _UNKNOWN_KEY if key else _NO_KEY)
+        else:
+            intake = await in_thread(self._of_api_key, secret, query_of(scope["query_string"]).get("site"))
         for dropped in received.dropped:
             ingest.figures.dropped[dropped.cause] += 1
         if not received.events:
@@ -95,6 +105,21 @@ class EventsRoute:
         refused = await ingest.commit.save(intake.make, received.events)
         accepted = len(received.events) - len(refused)
         return accepted, _with_refused(received, refused) if refused else received.dropped
+
+    def _of_api_key(self, secret: str, site_id: str | None) -> Intake:
+        """Return the site that an API key may write to: its own, or the one that is asked for."""
+        key = self._ingest.keys.verify(secret)
+        if key is None:
+            raise Unacceptable(401, "this API key is unknown, expired or revoked")
+        if Scope.EVENTS_WRITE not in key.scopes:
+            raise Unacceptable(403, f"this API key lacks the scope {Scope.EVENTS_WRITE}")
+        if key.site_id is not None and site_id not in {None, key.site_id}:
+            raise Unacceptable(403, "this API key belongs to another site")
+        intake = self._ingest.sites.look_up_site(key.site_id or site_id or DEFAULT_SITE_ID)
+        if intake is None:
+            raise Unacceptable(404, "there is no such site")
+        self._ingest.keys.record_used(key.id)
+        return intake
 
     async def _tell(self, send: Send, headers: Headers, accepted: int, dropped: list[Dropped]) -> int:
         errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
@@ -122,7 +147,7 @@ def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     raise Unacceptable(415, "send application/json, or one JSON object a line as application/x-ndjson")
 
 
-def _key_of(scope: Scope, headers: Headers, received: Received) -> str | None:
+def _key_of(scope: Connection, headers: Headers, received: Received) -> str | None:
     if received.write_key:
         return received.write_key
     if b"authorization" in headers:

@@ -168,6 +168,17 @@ def bearer_of(headers: Headers) -> str | None:
     return token.strip().decode("latin-1") or None if scheme.lower() == b"bearer" else None
 
 
+def api_key_of(headers: Headers) -> str | None:
+    """Return what a request presents as an API key; the write key of a site is none."""
+    given = headers.get(b"x-api-key")
+    if given is not None:
+        return given.strip().decode("latin-1")
+    if b"authorization" not in headers:
+        return None
+    token = bearer_of(headers)
+    return token if token is not None and token.startswith("ls_") else None
+
+
 def problem_body(status: int, title: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
     """Return problem details (RFC 9457)."""
     body: dict[str, Any] = {"status": status, "title": title, "detail": detail}
