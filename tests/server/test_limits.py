@@ -72,7 +72,7 @@ def test_no_more_is_under_way_than_may_be() -> None:
 
 
 def test_an_answer_is_remembered_for_its_key_and_its_request() -> None:
-    """Made once; another request with the same key is refused, another person's or route's is another; then forgotten."""
+    """Made once for a person, a route and a key; with the same key another request is refused; then it is forgotten."""
     clock, made = ManualClock(), iter(range(100))
     answers = IdempotentAnswers(clock)
 

@@ -129,7 +129,9 @@ class Access:
         self._record_use(key)
         principal = scope[PRINCIPAL] = Principal.of_key(key)
         is_activity = scope["path"] == ACTIVITY
-        problem = self._limits.problem(principal.name, self._limits.ACTIVITY_COST if is_activity else 1.0)
+        problem = self._limits.problem(
+            principal.name, RateLimits.ACTIVITY_COST if is_activity else RateLimits.REQUEST_COST
+        )
         if problem is None and is_activity and not principal.may(Scope.ACTIVITY_WRITE):
             problem = refusal(Scope.ACTIVITY_WRITE, principal)
         if problem is not None:

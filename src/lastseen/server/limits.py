@@ -44,16 +44,15 @@ class RateLimits:
     For the event loop. An activity costs a tenth of a request that asks the store; 0 requests a second is no limit.
     """
 
-    ACTIVITY_COST = 0.1
+    REQUEST_COST = 10.0
+    ACTIVITY_COST = 1.0
 
     def __init__(self, requests_per_second: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        burst = 2 * requests_per_second
-        self._clients = (
-            TokenBuckets(rate=requests_per_second, burst=burst, clock=clock) if requests_per_second else None
-        )
+        rate = requests_per_second * self.REQUEST_COST
+        self._clients = TokenBuckets(rate=rate, burst=2 * rate, clock=clock) if rate else None
         self._failures = TokenBuckets(rate=1.0, burst=20.0, clock=clock)
 
-    def problem(self, name: str, cost: float = 1.0) -> Problem | None:
+    def problem(self, name: str, cost: float = REQUEST_COST) -> Problem | None:
         """Count a request of this client and return None, or the answer to one too many."""
         seconds = 0.0 if self._clients is None else self._clients.take(name, cost)
         return None if seconds <= 0 else too_many(seconds)
