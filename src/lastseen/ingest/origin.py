@@ -26,6 +26,11 @@ def derived_id(*parts: Any) -> str:
     return blake2b(_encode(parts), digest_size=_ID_BYTES).hexdigest()
 
 
+def is_browser(user_agent: str | None) -> bool:
+    """Return whether a request is a browser's, or of something that says it is one: programs name themselves."""
+    return user_agent is not None and user_agent.startswith(("Mozilla/", "Opera/"))
+
+
 def id_text(value: Any) -> str | None:
     """Return an id as text, a number as it is written; None for what is none or too long to be one."""
     if isinstance(value, str):

@@ -177,6 +177,8 @@ class _Collector:
 
     def _raw(self, event: WireEvent, name: str, event_id: str, at: int, distinct_id: str | None) -> RawEvent:
         origin = self._origin
+        # A program that names the visitor sends for somebody else: its own agent and address say nothing of them.
+        is_sender = event.server or (distinct_id is not None and not is_browser(origin.user_agent))
         return RawEvent(
             id=event_id,
             name=name,
