@@ -26,6 +26,7 @@ class Eyes:
     """Looks into a database beside the server."""
 
     def __init__(self, url: str) -> None:
+        self.address = url
         self._store = open_store(url)
 
     @property
