@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeFormat:
@@ -20,7 +22,8 @@ class TimeFormat:
 
 def _to_text(moment: datetime) -> str:
     # A batch is full of moments of the same few seconds: only their microseconds are formatted each time.
-    return f"{_second_to_text(int(moment.timestamp()))}{moment.microsecond:06}"
+    since = moment - _EPOCH
+    return _second_to_text(since.days * 86_400 + since.seconds) + "%06d" % since.microseconds  # noqa: UP031 - a third faster
 
 
 @lru_cache(maxsize=4096)
