@@ -19,7 +19,7 @@ from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import print_json
 from lastseen.errors import LastSeenError
 from lastseen.settings import Settings
-from lastseen.stores import Store
+from lastseen.stores import Store, TakesBulk
 from lastseen.visits.event import Event
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
 from lastseen.visits.store import VisitQuery
@@ -92,6 +92,8 @@ def log(
         deadline=STORE_DEADLINE,
     ) as seen:
         known = seen.sites.get(site)
+        if isinstance(seen.store, TakesBulk):
+            seen.store.expect_bulk()
         options = LogOptions(
             host=host,
             all_requests=all_requests,

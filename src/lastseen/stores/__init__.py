@@ -74,6 +74,14 @@ class Store(Protocol):
         """Give back what the store opened itself; a pool or engine that was handed in stays open."""
 
 
+@runtime_checkable
+class TakesBulk(Protocol):
+    """A store that works faster on large batches when it is told before."""
+
+    def expect_bulk(self) -> None:
+        """Prepare for batches of tens of thousands of events, until the store is closed."""
+
+
 def open_store(source: Any, *, pool_size: int = DEFAULT_POOL_SIZE, deadline: timedelta = DEFAULT_DEADLINE) -> Store:
     """Open the store that a URL names, or that the application's own connections lead to.
 

@@ -67,6 +67,11 @@ class SQLiteStore:
                 connection.execute(REMEMBER, (migration.name,))
         return [migration.name for migration in pending]
 
+    def expect_bulk(self) -> None:
+        """Prepare for batches of tens of thousands of events, until the store is closed."""
+        if isinstance(self._database, SQLiteDatabase):
+            self._database.expect_bulk()
+
     def close(self) -> None:
         """Close the file; using the store again opens it again."""
         self._activity_database.close()

@@ -101,6 +101,17 @@ class SQLiteDatabase:
             with _immediate_transaction(connection):
                 yield connection
 
+    def expect_bulk(self) -> None:
+        """Give the writing connection what large transactions want: 64 MB of cache, and fewer checkpoints.
+
+        A batch of 50,000 events touches most pages of the indexes; from a cache of 2 MB each would be read and written
+        again and again.
+        """
+        with self._locks["write"], _translated(self):
+            connection = self._connection("write")
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute("PRAGMA wal_autocheckpoint = 65536")
+
     def close(self) -> None:
         """Close both connections; the next use opens them again."""
         for purpose, lock in self._locks.items():
