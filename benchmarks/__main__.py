@@ -22,6 +22,7 @@ BARS = {
     "B7": "http_activity",
     "B8": "ingest",
     "B9": "fold",
+    "B10": "reports",
     "B11": "log_import",
     "B13": "start",
     "B14": "api_keys",
