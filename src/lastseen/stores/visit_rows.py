@@ -34,6 +34,7 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 _encode = msgspec.json.Encoder().encode
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_visit = msgspec.json.Decoder(Visit).decode
+_decode_marks = msgspec.json.Decoder(list[Visit]).decode
 _decode_link = msgspec.json.Decoder(Link).decode
 
 
@@ -41,7 +42,8 @@ _decode_link = msgspec.json.Decoder(Link).decode
 class Identity:
     """The row of a distinct id; `visitor` is the number of the identity that stands for the visitor.
 
-    `newest` is the place of the visitor's newest event, kept at the identity that stands for it.
+    `newest` is the place of the visitor's newest event, `marks` the JSON of earlier states of its newest visit, the
+    oldest first; both are kept at the identity that stands for it.
     """
 
     no: int
@@ -49,6 +51,7 @@ class Identity:
     distinct_id: str
     visitor: int
     newest: tuple[int, str] | None = None
+    marks: str | None = None
 
 
 def body_of(event: Event) -> str:
@@ -135,7 +138,17 @@ def link_of_text(text: str) -> Link:
 
 
 def identity_of(row: Sequence[Any]) -> Identity:
-    """Read an identity from its number, site, distinct id, visitor, and the place of the visitor's newest event."""
-    no, site_id, distinct_id, visitor, newest_at, newest_id = row
+    """Read an identity from its number, site, distinct id, visitor, the place of its newest event, and its marks."""
+    no, site_id, distinct_id, visitor, newest_at, newest_id, marks = row
     newest = None if newest_at is None else (newest_at, newest_id)
-    return Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=visitor, newest=newest)
+    return Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=visitor, newest=newest, marks=marks)
+
+
+def text_of_marks(marks: Sequence[Visit]) -> str | None:
+    """Return the JSON of earlier states of a visit; None for none."""
+    return _encode(marks).decode() if marks else None
+
+
+def marks_of(text: str | None) -> list[Visit]:
+    """Read earlier states of a visit from their JSON."""
+    return _decode_marks(text) if text else []

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from lastseen.stores.visit_rows import Identity
+from lastseen.stores.visit_rows import Identity, marks_of
 from lastseen.visits.event import ALIAS, IDENTIFY, Event
 from lastseen.visits.fold import as_open, fold_sorted, resume
 from lastseen.visits.identity import Link, link_of, refused, resolve
@@ -28,6 +28,8 @@ Place = tuple[int, str]
 
 _LINKING = frozenset({IDENTIFY, ALIAS})
 
+MARK_EVERY = 200
+"""So many events of a visit lie between two of its marks, or more."""
 BEGINNING: Place = (-(2**63), "")
 
 
@@ -53,6 +55,8 @@ class Outcome:
     """Those that were there already, of the same visitor, with the same start, and as open or ended as now."""
     removed: list[Key] = field(default_factory=list)
     newest: dict[int, Place | None] = field(default_factory=dict)
+    marks: dict[int, list[Visit]] = field(default_factory=dict)
+    """Earlier states of the newest visit, the oldest first."""
 
 
 class VisitTransaction(Protocol):
@@ -222,6 +226,8 @@ class _Folding:
             before = newest.get(no)
             self._keep(no, [] if before is None else [before], self._resume(no, before, events))
             self.outcome.newest[no] = events[-1].order
+            if before is not None and before.event_count >= MARK_EVERY:
+                self._mark(no, marks_of(self._held.by_no[no].marks), before)
 
     def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
         visitor = self._held.by_no[no]
@@ -235,12 +241,18 @@ class _Folding:
         moments = {no: place[0] for no, place in places.items()} | dict.fromkeys(gone, BEGINNING[0])
         around = self._transaction.visits_around(moments)
         existing = {no: _since(around.get(no, []), place) for no, place in places.items()}
-        starts = {no: _start(existing[no], place) for no, place in places.items()}
-        events = self._transaction.events_from({no: start[0] for no, start in starts.items()})
+        marks = {
+            no: [m for m in marks_of(self._held.by_no[no].marks) if m.last_event < at] for no, at in places.items()
+        }
+        bases = {no: _base(existing[no], place, marks[no]) for no, place in places.items()}
+        events = self._transaction.events_from({no: base.place[0] for no, base in bases.items()})
         self._find_others(event for of_visitor in events.values() for event in of_visitor)
-        for no, start in starts.items():
-            since = [event for event in events.get(no, ()) if event.order >= start]
-            self._fold_since(no, places[no], existing[no], since)
+        for no, base in bases.items():
+            since = [event for event in events.get(no, ()) if base.needs(event)]
+            if self._held.by_no[no].marks is not None:
+                self.outcome.marks[no] = marks[no]
+            self._keep(no, existing[no], self._fold_on(no, base, since, marks[no]))
+            self._note_newest(no, places[no], since)
         self._remove(visit for no in gone for visit in around.get(no, ()))
 
     def _find_others(self, events: Iterable[Event]) -> None:
@@ -251,21 +263,37 @@ class _Folding:
         for site_id, ids in identifications.items():
             self._others[site_id].update(self._transaction.owners(site_id, ids))
 
-    def _fold_since(self, no: int, place: Place, existing: Sequence[Visit], events: Sequence[Event]) -> None:
+    def _fold_on(self, no: int, base: _Base, events: Sequence[Event], marks: list[Visit]) -> list[Visit]:
+        """Fold the events behind a base, and mark a state on the way when they are many."""
+        if len(events) < 2 * MARK_EVERY:
+            return self._fold_base(no, base, events)
+        most = len(events) * 7 // 8
+        visits = self._fold_base(no, base, events[:most])
+        state = visits.pop() if visits else None
+        if state is not None:
+            self._mark(no, marks, state)
+        return [*visits, *self._resume(no, state, events[most:])]
+
+    def _fold_base(self, no: int, base: _Base, events: Sequence[Event]) -> list[Visit]:
+        if base.visit is None or base.is_state:
+            return self._resume(no, base.visit, events)
         visitor = self._held.by_no[no]
-        first = existing[0] if existing and _place(existing[0]) <= place else None
-        if first is None:
-            visits = self._resume(no, None, events)
-        elif _goes_on(existing, place):
-            visits = self._resume(no, first, events)
-        else:
-            rule, others = self._rules[visitor.site_id], self._others[visitor.site_id]
-            visits = _with_start_of(first, fold_sorted(events, rule, visitor.distinct_id, others=others))
-        self._keep(no, existing, visits)
+        rule, others = self._rules[visitor.site_id], self._others[visitor.site_id]
+        return _with_start_of(base.visit, fold_sorted(events, rule, visitor.distinct_id, others=others))
+
+    def _mark(self, no: int, marks: Sequence[Visit], state: Visit) -> None:
+        """Remember a state, and ever fewer of the older ones: a late event reads a few times what came after it."""
+        count, kept = state.event_count, [mark for mark in marks if mark.id == state.id]
+        if kept and count - kept[-1].event_count < MARK_EVERY:
+            return
+        levels = {(count - mark.event_count) // MARK_EVERY: mark for mark in reversed(kept)}
+        oldest = {level.bit_length() // 2: mark for level, mark in sorted(levels.items())}
+        self.outcome.marks[no] = [*sorted(oldest.values(), key=lambda mark: mark.event_count), as_open(state)]
+
+    def _note_newest(self, no: int, place: Place, events: Sequence[Event]) -> None:
         newest = events[-1].order if events else None
-        self.outcome.newest[no] = (
-            newest if place == BEGINNING else max(newest or BEGINNING, visitor.newest or BEGINNING)
-        )
+        before = self._held.by_no[no].newest
+        self.outcome.newest[no] = newest if place == BEGINNING else max(newest or BEGINNING, before or BEGINNING)
 
     def _keep(self, no: int, existing: Sequence[Visit], visits: Sequence[Visit]) -> None:
         """Note which of a visitor's visits are new, have changed or are no more."""
@@ -299,19 +327,29 @@ def _since(visits: list[Visit], place: Place) -> list[Visit]:
     return visits[max(0, started - 1) :]
 
 
-def _goes_on(visits: Sequence[Visit], place: Place) -> bool:
-    """Whether nothing in the newest visit is affected, so that folding can go on after it."""
-    return len(visits) == 1 and visits[0].last_event < place
+class _Base(NamedTuple):
+    """What a visitor is folded again from: nothing, the first event of a visit, or a state that it was in."""
+
+    visit: Visit | None
+    place: Place
+    is_state: bool = False
+
+    def needs(self, event: Event) -> bool:
+        """Whether the event is to be folded; those that a state knows already are not."""
+        return event.order > self.place if self.is_state else event.order >= self.place
 
 
-def _start(visits: Sequence[Visit], place: Place) -> Place:
-    """Return from which place on a visitor's events must be folded again."""
+def _base(visits: Sequence[Visit], place: Place, marks: Sequence[Visit]) -> _Base:
+    """Return from where on a visitor must be folded again; `marks` are states from before the place."""
     if not visits or _place(visits[0]) > place:
-        return place
-    if _goes_on(visits, place):
-        moment, event_id = visits[0].last_event
-        return moment, event_id + "\0"
-    return _place(visits[0])
+        return _Base(None, place)
+    first = visits[0]
+    if len(visits) == 1 and first.last_event < place:
+        return _Base(first, first.last_event, is_state=True)
+    state = next((mark for mark in reversed(marks) if mark.id == first.id), None)
+    if state is not None:
+        return _Base(state, state.last_event, is_state=True)
+    return _Base(first, _place(first))
 
 
 def _with_start_of(first: Visit, visits: list[Visit]) -> list[Visit]:

@@ -22,6 +22,7 @@ from lastseen.stores.visit_rows import (
     identity_of,
     link_of_text,
     text_of_link,
+    text_of_marks,
     visit_of,
 )
 from lastseen.stores.visit_saving import Held, Key, Outcome
@@ -38,7 +39,7 @@ SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off'
     set_config('jit', 'off', true)
 """
 
-IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id"
+IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id, i.marks"
 
 MAKE_IDENTITIES = """
 INSERT INTO lastseen_identities (no, site_id, distinct_id, visitor)
@@ -180,6 +181,11 @@ UPDATE lastseen_identities AS i SET newest_at = newest.at, newest_id = newest.id
 FROM unnest(%b::bigint[], %b::bigint[], %b::text[]) AS newest (no, at, id) WHERE i.no = newest.no
 """
 
+SET_MARKS = """
+UPDATE lastseen_identities AS i SET marks = changed.marks
+FROM unnest(%b::bigint[], %b::text[]) AS changed (no, marks) WHERE i.no = changed.no
+"""
+
 
 class MoreToHoldError(LastSeenError):
     """What was to be locked is not all that hangs together: begin a new transaction with these keys as well."""
@@ -317,6 +323,8 @@ class PostgresVisitTransaction:
         if outcome.newest:
             places = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
             run(SET_NEWEST, _columns(places, 3))
+        if outcome.marks:
+            run(SET_MARKS, _columns([(no, text_of_marks(marks)) for no, marks in outcome.marks.items()], 2))
 
     def _next(self) -> int:
         self._seq += 1

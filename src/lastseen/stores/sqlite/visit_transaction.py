@@ -18,6 +18,7 @@ from lastseen.stores.visit_rows import (
     link_of_text,
     text_of,
     text_of_link,
+    text_of_marks,
     visit_of,
 )
 from lastseen.stores.visit_saving import Held, Key, Outcome
@@ -29,7 +30,7 @@ COUNTER = "SELECT value FROM lastseen_visit_counter"
 
 COUNT = "UPDATE lastseen_visit_counter SET value = ?"
 
-IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id"
+IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id, i.marks"
 
 # CROSS JOIN keeps the order that is written: without statistics SQLite goes through the whole site first, and looks
 # for each row of it in the list (https://www.sqlite.org/optoverview.html#crossjoin).
@@ -142,6 +143,8 @@ ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 """
 
 SET_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
+
+SET_MARKS = "UPDATE lastseen_identities SET marks = ? WHERE no = ?"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -263,6 +266,7 @@ class SQLiteVisitTransaction:
         run(PUT_VISIT, [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits])
         run(EXTEND_VISIT, [(self._next(), *_extension(visit)) for _, visit in outcome.extended])
         run(SET_NEWEST, [(*(place or (None, None)), no) for no, place in outcome.newest.items()])
+        run(SET_MARKS, [(text_of_marks(marks), no) for no, marks in outcome.marks.items()])
         self._connection.execute(COUNT, (self._seq,))
 
     def _next(self) -> int:

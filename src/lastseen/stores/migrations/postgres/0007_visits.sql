@@ -9,7 +9,8 @@ CREATE TABLE lastseen_visit_epoch (
 INSERT INTO lastseen_visit_epoch (epoch) VALUES (replace(gen_random_uuid()::text, '-', ''));
 CREATE SEQUENCE lastseen_identity_numbers;
 -- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event,
--- and whoever changes a visitor holds it. `tx` and `seq` are set when the visitor has changed.
+-- and whoever changes a visitor holds it. `marks` are earlier states of a long visit, so that a late event need not read
+-- all of it. `tx` and `seq` are set when the visitor has changed.
 CREATE TABLE lastseen_identities (
     no bigint PRIMARY KEY,
     site_id text COLLATE "C" NOT NULL,
@@ -17,6 +18,7 @@ CREATE TABLE lastseen_identities (
     visitor bigint NOT NULL,
     newest_at bigint,
     newest_id text COLLATE "C",
+    marks text,
     tx xid8,
     seq integer,
     UNIQUE (site_id, distinct_id)

@@ -7,7 +7,8 @@ CREATE TABLE lastseen_visit_counter (
 );
 INSERT INTO lastseen_visit_counter (one, value) VALUES (1, 0);
 -- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event.
--- `seq` is when it last changed its visitor.
+-- `marks` are earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity
+-- last changed its visitor.
 CREATE TABLE lastseen_identities (
     no INTEGER PRIMARY KEY,
     site_id TEXT NOT NULL,
@@ -15,6 +16,7 @@ CREATE TABLE lastseen_identities (
     visitor INTEGER NOT NULL,
     newest_at INTEGER,
     newest_id TEXT,
+    marks TEXT,
     seq INTEGER,
     UNIQUE (site_id, distinct_id)
 );
