@@ -1,0 +1,292 @@
+"""The pages about visits, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from lastseen import LastSeen
+from lastseen.cli.demo_visits import demo_visits
+from lastseen.visits.cookieless import ImportedVisitors
+from lastseen.visits.making import EventMaker
+from tests.server.running import ServerProcess, eventually
+
+PAGE_WEIGHT = 150_000
+DAYS = 20
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Run a server with some weeks of a small shop's visits."""
+    home = tmp_path_factory.mktemp("visits")
+    database = f"sqlite:///{home}/shop.db"
+    with LastSeen.open(database, migrate=True) as seen:
+        site = seen.sites.get("default")
+        maker = EventMaker(site, visitors=ImportedVisitors(site.id, site.import_secret), late_limit=None)
+        seen.store.visits.save(
+            [maker.make(raw) for raw in demo_visits(time.time(), DAYS, Random(1))], lambda _: site.rule
+        )
+    with ServerProcess(home, database) as server:
+        yield server
+
+
+def tile(page: Page, name: str) -> int:
+    return int(page.locator(f"#metric-{name} b").inner_text().replace(",", ""))
+
+
+def test_an_empty_page_says_what_to_paste(new_server: ServerProcess, page: Page) -> None:
+    """The lines name this very server and the site's write key, and the curl call works as it stands."""
+    page.goto(f"{new_server.address}/visits")
+    lines = page.locator("pre code").all_inner_texts()
+    assert re.fullmatch(
+        rf'<script defer src="{new_server.address}/lastseen\.js" data-site="wk_[\w-]+"></script>', lines[0]
+    )
+    body = re.search(r"-d '(.+)' (http\S+)", lines[1])
+    assert body is not None
+    sent = httpx.post(body[2], content=body[1], headers={"content-type": "application/json"})
+    assert sent.json() == {"accepted": 1, "dropped": 0}
+    page.reload()
+    expect(page.locator("table.visits tbody tr")).to_have_count(1)
+
+    def is_counted() -> bool:
+        page.reload()
+        return page.locator("#metric-visits b").inner_text() == "1"
+
+    eventually(is_counted, "a visit in the figures, which follow within two seconds")
+
+
+def test_the_figures_are_those_of_the_reports(shop: ServerProcess, page: Page) -> None:
+    """What the tiles show is what the API answers to the question beside them."""
+    page.goto(f"{shop.address}/visits")
+    expect(page.locator("#chart canvas")).to_be_visible()
+    link = page.locator(".overview .note a").first.get_attribute("href")
+    assert link is not None
+    answer = shop.http.get(link).json()
+    assert tile(page, "visitors") == answer["totals"]["visitors"] > 100
+    bars = page.locator("#chart").get_attribute("data-values")
+    assert bars is not None
+    assert [float(value) for value in bars.split(",")] == [row["visitors"] for row in answer["rows"]]
+
+
+@pytest.mark.parametrize("kind", ["JSON", "CSV", "Parquet"])
+def test_every_panel_can_be_taken_away(shop: ServerProcess, page: Page, kind: str) -> None:
+    """Each panel and the chart have their API call beside them, in every form."""
+    page.goto(f"{shop.address}/visits")
+    links = page.get_by_text(kind, exact=True)
+    expect(links).to_have_count(6)
+    types = {"JSON": "application/json", "CSV": "text/csv", "Parquet": "application/vnd.apache.parquet"}
+    for link in links.all():
+        answer = shop.http.get(link.get_attribute("href") or "")
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].startswith(types[kind])
+        assert len(answer.content) > 50
+
+
+def test_a_click_filters_everything(shop: ServerProcess, page: Page) -> None:
+    """A click on a value filters figures, chart and panels without a reload; another click takes the filter away."""
+    page.goto(f"{shop.address}/visits")
+    page.evaluate("window.sameDocument = true")
+    everybody = tile(page, "visitors")
+    row = page.locator("section[aria-labelledby=panel-place] tbody tr").first
+    there = int(row.locator("td").inner_text().replace(",", ""))
+    country = row.locator("a").inner_text()
+    row.locator("a").click()
+    expect(page.locator(".filters .chip")).to_have_text(re.compile(f"Country is {country}"))
+    expect(page.locator("#metric-visitors b")).to_have_text(f"{there:,}")
+    expect(page.locator("section[aria-labelledby=panel-place] tbody tr")).to_have_count(1)
+    page.locator("section[aria-labelledby=panel-machine] tbody a").first.click()
+    expect(page.locator(".filters .chip")).to_have_count(2)
+    assert 0 < tile(page, "visitors") < there
+    page.locator(".filters .chip").first.click()
+    expect(page.locator(".filters .chip")).to_have_count(1)
+    page.locator(".filters .chip").first.click()
+    expect(page.locator("#metric-visitors b")).to_have_text(f"{everybody:,}")
+    assert page.evaluate("window.sameDocument")
+
+
+def test_every_view_has_an_address(shop: ServerProcess, page: Page) -> None:
+    """Range, figure, panels and filters are in the address, and the address alone shows the same."""
+    page.goto(f"{shop.address}/visits")
+    page.locator("#range-7d").click()
+    expect(page.locator("#range-7d")).to_have_attribute("aria-current", "true")
+    page.locator("#metric-bounce-rate").click()
+    expect(page.locator("#metric-bounce-rate")).to_have_attribute("aria-current", "page")
+    page.locator("#by-page-exit").click()
+    expect(page.locator("#panel-page + .which [aria-current]")).to_have_text("Exit page")
+    page.locator("section[aria-labelledby=panel-source] tbody a").nth(1).click()
+    expect(page.locator(".filters .chip")).to_have_count(1)
+    address, text = page.url, page.locator(".metrics").inner_text()
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.locator(".metrics").inner_text() == text
+    expect(page.locator("#range-7d")).to_have_attribute("aria-current", "true")
+    expect(page.locator("#metric-bounce-rate")).to_have_attribute("aria-current", "page")
+    expect(page.locator("#panel-page + .which [aria-current]")).to_have_text("Exit page")
+
+
+def test_days_and_zone_can_be_chosen(shop: ServerProcess, page: Page) -> None:
+    """Two days in a zone of one's own: hours, on that zone's clocks; days add up to the range."""
+    page.goto(f"{shop.address}/visits")
+    first = page.locator("input[name=to]").input_value()
+    page.locator("input[name=from]").fill(first)
+    page.locator("input[name=tz]").fill("Asia/Tokyo")
+    page.locator(".dates button").click()
+    expect(page.locator("figcaption")).to_contain_text("Visitors per hour")
+    expect(page.locator("figcaption")).to_contain_text("Asia/Tokyo")
+    expect(page).to_have_url(re.compile("tz=Asia%2FTokyo"))
+
+
+def test_it_updates_live(shop: ServerProcess, page: Page) -> None:
+    """A new visit appears among the latest by itself, first."""
+    page.clock.install()
+    page.goto(f"{shop.address}/visits")
+    key = shop.http.get("/api/v1/sites/default").json()["write_key"]
+    event = {"write_key": key, "name": "$pageview", "url": "https://shop.example/new", "distinct_id": "newcomer"}
+    assert shop.http.post("/api/v1/events", json=event).status_code == 200
+    page.clock.run_for(11_000)
+    expect(page.locator("table.visits tbody th").first).to_contain_text("newcomer")
+
+
+def test_one_visit_says_what_happened_and_why(shop: ServerProcess, page: Page) -> None:
+    """From the list to one visit: its timeline, why it began, and the way to the visit before."""
+    page.goto(f"{shop.address}/visits/list")
+    expect(page.locator("table.visits tbody tr")).to_have_count(50)
+    page.locator("#next-page").click()
+    expect(page.locator("table.visits tbody tr")).to_have_count(50)
+    back = page.locator("table.visits tbody tr", has_text="back after a silence").first
+    pages = int(back.locator(".number").first.inner_text())
+    back.locator("th a").click()
+    expect(page.locator("dl").first).to_contain_text("back after a silence:")
+    assert page.locator(".trail b.page").count() == pages
+    page.get_by_role("link", name="the visit before").click()
+    expect(page.get_by_role("link", name="the visit after")).to_be_visible()
+
+
+def test_visits_of_one_visitor_are_found(shop: ServerProcess, page: Page) -> None:
+    """Any id of a visitor finds the visits; nobody's finds none and says so."""
+    page.goto(f"{shop.address}/visits/list")
+    visitor = page.locator("table.visits tbody th a").first.inner_text()
+    page.locator("input[name=visitor]").fill(visitor)
+    page.get_by_role("button", name="Search").click()
+    assert set(page.locator("table.visits tbody th a").all_inner_texts()) == {visitor}
+    page.goto(f"{shop.address}/visits/list?visitor=nobody")
+    expect(page.locator("p.none")).to_have_text("No visit matches.")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/visits?last=soon", 400, "soon"),
+        ("/visits?filter=mood:is:good", 400, "mood"),
+        ("/visits?from=2026-01-01", 400, "from and to"),
+        ("/visits?tz=Middle/Earth", 400, "Middle/Earth"),
+        ("/visits?metric=happiness", 400, "happiness"),
+        ("/visits?site=nowhere", 404, "site"),
+        ("/visit?id=nothing", 404, "no such visit"),
+        ("/visits/list?after=here", 400, "after"),
+    ],
+)
+def test_a_bad_address_is_a_page_that_says_so(shop: ServerProcess, path: str, status: int, words: str) -> None:
+    """Whoever mistypes an address reads which part is wrong, and finds the way back."""
+    answer = shop.http.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"].startswith("text/html")
+    assert words in answer.text
+    assert 'href="/"' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width", "path"),
+    [
+        ("light", 1200, "/visits"),
+        ("dark", 360, "/visits"),
+        ("dark", 1200, "/visits?filter=country:is:XX"),
+        ("light", 360, "/visits/list"),
+        ("dark", 1200, "/visit"),
+    ],
+)
+def test_accessibility(shop: ServerProcess, page: Page, scheme: Any, width: int, path: str) -> None:
+    """axe-core finds nothing serious, and at no width must one scroll sideways."""
+    if path == "/visit":
+        path += "?id=" + shop.http.get("/api/v1/visits?limit=1").json()["visits"][0]["id"]
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(shop.address + path)
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_keyboard_reaches_everything(shop: ServerProcess, page: Page) -> None:
+    """Tab goes from the skip link through ranges, days, figures and panels; Enter follows."""
+    page.goto(f"{shop.address}/visits")
+    reached = []
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    expected = ["skip", "range-1d", "range-30d", "metric-visitors", "metric-average-duration", "by-source-channel"]
+    assert [name for name in reached if name in expected] == expected
+    page.locator("#metric-events").focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{shop.address}/visits?metric=events")
+
+
+def test_without_a_script_everything_works(shop: ServerProcess, browser: Browser) -> None:
+    """Ranges, figures and filters are links, the days a form."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{shop.address}/visits")
+    page.locator("#range-7d").click()
+    page.locator("section[aria-labelledby=panel-machine] tbody a").first.click()
+    expect(page.locator(".filters .chip")).to_have_count(1)
+    page.locator(".dates button").click()
+    expect(page.locator(".filters .chip")).to_have_count(1)
+    expect(page.locator(".overview .note")).to_contain_text("Highest")
+    context.close()
+
+
+def test_the_page_is_light(shop: ServerProcess, page: Page) -> None:
+    """Everything that the page loads is under 150 KB, compressed, and comes from this server alone."""
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto(f"{shop.address}/visits", wait_until="networkidle")
+    assert all(url.startswith(shop.address) for url in urls)
+    weight = 0
+    for url in set(urls):
+        with httpx.stream("GET", url, headers={"accept-encoding": "gzip"}) as answer:
+            weight += sum(len(piece) for piece in answer.iter_raw())
+    assert 10_000 < weight < PAGE_WEIGHT
+
+
+def test_visits_and_events_can_be_asked_for(shop: ServerProcess) -> None:
+    """Pages of visits follow each other without gap or repetition; one comes with its timeline under its wire names."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        answer = shop.http.get(f"/api/v1/visits?limit=200{cursor}").json()
+        found += [visit["id"] for visit in answer["visits"]]
+        if answer["next_cursor"] is None:
+            break
+        cursor = f"&cursor={answer['next_cursor']}"
+    assert len(found) == len(set(found)) == shop.http.get("/api/v1/visits/count").json()["count"]
+    one = shop.http.get(f"/api/v1/visits/{found[7]}").json()
+    visit, events = one["visit"], one["events"]
+    assert visit["$session_id"] == visit["id"] == found[7] == events[0]["id"]
+    assert visit["$session_page_views"] == sum(event["name"] == "$pageview" for event in events)
+    assert visit["$session_duration"] == visit["duration_seconds"]
+    inside = shop.http.get(f"/api/v1/visits/{events[-1]['id']}").json()
+    assert inside == one
+    orders = shop.http.get("/api/v1/events?name=order&limit=3").json()
+    assert {event["name"] for event in orders["events"]} == {"order"}
+    assert orders["next_cursor"]
+    assert shop.http.get("/api/v1/visits?cursor=nonsense").status_code == 400
+    assert shop.http.get("/api/v1/visits/nothing").status_code == 404
+    assert shop.http.get("/api/v1/visits?from=2026-01-01T00:00:00").status_code == 400
