@@ -45,12 +45,12 @@ def run() -> list[Row]:
     century = VisitRule(max_duration=timedelta(days=36_500))
     return [
         _bulk("ten events a visit", browsing, VisitRule(), least=BULK),
-        _bulk("two to three messages a visit (CollegeMsg): what a visit costs", _messages(), century, least=None),
+        _bulk("two to three messages a visit (CollegeMsg): what a visit costs", _messages(), century, least=BULK),
         _live(browsing),
     ]
 
 
-def _bulk(case: str, visitors: Visitors, rule: VisitRule, *, least: int | None) -> Row:
+def _bulk(case: str, visitors: Visitors, rule: VisitRule, *, least: int) -> Row:
     moments = [(visitor, [event.at for event in events]) for visitor, events in visitors]
     number = sum(len(events) for _, events in visitors)
     connection = _database(moments)
@@ -72,11 +72,11 @@ def _bulk(case: str, visitors: Visitors, rule: VisitRule, *, least: int | None) 
         bar="B9",
         case=f"fold in bulk, {case}",
         figure=rate(rounds.median("fold"), "events"),
-        limit="" if least is None else f"at least {least:,} events/s",
+        limit=f"at least {least:,} events/s",
         peer=peers,
         ratio=f"{1 / rounds.ratio('fold', 'loop'):.2f}",
         spread=rounds.ratio_spread("fold", "loop", inverted=True),
-        met=None if least is None else speed >= least,
+        met=speed >= least,
     )
 
 
