@@ -4,6 +4,9 @@ A number taken from a sequence says when a row was written, not when it was comm
 would never see the 5 of a transaction that commits later. So each row bears the number of its transaction, and the feed
 shows only those that are below every transaction which is still running (`pg_snapshot_xmin`): none can be added there
 any more. The price: a long writing transaction of anybody on the same server holds the feed up; nothing is lost by it.
+
+A database that was restored on another server bears numbers that are still to come there. Who first asks for changes
+notices, numbers everything anew, and begins another epoch: positions of the old one are refused.
 """
 
 from __future__ import annotations
@@ -17,11 +20,40 @@ from lastseen.stores.postgres.visit_transaction import EVENT
 from lastseen.stores.visit_rows import event_of, visit_of
 from lastseen.visits.store import Changes
 
-HORIZON = """
-SELECT epoch, pg_snapshot_xmin(pg_current_snapshot())::text, EXISTS (
-    SELECT 1 FROM lastseen_events WHERE tx >= pg_snapshot_xmax(pg_current_snapshot())
-) FROM lastseen_visit_epoch
+HORIZON = "SELECT epoch, pg_snapshot_xmin(pg_current_snapshot())::text FROM lastseen_visit_epoch"
+
+IS_FROM_ELSEWHERE = """
+SELECT EXISTS (SELECT 1 FROM lastseen_events WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()))
+    OR EXISTS (SELECT 1 FROM lastseen_visits WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()))
 """
+
+# Nobody writes meanwhile; whoever waits finds the work done.
+HOLD_ALL = """
+LOCK TABLE lastseen_visit_epoch, lastseen_identities, lastseen_events, lastseen_visits, lastseen_visits_removed
+IN SHARE ROW EXCLUSIVE MODE
+"""
+
+# Numbers of no transaction (the first real one has 3), events before visits.
+NUMBER_ANEW = (
+    """
+    UPDATE lastseen_events AS e SET tx = '1', seq = n.seq
+    FROM (SELECT site_id, id, row_number() OVER (ORDER BY tx, seq) AS seq FROM lastseen_events) AS n
+    WHERE e.site_id = n.site_id AND e.id = n.id
+    """,
+    """
+    UPDATE lastseen_identities AS i SET tx = '1', seq = n.seq + (SELECT count(*) FROM lastseen_events)
+    FROM (SELECT no, row_number() OVER (ORDER BY tx, seq) AS seq FROM lastseen_identities WHERE tx IS NOT NULL) AS n
+    WHERE i.no = n.no
+    """,
+    """
+    UPDATE lastseen_visits AS v SET tx = '2', seq = n.seq
+    FROM (SELECT site_id, id, row_number() OVER (ORDER BY tx, seq) AS seq FROM lastseen_visits) AS n
+    WHERE v.site_id = n.site_id AND v.id = n.id
+    """,
+    # Copies of the new epoch have never had them.
+    "DELETE FROM lastseen_visits_removed",
+    "UPDATE lastseen_visit_epoch SET epoch = replace(gen_random_uuid()::text, '-', '')",
+)
 
 _BEHIND = "(tx, seq) > (%(tx)s::text::xid8, %(seq)s::integer) AND tx < %(horizon)s::text::xid8"
 
@@ -52,7 +84,7 @@ _POSITION = re.compile(r"([0-9a-f]{32})\.([0-9]{1,20})\.([0-9]{1,10})", re.ASCII
 def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     """Return one batch; see `VisitStore.changes`."""
     cursor.execute(HORIZON)
-    ((epoch, horizon, _),) = cursor.fetchall()
+    ((epoch, horizon),) = cursor.fetchall()
     tx, seq = _place_of(position, epoch)
     parameters = {"tx": str(tx), "seq": seq, "horizon": horizon, "limit": limit + 1}
     rows: list[tuple[tuple[int, int], int, list[Any]]] = []
@@ -71,6 +103,20 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
         identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
         is_complete=len(rows) <= limit,
     )
+
+
+def is_from_elsewhere(cursor: Cursor) -> bool:
+    """Whether rows bear numbers that this server has not given yet."""
+    cursor.execute(IS_FROM_ELSEWHERE)
+    return bool(cursor.fetchall()[0][0])
+
+
+def number_anew(cursor: Cursor) -> None:
+    """Begin a new epoch, unless somebody else has just done so."""
+    cursor.execute(HOLD_ALL)
+    if is_from_elsewhere(cursor):
+        for statement in NUMBER_ANEW:
+            cursor.execute(statement)
 
 
 def _place_of(position: str, epoch: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from lastseen.clock import to_micros
 from lastseen.stores.postgres.database import PostgresDatabase
-from lastseen.stores.postgres.visit_feed import read_changes
+from lastseen.stores.postgres.visit_feed import is_from_elsewhere, number_anew, read_changes
 from lastseen.stores.postgres.visit_reading import PostgresVisitReading, find_visit
 from lastseen.stores.postgres.visit_transaction import MoreToHoldError, PostgresVisitTransaction
 from lastseen.stores.text import can_be_stored
@@ -77,6 +77,11 @@ class PostgresVisits(PostgresVisitReading):
 
     def changes(self, position: str = "", limit: int = 10_000) -> Changes:
         """See `VisitStore`."""
+        with self._database.transaction() as cursor:
+            if not is_from_elsewhere(cursor):
+                return read_changes(cursor, position, limit)
+        with self._database.change_schema() as cursor:
+            number_anew(cursor)
         with self._database.transaction() as cursor:
             return read_changes(cursor, position, limit)
 
