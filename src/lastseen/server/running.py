@@ -10,9 +10,11 @@ from datetime import timedelta
 
 from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.errors import ConfigurationError
 from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
+from lastseen.server.chores import HOUR, MINUTE, Chores
 from lastseen.server.hint import curl_line
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
 from lastseen.server.ingest_gate import IngestGate
@@ -21,6 +23,7 @@ from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
 from lastseen.settings import Settings
+from lastseen.visits.cookieless import Salts
 from lastseen.visits.geography import Geography
 
 KEY_CACHE = timedelta(seconds=5)
@@ -54,20 +57,31 @@ def serve(settings: Settings) -> None:
         )
         address = _address(settings.host, listener)
         accounts = Accounts(seen.store.accounts, seen.store.sessions)
+        chores = _chores(seen, accounts)
         ingest = None
         try:
             token = _set_up_token(accounts, settings.host)
             ingest = _open_ingest(seen, settings, metrics)
             seen.reports.follow()
+            chores.start()
             app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
             run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
         finally:
+            chores.close()
             if ingest is not None:
                 ingest.close()
             accounts.close()
             unsaved = seen.close()
     if not unsaved:
         _logger.info("stopped, everything is saved")
+
+
+def _chores(seen: LastSeen, accounts: Accounts) -> Chores:
+    chores = Chores()
+    chores.add("ending visits", seen.visits.cleanup, MINUTE)
+    chores.add("deleting salts", lambda: Salts(seen.store.salts).prune(utc(SYSTEM_CLOCK.now())), HOUR)
+    chores.add("removing expired sessions", accounts.sessions.prune, HOUR)
+    return chores
 
 
 def _open_ingest(seen: LastSeen, settings: Settings, metrics: Metrics) -> Ingest:

@@ -1,0 +1,79 @@
+"""What a server does beside answering."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lastseen import LastSeen
+from lastseen.errors import StoreUnavailable
+from lastseen.server.chores import HOUR, MINUTE, Chores
+from lastseen.testing import ManualClock
+from lastseen.visits.visit import EndReason
+from tests.server.running import ServerProcess, eventually
+
+
+def test_each_chore_has_its_own_rhythm() -> None:
+    """At once, and then again after its own span."""
+    clock, done = ManualClock(), []
+    chores = Chores(clock)
+    chores.add("often", lambda: done.append("often"), MINUTE)
+    chores.add("seldom", lambda: done.append("seldom"), HOUR)
+    for _ in range(61):
+        chores.turn()
+        clock.advance(60)
+    assert (done.count("often"), done.count("seldom")) == (61, 2)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ZeroDivisionError("a defect")], ids=["store", "defect"])
+def test_a_chore_that_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+    """The others have their turn all the same."""
+    clock, done, failing = ManualClock(), [], [error]
+    chores = Chores(clock)
+
+    def fail_once() -> None:
+        if failing:
+            raise failing.pop()
+        done.append("at last")
+
+    chores.add("mending", fail_once, MINUTE)
+    chores.add("other", lambda: done.append("other"), MINUTE)
+    with caplog.at_level(logging.WARNING):
+        chores.turn()
+    assert "mending failed and will be tried again" in caplog.text
+    clock.advance(60)
+    chores.turn()
+    assert done == ["other", "at last", "other"]
+
+
+def test_after_the_end_nothing_is_begun() -> None:
+    """Neither by the thread nor by hand; ending twice, or what never began, is no error."""
+    done: list[str] = []
+    chores = Chores(ManualClock())
+    chores.add("late", lambda: done.append("late"), timedelta(seconds=1))
+    chores.close()
+    chores.close()
+    chores.turn()
+    assert done == []
+
+
+def test_a_server_ends_visits_whose_time_is_over(tmp_path: Path) -> None:
+    """What timed out while no server ran is ended by the next one, in the database itself."""
+    with ServerProcess(tmp_path) as server:
+        key = server.http.get("/api/v1/sites/default").json()["write_key"]
+        event = {"write_key": key, "name": "$pageview", "distinct_id": "gone", "at": "2026-01-01T00:00:00Z"}
+        assert server.http.post("/api/v1/events", json=event).status_code == 200
+    (database,) = tmp_path.rglob("lastseen.db")
+    with LastSeen.open(f"sqlite:///{database}") as seen:
+        visit = seen.visits.get_by_visitor("gone")
+        assert visit is not None
+        assert visit.end is None
+        with ServerProcess(tmp_path):
+            eventually(lambda: seen.visits.get(visit.id) != visit, "the end of the visit")
+        ended = seen.visits.get(visit.id)
+        assert ended is not None
+        assert ended.end_reason is EndReason.TIMEOUT
+        assert ended.ended_at == visit.last_activity_at
