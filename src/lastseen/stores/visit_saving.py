@@ -177,7 +177,8 @@ class _Folding:
         for link in changed:
             if link.event_id not in new:
                 no = self._held.by_key[site_id, link.one].no
-                again[no] = min(again.get(no, link.order), link.order)
+                # Before the event itself: a visit that it began has the user in the reason for its start.
+                again[no] = min(again.get(no, (link.at, "")), (link.at, ""))
         return again
 
     def _note_regrouped(self, moved: Mapping[int, int], again: Mapping[int, Place]) -> None:

@@ -273,6 +273,21 @@ class VisitStoreContract:
         assert stored(store) == folded(events, RULE)
         assert [visit.id for visit in stored(store)["ann"]] == ["e1"]
 
+    def test_the_owner_of_a_refused_id_may_turn_out_to_be_another(self, store: VisitStore) -> None:
+        """The visit that began there names the user whom the id belongs to, as far as it is known by then."""
+        events = [
+            event("e1", "anon"),
+            identify("e3", "ann", "anon", 2 * MINUTE),
+            identify("e4", "ben", "anon", 3 * MINUTE),
+            identify("e2", "cid", "anon", MINUTE),
+        ]
+        for each in events:
+            save(store, each)
+        assert stored(store) == folded(events, RULE)
+        evidence = stored(store)["ben"][0].start_evidence
+        assert evidence is not None
+        assert (evidence.before, evidence.after) == ("cid", "ben")
+
     def test_long_chains_of_ids_are_one_visitor(self, store: VisitStore) -> None:
         """However many links lie between them, and in whatever order they come."""
         ids = [f"id-{number:02}" for number in range(20)]
