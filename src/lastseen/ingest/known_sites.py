@@ -75,14 +75,14 @@ class KnownSites:
         return None if found is None else Found(found[0], self._clock.monotonic() < found[1])
 
     def look_up(self, key: str) -> Intake | None:
-        """Ask the store for the site of a key.
+        """Ask the store for the site of a key, or of a domain.
 
         While the store is away, what was known before goes on being true; raises `StoreError` when nothing was.
         """
         if len(key) > MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
             return None
         try:
-            site = self._sites.store.site_by_write_key(key)
+            site = self._sites.store.site_by_write_key(key) or self._of_domain(key)
         except StoreError:
             with self._lock:
                 known = self._by_key.get(key)
@@ -91,6 +91,13 @@ class KnownSites:
                 self._by_key[key] = known[0], self._clock.monotonic() + FRESH_FOR
             return known[0]
         return self._remember(key, site)
+
+    def _of_domain(self, domain: str) -> Site | None:
+        """Return the only site that has a domain, which some trackers name instead of a key; it is as public."""
+        if "." not in domain:
+            return None
+        found = [site for site in self._sites.list() if domain.lower() in site.domains]
+        return found[0] if len(found) == 1 else None
 
     def look_up_site(self, site_id: str) -> Intake | None:
         """Ask the store for a site by its id; while it is away, what was known goes on being true."""

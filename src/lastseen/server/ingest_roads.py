@@ -11,6 +11,7 @@ from lastseen.server.browser_script import PATH as SCRIPT
 from lastseen.server.browser_script import serve_browser_script
 from lastseen.server.events import PATH as EVENTS
 from lastseen.server.events import EventsRoute
+from lastseen.server.other_clients import OtherClients
 from lastseen.server.posthog import CAPTURE_PATHS, NEWEST_PATH, PostHogRoutes
 
 Road = Callable[[Scope, dict[bytes, bytes], Receive, Send], Awaitable[int]]
@@ -32,7 +33,7 @@ class IngestRoads:
         posthog = PostHogRoutes(ingest)
         self._posthog = posthog
         roads: dict[str, Road] = {EVENTS: EventsRoute(ingest), SCRIPT: serve_browser_script}
-        both_ways: dict[str, Road] = dict.fromkeys(CAPTURE_PATHS, posthog.capture)
+        both_ways: dict[str, Road] = dict.fromkeys(CAPTURE_PATHS, posthog.capture) | OtherClients(ingest).roads
         both_ways[NEWEST_PATH] = posthog.capture_newest
         both_ways["/flags"] = posthog.flags
         both_ways["/decide"] = posthog.decide
