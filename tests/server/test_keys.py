@@ -98,6 +98,26 @@ def test_a_revoked_key_ends_at_once_and_a_rotated_one_after_its_overlap(world: W
         assert client.get("/api/v1/devices", headers=new).status_code == 401
 
 
+def test_the_trail_tells_of_keys_and_sites(world: World) -> None:
+    """Who made, rotated or revoked which key, and changed which site: a person or a key, from which network."""
+    maker = world.with_key(world.key("maker", scopes={Scope.KEYS_WRITE, Scope.SITES_WRITE}))
+    made = maker.post("/api/v1/keys", json={"name": "made", "group_id": "near"}).json()["key"]
+    maker.post(f"/api/v1/keys/{made['id']}/rotate", json={})
+    world.ada.delete(f"/api/v1/keys/{made['id']}")
+    maker.patch("/api/v1/sites/default", json={"rule": {"timeout_seconds": 60}})
+    told = people.words(world.ada.get("/audit").text)
+    place = -1
+    for what in (
+        "site changed Default by key maker, this machine",
+        f"API key revoked made by ada, ls_{made['prefix']} of near, this machine",
+        "API key rotated made by key maker, ls_",
+        f"API key created made by key maker, ls_{made['prefix']} of near, this machine",
+    ):
+        found = told.find(what)
+        assert found > place, (what, told[:2_000])
+        place = found
+
+
 def test_uses_are_written_by_time_alone(world: World) -> None:
     """Hundreds of requests of several keys: the rows are written once a second or so, and are there in the end."""
     names = [f"many {number}" for number in range(5)]

@@ -26,6 +26,17 @@ class AuditAction(StrEnum):
     USER_ENABLED = "user enabled"
     USER_DELETED = "user deleted"
     GROUP_CHANGED = "group changed"
+    KEY_MADE = "API key made"
+    KEY_ROTATED = "API key rotated"
+    KEY_REVOKED = "API key revoked"
+    DEVICE_DELETED = "device deleted"
+    GROUP_MADE = "group of devices made"
+    GROUP_RENAMED = "group of devices renamed"
+    GROUP_DELETED = "group of devices deleted"
+    SITE_MADE = "site made"
+    SITE_CHANGED = "site changed"
+    WRITE_KEY_ROTATED = "write key rotated"
+    SITE_DELETED = "site deleted"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,6 +40,8 @@ class Actor:
 
     account: Account | None = None
     address: str = ""
+    name: str = ""
+    """Of a program, which has no account."""
 
 
 class FormProblem(AccountError):
@@ -247,6 +249,10 @@ class Accounts:
             self._tell(AuditAction.SESSIONS_REVOKED, actor, account, f"{ended} ended")
         return ended
 
+    def note(self, action: AuditAction, actor: Actor, detail: str) -> None:
+        """Note what has just been done to something that is no account: a key, a device, a group, a site."""
+        self._tell(action, actor, None, detail)
+
     def trail(self, before: int | None = None, limit: int = AUDIT_PAGE) -> Sequence[AuditRecord]:
         """Return what happened, the newest first."""
         return self._store.list_audit(limit, before)
@@ -283,7 +289,7 @@ class Accounts:
             at=self._now(),
             action=action,
             actor_id=None if actor.account is None else actor.account.user_id,
-            actor_name="" if actor.account is None else actor.account.name,
+            actor_name=actor.name if actor.account is None else actor.account.name,
             subject_id=None if subject is None else subject.user_id,
             subject_name="" if subject is None else subject.name,
             address=anonymized(actor.address),

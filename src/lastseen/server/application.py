@@ -15,11 +15,11 @@ from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lastseen.accounts.manager import Accounts
+from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.server.access import Access
 from lastseen.server.account_pages import OwnAccountController, SignInController
-from lastseen.server.api.asking import MAX_BODY, provide_principal, refuse_unknown
+from lastseen.server.api.asking import MAX_BODY, provide_actor, provide_principal, refuse_unknown
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
 from lastseen.server.api.groups import GroupsController
@@ -78,8 +78,9 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         "threads": Provide(lambda: threads, sync_to_thread=False),
         "answers": Provide(lambda: answers, sync_to_thread=False),
         "principal": Provide(provide_principal, sync_to_thread=False),
+        "actor": Provide(provide_actor, sync_to_thread=False),
     }
-    signature_types = [LastSeen, Accounts, PasswordThreads, IdempotentAnswers, Principal]
+    signature_types = [LastSeen, Accounts, Actor, PasswordThreads, IdempotentAnswers, Principal]
 
     async def close_accounts() -> None:
         await in_thread(accounts.close)

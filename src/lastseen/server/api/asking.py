@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
+from lastseen.accounts.manager import Actor
 from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.store import MAX_PAGE
 from lastseen.server.problem import Problem
@@ -42,6 +43,13 @@ QUERY_NAMES = "query_names"
 def provide_principal(request: AnyRequest) -> Principal:
     """Return who asks."""
     return principal_of(request)
+
+
+def provide_actor(request: AnyRequest) -> Actor:
+    """Return who asks, for the audit trail."""
+    principal, client = principal_of(request), request.scope.get("client")
+    name = "" if principal.key is None else f"key {principal.key.name or principal.key.prefix}"
+    return Actor(account=principal.account, address=client[0] if client else "", name=name)
 
 
 def id_of(segment: str, what: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 from litestar import Controller, delete, get, patch, post
 from litestar.params import Parameter
 
+from lastseen.accounts.audit import AuditAction
+from lastseen.accounts.manager import Accounts, Actor
 from lastseen.activity.status import ClientStatus
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
@@ -152,9 +154,10 @@ class DevicesController(Controller):
         summary="Delete a device",
         operation_id="DeleteDevice",
     )
-    def delete(self, seen: LastSeen, principal: Principal, device_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, device_id: str) -> None:
         """Remove a device and its keys, for good."""
-        seen.devices.delete(find_device(seen.devices, principal, device_id).id, within=principal.within)
+        device = seen.devices.delete(find_device(seen.devices, principal, device_id).id, within=principal.within)
+        accounts.note(actor, AuditAction.DEVICE_DELETED, device.id, device.name or device.id)
 
     @post(
         "/{device_id:str}/seen",

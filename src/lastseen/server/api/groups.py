@@ -5,6 +5,8 @@ from __future__ import annotations
 from litestar import Controller, delete, get, patch, post
 from msgspec import UNSET
 
+from lastseen.accounts.audit import AuditAction
+from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.device import Group
 from lastseen.devices.key import Scope
@@ -22,10 +24,12 @@ class GroupsController(Controller):
     tags = ("groups",)
 
     @post("/", needs=Scope.GROUPS_WRITE, sync_to_thread=True, summary="Make a group", operation_id="CreateGroup")
-    def create(
+    def create(  # noqa: PLR0917 - Litestar fills them by name
         self,
         seen: LastSeen,
         principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
         answers: IdempotentAnswers,
         data: NewGroup,
         idempotency_key: IdempotencyKey = None,
@@ -34,7 +38,9 @@ class GroupsController(Controller):
         _require_unlimited(principal)
 
         def make() -> GroupView:
-            return GroupView.of(seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id))
+            group = seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id)
+            accounts.note(actor, AuditAction.GROUP_CREATED, group.id, group.name)
+            return GroupView.of(group)
 
         return answers.once(principal, "CreateGroup", idempotency_key, data, make)
 
@@ -63,9 +69,19 @@ class GroupsController(Controller):
         summary="Rename a group",
         operation_id="RenameGroup",
     )
-    def rename(self, seen: LastSeen, principal: Principal, group_id: str, data: GroupChanges) -> GroupView:
+    def rename(  # noqa: PLR0917 - as above
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
+        group_id: str,
+        data: GroupChanges,
+    ) -> GroupView:
         """Give a group another name."""
-        return GroupView.of(seen.devices.rename_group(_find(seen, principal, group_id).id, data.name))
+        group = seen.devices.rename_group(_find(seen, principal, group_id).id, data.name)
+        accounts.note(actor, AuditAction.GROUP_RENAMED, group.id, group.name)
+        return GroupView.of(group)
 
     @delete(
         "/{group_id:str}",
@@ -74,11 +90,12 @@ class GroupsController(Controller):
         summary="Delete a group",
         operation_id="DeleteGroup",
     )
-    def delete(self, seen: LastSeen, principal: Principal, group_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, group_id: str) -> None:
         """Remove a group and its own keys; its devices stay, in no group."""
         group = _find(seen, principal, group_id)
         _require_unlimited(principal)
         seen.devices.delete_group(group.id)
+        accounts.note(actor, AuditAction.GROUP_DELETED, group.id, group.name)
 
 
 def _find(seen: LastSeen, principal: Principal, segment: str) -> Group:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from litestar import Controller, delete, get, post
 
+from lastseen.accounts.audit import AuditAction
+from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, Scope, Secret
@@ -24,16 +26,18 @@ class KeysController(Controller):
     tags = ("keys",)
 
     @post("/", needs=Scope.KEYS_WRITE, sync_to_thread=True, summary="Make a key", operation_id="CreateKey")
-    def create(
+    def create(  # noqa: PLR0917 - as below
         self,
         seen: LastSeen,
         principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
         answers: IdempotentAnswers,
         data: NewApiKey,
         idempotency_key: IdempotencyKey = None,
     ) -> IssuedKey:
         """Make a key. Its secret is in this answer and nowhere else."""
-        _require_grantable(principal, frozenset(data.scopes))
+        require_grantable(principal, frozenset(data.scopes))
         _require_reach(seen, principal, data)
 
         def make() -> IssuedKey:
@@ -46,6 +50,7 @@ class KeysController(Controller):
                 expires_at=data.expires_at,
                 within=principal.within,
             )
+            accounts.note(actor, AuditAction.KEY_CREATED, key.id, *_told(key))
             return _issued(key, secret)
 
         return answers.once(principal, "CreateKey", idempotency_key, data, make)
@@ -91,6 +96,8 @@ class KeysController(Controller):
         self,
         seen: LastSeen,
         principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
         answers: IdempotentAnswers,
         key_id: str,
         data: KeyRotation,
@@ -101,11 +108,13 @@ class KeysController(Controller):
         The secret is in this answer and nowhere else.
         """
         key = _find(seen, principal, key_id)
-        _require_grantable(principal, key.scopes)
+        require_grantable(principal, key.scopes)
 
         def make() -> IssuedKey:
             overlap = timedelta(seconds=data.overlap_seconds)
-            return _issued(*seen.keys.rotate(key.id, overlap=overlap, within=principal.within))
+            successor, secret = seen.keys.rotate(key.id, overlap=overlap, within=principal.within)
+            accounts.note(actor, AuditAction.KEY_ROTATED, key.id, *_told(successor))
+            return _issued(successor, secret)
 
         return answers.once(principal, f"RotateKey {key.id}", idempotency_key, data, make)
 
@@ -117,13 +126,21 @@ class KeysController(Controller):
         summary="Revoke a key",
         operation_id="RevokeKey",
     )
-    def revoke(self, seen: LastSeen, principal: Principal, key_id: str) -> KeyView:
+    def revoke(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, key_id: str) -> KeyView:
         """Let a key work no more, for good; it stays in the list. Twice keeps the first moment."""
-        return _view_of(seen.keys.revoke(_find(seen, principal, key_id).id, within=principal.within))
+        key = seen.keys.revoke(_find(seen, principal, key_id).id, within=principal.within)
+        accounts.note(actor, AuditAction.KEY_REVOKED, key.id, *_told(key))
+        return _view_of(key)
 
 
 def _view_of(key: ApiKey) -> KeyView:
     return KeyView.of(key, utc(SYSTEM_CLOCK.now()))
+
+
+def _told(key: ApiKey) -> tuple[str, str]:
+    """Return a key's name and more about it, for the audit trail."""
+    owner = key.device_id or key.group_id or key.site_id
+    return key.name, f"ls_{key.prefix}" + (f" of {owner}" if owner else "")
 
 
 def _issued(key: ApiKey, secret: Secret) -> IssuedKey:
@@ -137,7 +154,7 @@ def _find(seen: LastSeen, principal: Principal, segment: str) -> ApiKey:
     return key
 
 
-def _require_grantable(principal: Principal, scopes: frozenset[Scope]) -> None:
+def require_grantable(principal: Principal, scopes: frozenset[Scope]) -> None:
     """Refuse to hand out what the principal has not: else a key that may make keys could do everything."""
     too_much = scopes - principal.grantable
     if too_much:

@@ -11,6 +11,8 @@ from typing import Any
 from litestar import Controller, delete, get, patch, post
 from msgspec import UNSET
 
+from lastseen.accounts.audit import AuditAction
+from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
 from lastseen.errors import InvalidCursor
@@ -46,10 +48,12 @@ class SitesController(Controller):
     tags = ("sites",)
 
     @post("/", needs=Scope.SITES_WRITE, sync_to_thread=True, summary="Make a site", operation_id="CreateSite")
-    def create(
+    def create(  # noqa: PLR0917 - Litestar fills them by name
         self,
         seen: LastSeen,
         principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
         answers: IdempotentAnswers,
         data: NewSite,
         idempotency_key: IdempotencyKey = None,
@@ -59,7 +63,9 @@ class SitesController(Controller):
         def make() -> SiteView:
             name = None if data.name is UNSET else data.name
             rule = None if data.rule is UNSET else changed_rule(seen.sites.default_rule, data.rule)
-            return SiteView.of(seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule))
+            site = seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule)
+            accounts.note(actor, AuditAction.SITE_CREATED, site.id, site.name)
+            return SiteView.of(site)
 
         return answers.once(principal, "CreateSite", idempotency_key, data, make)
 
@@ -86,7 +92,15 @@ class SitesController(Controller):
         summary="Change a site",
         operation_id="ChangeSite",
     )
-    def change(self, seen: LastSeen, principal: Principal, site_id: str, data: SiteChanges) -> SiteView:
+    def change(  # noqa: PLR0917 - as above
+        self,
+        seen: LastSeen,
+        principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
+        site_id: str,
+        data: SiteChanges,
+    ) -> SiteView:
         """Change its name, its domains or its rule; what is left out stays."""
         site = _find(seen, principal, site_id)
         changed = seen.sites.change(
@@ -95,6 +109,7 @@ class SitesController(Controller):
             domains=None if data.domains is UNSET else tuple(data.domains),
             rule=None if data.rule is UNSET else changed_rule(site.rule, data.rule),
         )
+        accounts.note(actor, AuditAction.SITE_EDITED, site.id, changed.name)
         return SiteView.of(changed)
 
     @post(
@@ -105,9 +120,13 @@ class SitesController(Controller):
         summary="Replace a site's write key",
         operation_id="RotateWriteKey",
     )
-    def rotate_write_key(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:
+    def rotate_write_key(
+        self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, site_id: str
+    ) -> SiteView:
         """Give a site a new write key. Pages that send the old one are refused within seconds."""
-        return SiteView.of(seen.sites.rotate_write_key(_find(seen, principal, site_id).id))
+        site = seen.sites.rotate_write_key(_find(seen, principal, site_id).id)
+        accounts.note(actor, AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
+        return SiteView.of(site)
 
     @delete(
         "/{site_id:str}",
@@ -116,9 +135,11 @@ class SitesController(Controller):
         summary="Delete a site",
         operation_id="DeleteSite",
     )
-    def delete(self, seen: LastSeen, principal: Principal, site_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, site_id: str) -> None:
         """Remove a site, so that nothing more is taken for it. Events and visits that are there stay."""
-        seen.sites.delete(_find(seen, principal, site_id).id)
+        site = _find(seen, principal, site_id)
+        seen.sites.delete(site.id)
+        accounts.note(actor, AuditAction.SITE_DELETED, site.id, site.name)
 
 
 def _find(seen: LastSeen, principal: Principal, segment: str) -> Site:
