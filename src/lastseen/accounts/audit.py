@@ -26,17 +26,17 @@ class AuditAction(StrEnum):
     USER_ENABLED = "user enabled"
     USER_DELETED = "user deleted"
     GROUP_CHANGED = "group changed"
-    KEY_MADE = "API key made"
+    KEY_CREATED = "API key created"
     KEY_ROTATED = "API key rotated"
     KEY_REVOKED = "API key revoked"
     DEVICE_DELETED = "device deleted"
-    GROUP_MADE = "group of devices made"
+    GROUP_CREATED = "group of devices created"
     GROUP_RENAMED = "group of devices renamed"
     GROUP_DELETED = "group of devices deleted"
-    SITE_MADE = "site made"
-    SITE_CHANGED = "site changed"
-    WRITE_KEY_ROTATED = "write key rotated"
+    SITE_CREATED = "site created"
+    SITE_EDITED = "site changed"
     SITE_DELETED = "site deleted"
+    WRITE_KEY_REPLACED = "write key replaced"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class AuditEntry:
     """Who did it; None for somebody who is not signed in."""
     actor_name: str = ""
     subject_id: str | None = None
-    """Whose account or session it was."""
+    """Whose account or session it was, or which key, device, group or site."""
     subject_name: str = ""
     address: str = ""
     """The network it came from, not the address itself."""

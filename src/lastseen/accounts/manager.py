@@ -249,9 +249,10 @@ class Accounts:
             self._tell(AuditAction.SESSIONS_REVOKED, actor, account, f"{ended} ended")
         return ended
 
-    def note(self, action: AuditAction, actor: Actor, detail: str) -> None:
+    def note(self, actor: Actor, action: AuditAction, subject_id: str, subject_name: str, detail: str = "") -> None:
         """Note what has just been done to something that is no account: a key, a device, a group, a site."""
-        self._tell(action, actor, None, detail)
+        entry = self._entry(action, actor, None, detail)
+        self._store.append_audit(replace(entry, subject_id=subject_id, subject_name=subject_name))
 
     def trail(self, before: int | None = None, limit: int = AUDIT_PAGE) -> Sequence[AuditRecord]:
         """Return what happened, the newest first."""

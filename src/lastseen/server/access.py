@@ -41,7 +41,8 @@ _BY_PROXIES = frozenset(
 )
 _is_without_session = excluded_paths(("/static/*", "/health/live", "/health/ready"))
 _is_public = excluded_paths((SIGN_IN, "/sign-out", "/set-up/*", "/welcome/*"))
-_is_for_programs = excluded_paths(("/api/*", "/rows", "/metrics", "/health/*"))
+_is_for_programs = excluded_paths(("/api/*", "/rows", "*/rows", "/metrics", "/health/*"))
+_is_for_watching = excluded_paths(("/rows", "*/rows"))
 _is_for_monitoring = excluded_paths(("/metrics", "/health/activity"))
 
 _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="lastseen"')
@@ -111,7 +112,7 @@ class Access:
         elif scope["path"] == ACTIVITY and self.is_open_here(headers):
             await self._record(scope, receive, send)
         else:
-            watches = scope["path"] == "/rows" and b"if-none-match" in headers
+            watches = _is_for_watching(scope["path"]) and b"if-none-match" in headers
             await (self._watched if watches else self._used)(scope, receive, send)
 
     # Keys
