@@ -13,15 +13,12 @@ from lastseen.errors import ConfigurationError, MissingExtra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
-from lastseen.visits.cookieless import SaltStore
 from lastseen.visits.site_store import SiteStore
 
 if TYPE_CHECKING:
-    # It needs msgspec, which importing the library alone should not load.
+    # Their values need msgspec, which a program that only records activity does without.
     from lastseen.devices.store import DeviceStore
-
-if TYPE_CHECKING:
-    # Its values need msgspec, which a program that only records activity does without.
+    from lastseen.visits.cookieless import SaltStore
     from lastseen.visits.store import VisitStore
 
 DEFAULT_POOL_SIZE = 4
