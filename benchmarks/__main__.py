@@ -21,6 +21,7 @@ BARS = {
     "B6": "sessions",
     "B7": "http_activity",
     "B8": "ingest",
+    "B8-store": "visit_store",
     "B9": "fold",
     "B10": "reports",
     "B11": "log_import",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lastseen.clock import to_micros
+from lastseen.errors import InvalidData
 from lastseen.stores import Store, open_store
 from lastseen.stores.memory import MemoryVisits
 from lastseen.testing.streams import NOON, SECOND, SITE, batches, event, folded, stream
@@ -181,3 +182,14 @@ def test_the_whole_log_in_twenty_orders(any_store: Store, requests: list[Event],
     assert visits == folded(events, ONLY_TIME)
     if size > 1:
         assert sum(map(len, visits.values())) == 3_223
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800"])
+def test_what_cannot_be_stored_is_refused(any_store: Store, text: str) -> None:
+    """With its batch, as data that will never be taken; the rest can be saved without it."""
+    visits = any_store.visits
+    for bad in (event(text), event("e1", text)):
+        with pytest.raises(InvalidData):
+            save(visits, event("good"), bad)
+    assert visits.count_events(EventQuery(site_id=SITE)) == 0
+    assert save(visits, event("good")).new == 1

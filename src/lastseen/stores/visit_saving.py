@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
+from lastseen.errors import InvalidData
 from lastseen.stores.visit_rows import Identity, marks_of
 from lastseen.visits.event import ALIAS, IDENTIFY, Event
 from lastseen.visits.fold import as_open, fold_sorted, resume
@@ -107,6 +108,7 @@ def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapp
 def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
     batch = {(event.site_id, event.id): event for event in reversed(events)}
+    _check(batch.values())
     links = {
         key: link for key, event in batch.items() if event.name in _LINKING and (link := link_of(event)) is not None
     }
@@ -127,6 +129,13 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     transaction.write(outcome)
     visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended))
     return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
+
+
+def _check(events: Iterable[Event]) -> None:
+    """Refuse ids with the one character that some databases cut a text at; others refuse it themselves."""
+    for event in events:
+        if "\0" in event.id or "\0" in event.distinct_id:
+            raise InvalidData(f"no database can hold the id of the event {event.id!r} or of its visitor")
 
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
