@@ -83,6 +83,9 @@ def run_cases(server: ServerProcess, operation: Operation, mode: GenerationMode,
     def check(case: Case[Any]) -> None:
         if mode is GenerationMode.POSITIVE:
             make_known(case)
+            if operation.id == "RecordActivity" and case.query is not None:
+                # Somebody must be named: there, if nowhere else.
+                case.query["client_id"] = "till-7"
         case.call_and_validate(base_url=server.address, headers=headers, excluded_checks=without)
 
     check()

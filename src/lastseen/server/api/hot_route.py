@@ -112,7 +112,8 @@ _EVENTS: dict[str, Any] = {
     "tags": ["events"],
     "operationId": "RecordEvents",
     "summary": "Record events",
-    "description": "Answered when they are durable. Any page may send; a site's write key says whose they are.",
+    "description": "Answered when they are durable. Any page may send: a write key says whose they are. A server "
+    "may send an API key with the scope events:write in its place.",
     "security": [{"writeKey": []}],
     "requestBody": {
         "required": True,
@@ -127,7 +128,9 @@ _EVENTS: dict[str, Any] = {
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/EventsRecorded"}}},
         },
         "400": {},
-        "401": {"description": "No site has this write key"},
+        "401": {"description": "No site has this write key, or the API key is unknown, expired or revoked"},
+        "403": {"description": "The API key lacks the scope events:write, or belongs to another site"},
+        "404": {"description": "There is no such site"},
         "413": {"description": "A body over 10 MiB, or more than 10,000 events"},
         "415": {"description": "Neither JSON nor lines of JSON, or compressed with something unknown"},
         "503": {"description": "Too much is under way, or nothing can keep events now; send them again"},

@@ -154,7 +154,7 @@ def _complete(operation: Document, need: Need) -> None:
     for response in operation["responses"].values():
         response.pop("headers", None)
     wanted = [] if need is Right.PUBLIC else [*_ALWAYS]
-    if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+    if any(parameter["in"] == "path" or parameter["name"] == "site" for parameter in operation.get("parameters", ())):
         wanted.append("404")
     if "requestBody" in operation:
         wanted += _WITH_BODY
