@@ -25,6 +25,7 @@ BARS = {
     "B9": "fold",
     "B10": "reports",
     "B11": "log_import",
+    "B12": "browser_script",
     "B13": "start",
     "B14": "api_keys",
 }

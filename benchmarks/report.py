@@ -39,6 +39,7 @@ What is compared:
   second of processor time. The fewer events a visit has, the more each of them costs.
 - **B10** reports over ten million events of 90 days, beside hand-written queries on the same engine; at a tenth of the
   size beside SQLite with the same flat rows, indexed by time.
+- **B12** the size of the script that pages load, beside those of other products.
 - **B13** the start of the server, and of the import.
 - **B14** a request with an API key over HTTP beside the same one without tracking, sent in turns; and what it costs to
   verify a wrong and an unknown secret beside a right one.
