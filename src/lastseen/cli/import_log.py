@@ -13,7 +13,7 @@ import typer
 from lastseen.app import LastSeen
 from lastseen.cli.files import FileProgress, name_of, opened, require_files
 from lastseen.cli.lines import BrokenFile, decompressed
-from lastseen.cli.log_reading import LogOptions, LogReading, ReadChunk, Repetitions
+from lastseen.cli.log_reading import LogOptions, LogReading, ReadChunk, Repetitions, uncollected
 from lastseen.cli.opening import configure_logging, refuse_memory
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import print_json
@@ -103,7 +103,7 @@ def log(
             kept_parameters=frozenset(settings.kept_url_parameters),
         )
         try:
-            with FileProgress(files) as progress, LogReading(known, options) as reading:
+            with uncollected(), FileProgress(files) as progress, LogReading(known, options) as reading:
                 import_files(files, reading, Importer(seen.store, known, summary, progress, batch))
                 if not summary.has_host and summary.events:
                     progress.say(NO_HOST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -249,6 +251,18 @@ class LogReading:
         return self._pool
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do without looking for cycles of garbage: events make none, and walking over a batch of them takes a tenth."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(ReadChunk).decode
 _reader: LineReader | None = None
@@ -258,6 +272,7 @@ def _begin_elsewhere(site: Site, options: LogOptions) -> None:
     global _reader  # noqa: PLW0603 - what a process of the pool keeps from call to call
     # Ctrl-C reaches every process of the terminal; the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _reader = LineReader(site, options)
 
