@@ -263,11 +263,8 @@ class ActivityTracker:
             self._logger.warning("dropped poison key key=%.300r error=%s", key, error)
         if self._overflowed and not self._overflow_logged:
             self._overflow_logged = True
-            self._logger.warning(
-                "activity buffer full, new keys are dropped max_pending=%d dropped=%d",
-                self.settings.max_pending,
-                self._dropped,
-            )
+            full = "activity buffer full, new keys are dropped max_pending=%d dropped=%d"
+            self._logger.warning(full, self.settings.max_pending, self._dropped)
         if result.error is not None:
             self._logger.error(
                 "failed to flush activity batch error=%s batch_size=%d", result.error, result.batch_size, extra=counts
@@ -277,13 +274,8 @@ class ActivityTracker:
             if not self._buffer.full:
                 self._overflowed = self._overflow_logged = False
         level = self.settings.flush_log_level if result.updated_count else logging.DEBUG
-        self._logger.log(
-            level,
-            "flushed activity batch updated_count=%d batch_size=%d",
-            result.updated_count,
-            result.batch_size,
-            extra=counts,
-        )
+        flushed = "flushed activity batch updated_count=%d batch_size=%d"
+        self._logger.log(level, flushed, result.updated_count, result.batch_size, extra=counts)
 
     def _tell(self, result: FlushResult) -> None:
         try:
