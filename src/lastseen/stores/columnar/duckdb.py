@@ -129,13 +129,10 @@ class DuckDBCopy:
     def count(self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None) -> Figures:
         """Return the figures of a question in one period, at one moment of the copy."""
         with _translated(), self._connection.cursor() as cursor:
-            cursor.execute("BEGIN")
-            totals = Statement(question, period)
-            found = cursor.execute(totals.totals(), totals.values).fetchall()[0]
-            if not question.by:
-                return Figures(rows=[found], totals=found)
-            rows = Statement(question, period)
-            return Figures(rows=cursor.execute(rows.rows(keys), rows.values).fetchall(), totals=found)
+            statement = Statement(question, period)
+            totals, *rows = cursor.execute(statement.text(keys), statement.values).fetchall()
+            width = len(question.by)
+            return Figures(rows=rows if width else [totals], totals=totals[width:])
 
     def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
         """Return a table as a Parquet file; columns of numbers are DOUBLE or BIGINT, the others VARCHAR."""

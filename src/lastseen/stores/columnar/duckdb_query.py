@@ -69,26 +69,37 @@ class Statement:
             "end": period.end_micros,
         }
 
-    def rows(self, keys: Sequence[tuple[Any, ...]] | None = None) -> str:
-        """Return the statement for the rows: the dimensions, then the metrics."""
+    def text(self, keys: Sequence[tuple[Any, ...]] | None = None) -> str:
+        """Return the statement: the row of totals first, then the rows in their order; dimensions before metrics.
+
+        With `keys` the rows of these keys alone, in any order.
+        """
         question = self._question
         names = [f"d{place}" for place in range(len(question.by))]
-        if keys is not None:
-            return self._of_keys(names, keys)
+        totals = ", ".join(["1 AS is_total", *(f"NULL AS {name}" for name in names), "*"])
+        parts = [f"SELECT {totals} FROM ({self._joined(())})"]
+        order = self._order()
+        if names:
+            rows = f"SELECT 0 AS is_total, * FROM ({self._joined(question.by)})"
+            if keys is not None:
+                rows = self._of_keys(rows, names, keys)
+            elif not question.is_series:
+                self.values |= {"limit": question.limit + 1, "offset": question.offset}
+                rows += f" ORDER BY {order} LIMIT $limit OFFSET $offset"
+            parts.append(f"({rows})")
+        columns = ", ".join([*names, *(f"m{place}" for place in range(len(question.metrics)))])
+        sorting = ", ".join(["is_total DESC", *([order] if order else [])])
+        return self._with_passing(f"SELECT {columns} FROM ({' UNION ALL '.join(parts)}) ORDER BY {sorting}")
+
+    def _order(self) -> str:
+        question = self._question
         places = {dimension.name: f"d{place}" for place, dimension in enumerate(question.by)}
         places |= {metric: f"m{place}" for place, metric in enumerate(question.metrics)}
-        order = [f"{places[each.by]} {'DESC' if each.is_descending else 'ASC'} NULLS LAST" for each in question.ordered]
-        statement = f"SELECT * FROM ({self._joined(question.by)}) ORDER BY {', '.join(order)}"
-        if not question.is_series:
-            self.values |= {"limit": question.limit + 1, "offset": question.offset}
-            statement += " LIMIT $limit OFFSET $offset"
-        return self._with_passing(statement)
+        return ", ".join(
+            f"{places[each.by]} {'DESC' if each.is_descending else 'ASC'} NULLS LAST" for each in question.ordered
+        )
 
-    def totals(self) -> str:
-        """Return the statement for the one row of totals."""
-        return self._with_passing(self._joined(()))
-
-    def _of_keys(self, names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
+    def _of_keys(self, rows: str, names: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> str:
         shape = {
             name: "BIGINT" if dimension.bucket else "VARCHAR"
             for name, dimension in zip(names, self._question.by, strict=True)
@@ -96,8 +107,8 @@ class Statement:
         self.values["keys"] = msgspec.json.encode([dict(zip(names, key, strict=True)) for key in keys]).decode()
         self.values["shape"] = msgspec.json.encode([shape]).decode()
         same = " AND ".join(f"found.{name} IS NOT DISTINCT FROM wanted.row.{name}" for name in names)
-        return self._with_passing(
-            f"SELECT found.* FROM ({self._joined(self._question.by)}) AS found "
+        return (
+            f"SELECT found.* FROM ({rows}) AS found "
             f"JOIN (SELECT unnest(from_json($keys::JSON, $shape)) AS row) AS wanted ON {same}"
         )
 
