@@ -25,7 +25,8 @@ _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 # https://httpd.apache.org/docs/2.4/mod/mod_log_config.html#formats: %v:%p %h %l %u %t "%r" %>s %O "%{Referer}i"
 # "%{User-agent}i". The user may hold blanks; what a server adds after the user agent is passed over.
 _LINE = re.compile(
-    r"(?:(?P<host>[\w.-]+)(?::\d+)? )?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+) \S+ (?:-|.*?) "
+    # A first name is the virtual host's when what follows looks like an address; after an address comes "-" or a user.
+    r"(?:(?P<host>[\w.-]+)(?::\d+)? (?=\S*[.:]))?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+) \S+ (?:-|.*?) "
     rf"\[(?P<time>[^\]]+)\] {_QUOTED} (?P<status>\d{{3}}) (?:\d+|-)"
     rf"(?: {_QUOTED} {_QUOTED}(?: .*)?)?$",
     re.ASCII | re.DOTALL,

@@ -1,0 +1,167 @@
+"""The lines of access logs, in every form."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lastseen.cli.lines import BadLine
+from lastseen.cli.log_lines import Request, parse_request
+from lastseen.clock import to_micros
+
+AT = to_micros(datetime(2026, 3, 1, 9, 0, 5, tzinfo=UTC))
+WHOLE = Request(
+    address="203.0.113.7",
+    at=AT,
+    method="GET",
+    target="/a?b=1",
+    status=200,
+    referrer="https://example.net/",
+    user_agent='Firefox "128"',
+    host="example.org",
+)
+PLAIN = Request(address="203.0.113.7", at=AT, method="GET", target="/a?b=1", status=200)
+TIME = "[01/Mar/2026:10:00:05 +0100]"
+FORMS = {
+    "common": (f'203.0.113.7 - - {TIME} "GET /a?b=1 HTTP/1.1" 200 17', PLAIN),
+    "common, nothing sent": (f'203.0.113.7 - ann {TIME} "GET /a?b=1 HTTP/1.1" 200 -', PLAIN),
+    "combined": (f'203.0.113.7 - - {TIME} "GET /a?b=1 HTTP/2.0" 200 17 "-" "-"', PLAIN),
+    "a user with a blank": (f'203.0.113.7 - ann lee {TIME} "GET /a?b=1 HTTP/1.1" 200 17 "" ""', PLAIN),
+    "virtual host": (
+        (
+            f'example.org:443 203.0.113.7 - - {TIME} "GET /a?b=1 HTTP/1.1" 200 17 "https://example.net/" '
+            r'"Firefox \"128\""'
+        ),
+        WHOLE,
+    ),
+    "virtual host in hexadecimal": (
+        (
+            f'example.org 203.0.113.7 - - {TIME} "GET /a?b=1 HTTP/1.1" 200 17 "https://example.net/" '
+            r'"Firefox \x22128\x22" 0.003 cached'
+        ),
+        WHOLE,
+    ),
+    "HTTP/0.9": (f'203.0.113.7 - - {TIME} "GET /a?b=1" 200 17', PLAIN),
+    "nginx": (
+        (
+            '{"time_iso8601":"2026-03-01T10:00:05+01:00","remote_addr":"203.0.113.7","request":"GET /a?b=1 HTTP/1.1",'
+            '"status":"200","http_referer":"https://example.net/","http_user_agent":"Firefox \\"128\\"",'
+            '"host":"example.org"}'
+        ),
+        WHOLE,
+    ),
+    "Caddy": (
+        (
+            '{"ts":1772355605.0,"request":{"remote_ip":"10.0.0.1","client_ip":"203.0.113.7","method":"GET",'
+            '"host":"example.org:443","uri":"/a?b=1","headers":{"User-Agent":["Firefox \\"128\\""],'
+            '"Referer":["https://example.net/"]}},"status":200}'
+        ),
+        WHOLE,
+    ),
+    "Traefik": (
+        (
+            '{"ClientHost":"203.0.113.7","StartUTC":"2026-03-01T09:00:05Z","RequestMethod":"GET","RequestPath":"/a?b=1",'
+            '"DownstreamStatus":200,"RequestHost":"example.org","request_Referer":"https://example.net/",'
+            '"request_User-Agent":"Firefox \\"128\\""}'
+        ),
+        WHOLE,
+    ),
+    "milliseconds of nginx": (
+        (
+            '{"msec":"1772355605.000","remote_addr":"203.0.113.7","request_method":"GET","request_uri":"/a?b=1",'
+            '"status":"200","http_referer":"-"}'
+        ),
+        PLAIN,
+    ),
+}
+
+
+@pytest.mark.parametrize(("line", "request_"), FORMS.values(), ids=FORMS.keys())
+def test_forms(line: str, request_: Request) -> None:
+    """Every form says the same."""
+    assert parse_request(line.encode()) == request_
+
+
+BAD = {
+    "a quote is missing": f'203.0.113.7 - - {TIME} "GET / HTTP/1.1" 200 17 "-" "Firefox',
+    "no log at all": "hello",
+    "no such month": '203.0.113.7 - - [01/Foo/2026:10:00:05 +0100] "GET / HTTP/1.1" 200 17 "-" "-"',
+    "no such day": '203.0.113.7 - - [31/Feb/2026:10:00:05 +0100] "GET / HTTP/1.1" 200 17 "-" "-"',
+    "no such second": '203.0.113.7 - - [01/Mar/2026:10:00:61 +0100] "GET / HTTP/1.1" 200 17 "-" "-"',
+    "no offset": '203.0.113.7 - - [01/Mar/2026:10:00:05] "GET / HTTP/1.1" 200 17 "-" "-"',
+    "broken JSON": '{"time',
+    "JSON without an address": '{"time_iso8601":"2026-03-01T10:00:05Z","request":"GET / HTTP/1.1","status":200}',
+    "JSON without an offset": '{"time":"2026-03-01T10:00:05","ip":"a","request":"GET / HTTP/1.1","status":200}',
+    "JSON without a status": '{"ts":1,"remote_addr":"a","request":"GET / HTTP/1.1"}',
+    "JSON with a strange time": '{"ts":[1],"remote_addr":"a","request":"GET / HTTP/1.1","status":200}',
+    "JSON with an endless time": '{"ts":1e999,"remote_addr":"a","request":"GET / HTTP/1.1","status":200}',
+}
+
+
+@pytest.mark.parametrize("line", BAD.values(), ids=BAD.keys())
+def test_bad_lines(line: str) -> None:
+    """What is not understood is refused in one line."""
+    with pytest.raises(BadLine) as raised:
+        parse_request(line.encode())
+    assert "\n" not in str(raised.value)
+    with pytest.raises(BadLine):
+        parse_request(line.encode(), page_views_only=True)
+
+
+def test_a_line_that_was_too_long() -> None:
+    """It is refused unseen."""
+    with pytest.raises(BadLine, match="longer than 64 KiB"):
+        parse_request(None)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "is_one"),
+    [
+        ("GET", "/", 200, True),
+        ("GET", "/a.html?x=b.png", 206, True),
+        ("GET", "/v1.2/notes", 200, True),
+        ("GET", "/style.CSS?v=1", 200, False),
+        ("GET", "/robots.txt", 200, False),
+        ("GET", "/", 304, False),
+        ("GET", "/", 404, False),
+        ("POST", "/", 200, False),
+        ("HEAD", "/", 200, False),
+    ],
+)
+def test_page_views(method: str, target: str, status: int, is_one: bool) -> None:
+    """A GET, answered with success, for no asset; telling quickly tells the same."""
+    line = f'203.0.113.7 - - {TIME} "{method} {target} HTTP/1.1" {status} 17 "-" "-"'.encode()
+    request = parse_request(line)
+    assert request is not None
+    assert request.is_page_view is is_one
+    quick = parse_request(line, page_views_only=True)
+    assert quick == (request if is_one else None)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(line: bytes) -> None:
+    """A line is a request or a bad line, whatever its bytes; nothing else is raised."""
+    for text in (line, b'{"request":' + line, b"1.2.3.4 - - " + line, b"{" + line + b"}"):
+        try:
+            parse_request(text)
+        except BadLine:
+            continue
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["ts", "time", "request", "status", "remote_addr", "method", "uri", "host", "headers"]),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists),
+    )
+)
+def test_any_json(fields: dict[str, object]) -> None:
+    """The same for JSON with members of any type."""
+    import json
+
+    try:
+        parse_request(json.dumps(fields).encode())
+    except BadLine:
+        return
