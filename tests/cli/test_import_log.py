@@ -6,6 +6,8 @@ import gzip
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -315,3 +317,34 @@ def test_places(call: Command, alone: Path) -> None:
     geo = logs.visits_in(database)[0].geo
     assert geo is not None
     assert geo.city == "London"
+
+
+@pytest.mark.faults
+def test_helpers_end_with_the_one_that_was_killed(alone: Path) -> None:
+    """When the first process is killed, those that read ahead for it end by themselves."""
+    lines = LOG.read_bytes()
+    log = write(alone / "log", b"".join(lines.replace(b"May/2015", f"May/20{year}".encode()) for year in range(10, 24)))
+    process = start(log, "--database", f"sqlite:///{alone}/lastseen.db")
+    while not (helpers := children_of(process.pid)) and process.poll() is None:
+        wait_a_moment(process)
+    assert helpers
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(is_running(helper) for helper in helpers):
+        assert time.monotonic() < deadline, "a helper is still there"
+        wait_a_moment(subprocess.Popen([sys.executable, "-c", "pass"]))
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the processes that a process has started to read for it."""
+    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split() if is_running(parent) else []
+    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
