@@ -14,7 +14,7 @@ from lastseen.activity.flush import FlushResult
 from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import StatusRule
 from lastseen.clock import SYSTEM_CLOCK, Clock
-from lastseen.errors import FlushError, MissingAbility
+from lastseen.errors import FlushError
 from lastseen.stores import DEFAULT_DEADLINE, DEFAULT_POOL_SIZE, Store, open_store
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from lastseen.reports.asking import Reports
     from lastseen.reports.copy import ReportCopy
     from lastseen.visits.manager import VisitManager
-    from lastseen.visits.store import VisitStore
 
 
 class LastSeen:
@@ -144,10 +143,7 @@ class LastSeen:
             truth = "" if first is None else first.created_at.isoformat()
             return open_copy(self._data_folder, self.store.address, truth, or_a_temporary_one=or_a_temporary_copy)
 
-        visits: VisitStore | None = getattr(self.store, "visits", None)
-        if visits is None:
-            raise MissingAbility(f"{self.store.address} keeps no visits, so there are no reports (VisitStore)")
-        return Reports(visits, open_copy, clock=self._clock, logger=self._logger)
+        return Reports(self.store.visits, open_copy, clock=self._clock, logger=self._logger)
 
     @property
     def keys(self) -> ApiKeys:

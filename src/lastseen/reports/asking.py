@@ -168,11 +168,11 @@ class Reports:
     def close(self) -> None:
         """Stop following and let go of the copy. Safe twice."""
         self._stop.set()
-        copy = self._copy
-        if self._follower is not None:
-            if copy is not None:
-                copy.interrupt()
-            self._follower.join()
+        while self._follower is not None and self._follower.is_alive():
+            if self._copy is not None:
+                self._copy.interrupt()
+            # Again, should the statement not have begun yet that was meant.
+            self._follower.join(timeout=0.1)
         with self._opening:
             if self._copy is not None:
                 self._copy.close()

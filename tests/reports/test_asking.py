@@ -1,0 +1,189 @@
+"""A copy that follows its database: on a thread, through errors, and to its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lastseen import LastSeen
+from lastseen.errors import StoreUnavailable
+from lastseen.reports.asking import Copied, Reports
+from lastseen.reports.copy import CopyBroken, Figures
+from lastseen.reports.period import Period
+from lastseen.reports.question import Question, ask_for
+from lastseen.stores import Store
+from lastseen.stores.columnar.duckdb import DuckDBCopy
+from lastseen.stores.memory.visits import MemoryVisits
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.store import Changes
+from tests.reports.equal import assert_equal
+from tests.reports.plain import check, truth_of
+from tests.server.running import eventually
+from tests.stores.test_columnar import simple
+
+NOW = datetime(2026, 6, 30, tzinfo=UTC)
+QUESTION = ask_for("visits", "events", by="day", since=datetime(2026, 5, 1, tzinfo=UTC), until=NOW)
+
+
+def events_in(reports: Reports) -> object:
+    """Ask how many events there are."""
+    return reports.ask(QUESTION, now=NOW).totals[1]
+
+
+class Flaky(MemoryVisits):
+    """A store that is away as long as it is told to be; the rest of it is real."""
+
+    is_away = False
+    asked = 0
+
+    def changes(self, position: str = "", limit: int = 10_000) -> Changes:
+        self.asked += 1
+        if self.is_away:
+            raise StoreUnavailable("the database is away")
+        return super().changes(position, limit)
+
+
+def test_a_follower_keeps_up_by_itself() -> None:
+    """What is saved later is in the answers, without anybody copying it."""
+    store = MemoryVisits()
+    reports = Reports(store, lambda: DuckDBCopy(None))
+    reports.follow()
+    reports.follow()
+    for first in (0, 50):
+        store.save(simple(50, first=first), lambda _: VisitRule())
+        eventually(lambda wanted=first + 50: events_in(reports) == wanted, "the copy follows")  # type: ignore[misc]
+    reports.close()
+    reports.close()
+
+
+def test_a_follower_outlives_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """It says so once, goes on asking, and is up to date when the database returns."""
+    store = Flaky()
+    reports = Reports(store, lambda: DuckDBCopy(None))
+    reports.follow()
+    eventually(lambda: events_in(reports) == 0, "the first look")
+    store.is_away = True
+    with caplog.at_level(logging.WARNING, "lastseen.reports"):
+        asked = store.asked
+        eventually(lambda: store.asked > asked + 2, "it asks again and again")
+    assert len([record for record in caplog.records if "is away" in record.message]) == 1
+    store.save(simple(10), lambda _: VisitRule())
+    store.is_away = False
+    eventually(lambda: events_in(reports) == 10, "the copy follows again")
+    reports.close()
+
+
+def test_a_position_that_the_database_does_not_know_begins_anew() -> None:
+    """As after the database was replaced: the copy is made again and is equal."""
+    store, copy = MemoryVisits(), DuckDBCopy(None)
+    store.save(simple(20), lambda _: VisitRule())
+    copy.apply(Changes(position="of another database", events=simple(3, first=100)))
+    reports = Reports(store, lambda: copy)
+    assert events_in(reports) == 20
+    assert_equal(copy, store)
+    reports.close()
+
+
+def test_a_copy_that_breaks_under_a_question_is_made_again() -> None:
+    """The answer comes all the same."""
+
+    class Breaking(DuckDBCopy):
+        breaks = 1
+
+        def count(
+            self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None
+        ) -> Figures:
+            if self.breaks:
+                self.breaks -= 1
+                raise CopyBroken("a block cannot be read")
+            return super().count(question, period, keys=keys)
+
+    store, copy = MemoryVisits(), Breaking(None)
+    store.save(simple(20), lambda _: VisitRule())
+    reports = Reports(store, lambda: copy)
+    assert events_in(reports) == 20
+    reports.close()
+
+
+def test_a_rebuild_shows_its_progress_and_changes_no_answer() -> None:
+    """Figures rise to what there is, and the last one says that it is complete."""
+    store, copy = MemoryVisits(), DuckDBCopy(None)
+    store.save(simple(30), lambda _: VisitRule())
+    reports = Reports(store, lambda: copy)
+    before = reports.ask(QUESTION, now=NOW)
+    seen: list[Copied] = []
+    done = reports.rebuild(seen.append)
+    assert seen[-1] == done
+    assert (done.events, done.is_complete) == (30, True)
+    after = reports.ask(QUESTION, now=NOW)
+    assert (after.rows, after.totals) == (before.rows, before.totals)
+    reports.close()
+
+
+def test_closing_breaks_off_a_batch(tmp_path: Path) -> None:
+    """A stop does not wait for a long building; what was begun is taken back as a whole."""
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    began = threading.Event()
+    failed: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            with copy._transaction() as connection:
+                connection.execute("CREATE TABLE half AS SELECT 1")
+                began.set()
+                connection.execute("SELECT count(*) FROM range(100_000_000_000) AS a(n) WHERE hash(n) = 1").fetchall()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert began.wait(30)
+
+    def is_over() -> bool:
+        copy.interrupt()
+        return not thread.is_alive()
+
+    eventually(is_over, "the statement ends")
+    copy.close()
+    assert failed
+    again = DuckDBCopy(tmp_path / "copy.duckdb")
+    with again._connection.cursor() as cursor:
+        assert cursor.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'half'").fetchall() == [(0,)]
+    again.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def seen_store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/truth.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+def test_answers_over_a_database(seen_store: str, tmp_path: Path) -> None:
+    """On SQLite and on PostgreSQL, through `LastSeen`, with the copy in a file that a second opening goes on with."""
+    question = replace(QUESTION, since=date(2026, 5, 1), until=date(2026, 7, 1))
+
+    def opened() -> LastSeen:
+        return LastSeen.open(seen_store, migrate=True, data_folder=tmp_path)
+
+    with opened() as seen:
+        save(seen.store, 0)
+        check(seen.reports.ask(question, now=NOW), truth_of(seen.store.visits))
+    assert list(tmp_path.glob("reports-*.duckdb"))
+    with opened() as seen:
+        save(seen.store, 60)
+        check(seen.reports.ask(question, now=NOW), truth_of(seen.store.visits))
+
+
+def save(store: Store, first: int) -> None:
+    """Save sixty page views."""
+    store.visits.save(simple(60, first=first), lambda _: VisitRule())
