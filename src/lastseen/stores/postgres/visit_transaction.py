@@ -176,6 +176,12 @@ INSERT INTO lastseen_visits_removed (site_id, id, seq) SELECT * FROM unnest(%b::
 ON CONFLICT (site_id, id) DO UPDATE SET tx = EXCLUDED.tx, seq = EXCLUDED.seq
 """
 
+# A removal of a transaction with a higher number than ours would come behind the visit that is there again.
+FORGET_REMOVALS = """
+DELETE FROM lastseen_visits_removed AS r USING unnest(%b::text[], %b::text[]) AS back (site_id, id)
+WHERE r.site_id = back.site_id AND r.id = back.id
+"""
+
 SET_NEWEST = """
 UPDATE lastseen_identities AS i SET newest_at = newest.at, newest_id = newest.id
 FROM unnest(%b::bigint[], %b::bigint[], %b::text[]) AS newest (no, at, id) WHERE i.no = newest.no
@@ -316,6 +322,8 @@ class PostgresVisitTransaction:
         if outcome.removed:
             run(REMOVE_VISITS, _columns(outcome.removed, 2))
             run(NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3))
+        if outcome.visits:
+            run(FORGET_REMOVALS, _columns([(visit.site_id, visit.id) for _, visit in outcome.visits], 2))
         visits = [*outcome.visits, *outcome.extended]
         if visits:
             rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in visits]
