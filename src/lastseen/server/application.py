@@ -32,6 +32,7 @@ from lastseen.server.api.sites import SitesController
 from lastseen.server.api.visits import VisitsController
 from lastseen.server.body import AsgiApp
 from lastseen.server.dashboard import show_page, show_rows
+from lastseen.server.device_pages import DEVICE_PAGES
 from lastseen.server.frame import STATIC
 from lastseen.server.gate import Gate
 from lastseen.server.health import HealthController
@@ -101,6 +102,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
             show_page,
             show_rows,
             *VISIT_PAGES,
+            *DEVICE_PAGES,
             create_static_files_router(
                 path="/static",
                 directories=[STATIC],

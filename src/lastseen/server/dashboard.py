@@ -23,9 +23,10 @@ from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor
 from lastseen.server.api.clients import Filters, hour_of, provide_filters
 from lastseen.server.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
-from lastseen.server.frame import frame, show_problem
+from lastseen.server.frame import frame, go, home_of, show_problem
 from lastseen.server.hint import curl_line
 from lastseen.server.relative import relative
+from lastseen.server.rights import principal_of
 from lastseen.settings import format_span
 
 PAGE_SIZE = 50
@@ -72,13 +73,21 @@ class View:
         return bool(self.status or self.active_within or self.inactive_for or self.search)
 
 
+def show_problem_or_go_home(request: Request[None, None, State], error: Exception) -> Response[Any]:
+    """Lead a member of a group, who may not see the clients, to the first page that is open to them."""
+    home = home_of(request)
+    if home not in {None, "/"} and not principal_of(request).may(Scope.CLIENTS_READ):
+        return go(str(home))
+    return show_problem(request, error)
+
+
 @get(
     "/",
     needs=Scope.CLIENTS_READ,
     sync_to_thread=True,
     include_in_schema=False,
     dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
-    exception_handlers={Exception: show_problem},
+    exception_handlers={Exception: show_problem_or_go_home},
 )
 def show_page(
     request: Request[None, None, State],

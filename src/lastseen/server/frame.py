@@ -25,8 +25,14 @@ AnyRequest = Request[Any, Any, Any]
 SECTIONS: tuple[tuple[str, str, Scope], ...] = (
     ("Clients", "/", Scope.CLIENTS_READ),
     ("Visits", "/visits", Scope.REPORTS_READ),
+    ("Devices", "/devices", Scope.DEVICES_READ),
+    ("Keys", "/keys", Scope.KEYS_READ),
+    ("Sites", "/sites", Scope.SITES_READ),
 )
 """The pages that the header leads to, for those who have the scope."""
+
+_ALSO = {"/devices": "/group"}
+"""What a section is, besides what its address begins with."""
 
 
 def _asset_version() -> str:
@@ -62,10 +68,19 @@ def _sections(request: AnyRequest) -> list[tuple[str, str, bool]]:
     """Return name, address and whether it is the one that is shown, of each section that is open to who asks."""
     principal, path = principal_of(request), request.scope["path"]
     return [
-        (name, address, path == address or (address != "/" and path.startswith(address.rstrip("s"))))
+        (name, address, path == address or (address != "/" and path.startswith(_beginnings(address))))
         for name, address, scope in SECTIONS
         if principal.may(scope)
     ]
+
+
+def _beginnings(address: str) -> tuple[str, ...]:
+    return (address.rstrip("s"), *([_ALSO[address]] if address in _ALSO else ()))
+
+
+def home_of(request: AnyRequest) -> str | None:
+    """Return the first section that is open to who asks, or None."""
+    return next((address for _, address, scope in SECTIONS if principal_of(request).may(scope)), None)
 
 
 def show(

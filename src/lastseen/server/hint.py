@@ -8,9 +8,18 @@ def curl_line(address: str) -> str:
     return f"curl -H 'content-type: application/json' -d '{{\"client_id\": \"hello\"}}' {address}/api/v1/activity"
 
 
+def device_line(address: str, *, needs_key: bool) -> str:
+    """Return a command with which a first device registers itself at this server."""
+    key = '-H "authorization: Bearer $LASTSEEN_KEY" ' if needs_key else ""
+    device = '{"id": "van-7", "name": "Van 7", "seen": true}'
+    return f"curl {key}-H 'content-type: application/json' -d '{device}' {address}/api/v1/devices"
+
+
 def event_line(address: str, write_key: str) -> str:
     """Return a command that sends a first page view of a site to this server."""
-    event = f'{{"write_key": "{write_key}", "name": "$pageview", "url": "https://example.org/", "distinct_id": "hello"}}'
+    event = (
+        f'{{"write_key": "{write_key}", "name": "$pageview", "url": "https://example.org/", "distinct_id": "hello"}}'
+    )
     return f"curl -H 'content-type: application/json' -d '{event}' {address}/api/v1/events"
 
 

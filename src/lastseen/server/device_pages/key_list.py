@@ -1,0 +1,98 @@
+"""All API keys, the youngest first; complete without a script, live with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from litestar import get
+
+from lastseen.app import LastSeen
+from lastseen.clock import SYSTEM_CLOCK, utc
+from lastseen.devices.key import Scope
+from lastseen.server.api.asking import Cursor
+from lastseen.server.device_pages.asking import Page, Pages, address, checked_id, find_group, groups_of
+from lastseen.server.device_pages.device import find_device
+from lastseen.server.device_pages.key_rows import key_rows
+from lastseen.server.device_pages.live import show_live, show_part, with_tag
+from lastseen.server.frame import IS_SET_UP, AnyRequest
+from lastseen.server.rights import Principal
+
+PATH = "/keys"
+PART = "devices/key_rows.html"
+PAGE_SIZE = 50
+
+
+class KeyListPages(Pages):
+    """The list, and what changes of it."""
+
+    path = PATH
+
+    @get("/", needs=Scope.KEYS_READ, sync_to_thread=True)
+    def show_list(  # noqa: PLR0917 - Litestar fills them by name
+        self,
+        request: AnyRequest,
+        seen: LastSeen,
+        principal: Principal,
+        device: str = "",
+        group: str = "",
+        site: str = "",
+        cursor: Cursor = None,
+    ) -> Page:
+        """Show the whole page."""
+        fields = {"device": device, "group": group, "site": site}
+        return show_live(request, "Keys", PATH, PART, _content(request, seen, principal, fields, cursor))
+
+    @get("/rows", needs=Scope.KEYS_READ, sync_to_thread=True)
+    def show_rows(  # noqa: PLR0917 - Litestar fills them by name
+        self,
+        request: AnyRequest,
+        seen: LastSeen,
+        principal: Principal,
+        device: str = "",
+        group: str = "",
+        site: str = "",
+        cursor: Cursor = None,
+    ) -> Page:
+        """Show what changes on the page."""
+        fields = {"device": device, "group": group, "site": site}
+        return show_part(request, PART, _content(request, seen, principal, fields, cursor))
+
+
+def _content(
+    request: AnyRequest, seen: LastSeen, principal: Principal, fields: dict[str, str], cursor: str | None
+) -> dict[str, Any]:
+    now = utc(SYSTEM_CLOCK.now())
+    names = {group.id: group.name for group in groups_of(seen, principal)}
+    chips = _filters(seen, principal, fields)
+    page = seen.keys.list(
+        device_id=fields["device"] or None,
+        group_id=fields["group"] or None,
+        site_id=checked_id(fields["site"], "site") if fields["site"] else None,
+        limit=PAGE_SIZE,
+        cursor=cursor or None,
+        within=principal.within,
+    )
+    rows = key_rows(page, now, names)
+    content = {
+        "rows": rows,
+        "filters": chips,
+        "next": address(PATH, {**fields, "cursor": page.next_cursor}) if page.next_cursor else None,
+        "nothing": not rows and not chips and not cursor,
+        "first": address(PATH, fields) if cursor else None,
+        "new": address("/keys/new", fields),
+        "api": address("/api/v1/keys", {f"{name}_id": value for name, value in fields.items()} | {"cursor": cursor}),
+    }
+    return with_tag(content, now, is_set_up=request.scope.get(IS_SET_UP, True))
+
+
+def _filters(seen: LastSeen, principal: Principal, fields: dict[str, str]) -> list[dict[str, str]]:
+    """Say what the list is limited to; 404 for what is not there for this principal."""
+    words = {}
+    if fields["device"]:
+        device = find_device(seen, principal, fields["device"])
+        words["device"] = f"device {device.name or device.id}"
+    if fields["group"]:
+        words["group"] = f"group {find_group(seen, principal, fields['group']).name}"
+    if fields["site"]:
+        words["site"] = f"site {fields['site']}"
+    return [{"words": word, "href": address(PATH, {**fields, name: None})} for name, word in words.items()]

@@ -1,0 +1,175 @@
+"""Sites: the line to paste, their domains, the rule that visits are folded by, and their write keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from litestar import get, post
+
+from lastseen.accounts.audit import AuditAction
+from lastseen.accounts.manager import Accounts, Actor
+from lastseen.app import LastSeen
+from lastseen.devices.key import Scope
+from lastseen.server.device_pages.asking import Form, Page, Pages, WrongField, address, checking, show_form
+from lastseen.server.frame import AnyRequest, go, show
+from lastseen.server.hint import event_line, script_line
+from lastseen.server.rights import Principal
+from lastseen.settings import format_span, parse_span
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.site import Site, checked_domains
+
+LONGEST = timedelta(days=366)
+_SWITCHES = ("new_visit_on_referrer_change", "new_visit_on_utm_change", "count_server_events")
+
+
+class SitePages(Pages):
+    """The list of sites, and the pages of one."""
+
+    path = "/"
+
+    @get("/sites", needs=Scope.SITES_READ, sync_to_thread=True)
+    def show_list(self, request: AnyRequest, seen: LastSeen, principal: Principal) -> Page:
+        """Show all sites, by id."""
+        return _list_page(request, seen, principal, {})
+
+    @post("/sites", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def create(  # noqa: PLR0917 - Litestar fills them by name
+        self,
+        request: AnyRequest,
+        seen: LastSeen,
+        principal: Principal,
+        accounts: Accounts,
+        actor: Actor,
+        data: Form,
+    ) -> Page:
+        """Make a site."""
+        try:
+            domains = _domains("domains", data)
+            with checking("id"):
+                site = seen.sites.create(data.get("id", "").strip(), name=_name(data), domains=domains)
+        except WrongField as problem:
+            return _list_page(request, seen, principal, data, problem)
+        accounts.note(actor, AuditAction.SITE_CREATED, site.id, site.name)
+        return go(_address(site))
+
+    @get("/site", needs=Scope.SITES_READ, sync_to_thread=True)
+    def show_site(self, request: AnyRequest, seen: LastSeen, id: str = "") -> Page:  # noqa: A002 - its name in the address
+        """Show one site."""
+        site = seen.sites.get(id)
+        return _site_page(request, site, _fields(site))
+
+    @post("/site", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def change(  # noqa: PLR0917 - Litestar fills them by name
+        self,
+        request: AnyRequest,
+        seen: LastSeen,
+        accounts: Accounts,
+        actor: Actor,
+        data: Form,
+        id: str = "",  # noqa: A002 - as above
+    ) -> Page:
+        """Change its name, its domains and its rule."""
+        site = seen.sites.get(id)
+        try:
+            domains, rule = _domains("domains", data), _rule(site.rule, data)
+            with checking("name"):
+                changed = seen.sites.change(site.id, name=_name(data) or "", domains=domains, rule=rule)
+        except WrongField as problem:
+            return _site_page(request, site, data, problem)
+        accounts.note(actor, AuditAction.SITE_EDITED, site.id, changed.name)
+        return go(_address(site))
+
+    @get("/site/rotate", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def ask_to_rotate(self, request: AnyRequest, seen: LastSeen, id: str = "") -> Page:  # noqa: A002 - as above
+        """Ask once more."""
+        site = seen.sites.get(id)
+        return show(
+            request,
+            "devices/confirm.html",
+            question=f"Replace the write key of {site.name}?",
+            words="Pages that send the old one are refused within seconds, until you have pasted the new line.",
+            action=address("/site/rotate", {"id": site.id}),
+            button="Replace it",
+            back=_address(site),
+        )
+
+    @post("/site/rotate", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def rotate(self, seen: LastSeen, accounts: Accounts, actor: Actor, id: str = "") -> Page:  # noqa: A002 - as above
+        """Give it a new write key."""
+        site = seen.sites.rotate_write_key(seen.sites.get(id).id)
+        accounts.note(actor, AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
+        return go(_address(site))
+
+
+def _name(data: Form) -> str | None:
+    return data.get("name", "").strip() or None
+
+
+def _domains(field: str, data: Form) -> tuple[str, ...]:
+    """Return the domains that are in a field, one a line or with commas between."""
+    words = data.get(field, "").replace(",", " ").split()
+    with checking(field):
+        return checked_domains(tuple(words))
+
+
+def _rule(rule: VisitRule, data: Form) -> VisitRule:
+    switches: dict[str, Any] = {name: name in data for name in _SWITCHES}
+    return replace(
+        rule,
+        timeout=_span("timeout", data),
+        max_duration=_span("max_duration", data),
+        excluded_referrers=frozenset(_domains("excluded_referrers", data)),
+        **switches,
+    )
+
+
+def _span(field: str, data: Form) -> timedelta:
+    try:
+        span = parse_span(data.get(field, ""))
+    except ValueError as error:
+        raise WrongField(field, "Write a span such as 30m, 2h or 1d.") from error
+    if not timedelta(0) < span <= LONGEST:
+        raise WrongField(field, f"Must be longer than nothing and at most {LONGEST.days} days.")
+    return span
+
+
+def _fields(site: Site) -> dict[str, str]:
+    """Return what the fields of the form hold; a switch is there when it is on."""
+    switches = {name: "on" for name in _SWITCHES if getattr(site.rule, name)}
+    return {
+        "name": site.name,
+        "domains": "\n".join(site.domains),
+        "timeout": format_span(site.rule.timeout),
+        "max_duration": format_span(site.rule.max_duration),
+        "excluded_referrers": "\n".join(sorted(site.rule.excluded_referrers)),
+        **switches,
+    }
+
+
+def _list_page(
+    request: AnyRequest, seen: LastSeen, principal: Principal, fields: dict[str, str], problem: WrongField | None = None
+) -> Page:
+    here = str(request.base_url).rstrip("/")
+    rows = [{"site": site, "href": _address(site), "line": script_line(here, site.write_key)} for site in _all(seen)]
+    may_create = principal.may(Scope.SITES_WRITE)
+    return show_form(request, "devices/sites.html", problem, fields=fields, sites=rows, may_create=may_create)
+
+
+def _all(seen: LastSeen) -> list[Site]:
+    return list(seen.sites.list())
+
+
+def _site_page(request: AnyRequest, site: Site, fields: dict[str, str], problem: WrongField | None = None) -> Page:
+    here = str(request.base_url).rstrip("/")
+    context: dict[str, Any] = {
+        "script_line": script_line(here, site.write_key),
+        "curl_line": event_line(here, site.write_key),
+        "visits": address("/visits", {"site": site.id}),
+    }
+    return show_form(request, "devices/site.html", problem, fields=fields, site=site, **context)
+
+
+def _address(site: Site) -> str:
+    return address("/site", {"id": site.id})
