@@ -74,6 +74,9 @@ class Settings:
     pool_size: int = 4
     """At most this many connections to PostgreSQL."""
 
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies whose `X-Forwarded-For` says who sends events."""
+
     spool_limit: int = 512 * 1024 * 1024
     """Bytes of events that may wait in the data folder while the database is away; 0 keeps none there."""
 

@@ -38,6 +38,7 @@ HELP = {
     "close_deadline": "The end waits this long for the last flush.",
     "rate_limit": "Requests a second that one key, person or network may make; 0 is no limit.",
     "pool_size": "At most this many connections to PostgreSQL.",
+    "trusted_proxies": "Proxies whose X-Forwarded-For says who sends events: addresses, networks, separated by commas.",
     "spool_limit": "At most this many bytes of events wait on disk while the database is away.",
     "status_online": "Seen within this span: online.",
     "status_recent": "Seen within this span: recent.",
@@ -136,6 +137,7 @@ def _metavar(name: str) -> str:
     special = {"database_url": "URL", "data_folder": "FOLDER", "allowed_hosts": "NAMES", "host": "ADDRESS"} | {
         "geo_database": "FILE",
         "kept_url_parameters": "NAMES",
+        "trusted_proxies": "NETWORKS",
     }
     if name in special:
         return special[name]

@@ -11,6 +11,7 @@ from lastseen.errors import StoreError
 from lastseen.ingest.commit import GroupCommit, OnCommit
 from lastseen.ingest.figures import Figures
 from lastseen.ingest.known_sites import KnownSites
+from lastseen.ingest.proxies import TrustedProxies
 from lastseen.ingest.spool import Damage, Spool
 from lastseen.visits.making import Places
 
@@ -33,11 +34,13 @@ class Ingest:
         clock: Clock = SYSTEM_CLOCK,
         geography: Places | None = None,
         kept_parameters: frozenset[str] = frozenset(),
+        proxies: TrustedProxies | None = None,
         on_commit: OnCommit | None = None,
     ) -> None:
         self.figures = Figures()
         self.clock = clock
         self.keys = seen.keys
+        self.proxies = proxies or TrustedProxies()
         self._visits = seen.store.visits
         self.spool = Spool(folder, spool_limit, on_damage=self._damaged)
         self.sites = KnownSites(

@@ -85,7 +85,7 @@ class EventsRoute:
     async def _take(self, scope: Connection, headers: Headers, receive: Receive) -> tuple[int, list[Dropped]]:
         ingest = self._ingest
         body = await read_body(headers, receive, MAX_JSON_BODY)
-        origin = origin_of(scope, headers, round(ingest.clock.now() * 1_000_000))
+        origin = origin_of(scope, headers, ingest)
         if len(body) >= _IN_A_THREAD_FROM or b"content-encoding" in headers:
             received = await in_thread(_decode, body, headers, origin)
         else:

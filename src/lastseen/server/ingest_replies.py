@@ -14,6 +14,7 @@ from lastseen.errors import StoreError
 from lastseen.ingest.known_sites import Intake, KnownSites
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
+from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import too_large
 from lastseen.server.body import ClientGone, Receive, Send
 from lastseen.web.sessions.threads import in_thread
@@ -151,13 +152,13 @@ def query_of(query: bytes) -> Fields:
     return fields
 
 
-def origin_of(scope: Any, headers: Headers, received_at: int) -> Origin:
-    """Return what is known of a request beside its body."""
+def origin_of(scope: Any, headers: Headers, ingest: Ingest) -> Origin:
+    """Return what is known of a request beside its body, now."""
     client = scope.get("client")
     agent = headers.get(b"user-agent")
     return Origin(
-        received_at=received_at,
-        address=client[0] if client else None,
+        received_at=round(ingest.clock.now() * 1_000_000),
+        address=ingest.proxies.visitor(client[0] if client else None, headers.get(b"x-forwarded-for")),
         user_agent=agent.decode("latin-1") if agent else None,
     )
 

@@ -78,7 +78,7 @@ class OtherClients:
         body = await read_body(headers, receive, MAX_JSON_BODY)
         if encoding := headers.get(b"content-encoding"):
             body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
-        batch = decode(body, headers, origin_of(scope, headers, round(ingest.clock.now() * 1_000_000)))
+        batch = decode(body, headers, origin_of(scope, headers, ingest))
         intake = await self._sites.find(batch.token)
         if intake is None:
             raise Unacceptable(401, "the key is missing, or no site has it")

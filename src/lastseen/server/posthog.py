@@ -161,7 +161,7 @@ class PostHogRoutes:
         ingest = self._ingest
         body = await read_body(headers, receive, MAX_BODY)
         query = query_of(scope["query_string"])
-        origin = origin_of(scope, headers, round(ingest.clock.now() * 1_000_000))
+        origin = origin_of(scope, headers, ingest)
         hints = _hints(headers, query)
         body = body or query.get("data", "").encode()
         if len(body) >= _IN_A_THREAD_FROM:

@@ -12,6 +12,7 @@ from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.errors import ConfigurationError
+from lastseen.ingest.proxies import TrustedProxies
 from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
 from lastseen.server.chores import HOUR, MINUTE, Chores
@@ -92,6 +93,7 @@ def _open_ingest(seen: LastSeen, settings: Settings, metrics: Metrics) -> Ingest
         settings.spool_limit,
         geography=None if settings.geo_database is None else Geography(settings.geo_database),
         kept_parameters=frozenset(settings.kept_url_parameters),
+        proxies=TrustedProxies(settings.trusted_proxies),
         on_commit=commits.committed,
     )
     commits.watch(ingest)
