@@ -13,7 +13,7 @@ from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.errors import InvalidCursor, StoreError
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
-from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, ReportCopy
+from lastseen.reports.copy import CopyBroken, Figures, ReportCopy
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
@@ -149,13 +149,9 @@ class Reports:
             except CopyBroken:
                 self._log.exception("the copy for reports is broken and is built again")
                 self._try_again()
-            except CopyInUse as error:
-                if is_well:
-                    self._log.warning("%s", error)
-                is_well = False
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - a follower that ended would leave answers old for ever
                 if is_well and not self._stop.is_set():
-                    self._log.warning("reports do not follow for now: %s", error)
+                    self._log.warning("reports do not follow for now: %s", error, exc_info=_unexpected(error))
                 is_well = False
             self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
 
@@ -176,3 +172,8 @@ class Reports:
         with self._opening:
             if self._copy is not None:
                 self._copy.close()
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """Return the error where its text does not say enough."""
+    return None if isinstance(error, StoreError) else error

@@ -48,7 +48,7 @@ def columns_of(question: Question) -> tuple[Column, ...]:
         Column(name=each.name, is_metric=False, unit="text" if each.bucket is None else "time") for each in question.by
     ]
     metrics = [
-        Column(name=metric, is_metric=True, unit=metric.unit, adds_up=adds_up(metric, question.by))
+        Column(name=metric.value, is_metric=True, unit=metric.unit, adds_up=adds_up(metric, question.by))
         for metric in question.metrics
     ]
     return (*dimensions, *metrics)

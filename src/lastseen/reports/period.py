@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
@@ -173,9 +173,3 @@ def count_buckets(period: Period, bucket: TimeBucket) -> int:
     """Return about how many buckets a period has, without making them."""
     hours = (period.end_micros - period.start_micros) // HOUR + 1
     return hours // {TimeBucket.HOUR: 1, TimeBucket.DAY: 24, TimeBucket.WEEK: 168, TimeBucket.MONTH: 672}[bucket] + 1
-
-
-def walk(period: Period, bucket: TimeBucket) -> Iterator[str]:
-    """Yield the labels of all buckets that a period touches."""
-    for key in period.buckets(bucket):
-        yield bucket_label(key, bucket, period.zone)

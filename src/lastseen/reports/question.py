@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from lastseen.reports.period import Compare, Period, count_buckets, given_period, last_period
-from lastseen.reports.terms import Dimension, InvalidQuestion, Metric, TimeBucket, is_storable
+from lastseen.reports.terms import Dimension, InvalidQuestion, Metric, TimeBucket, is_storable, unknown
 from lastseen.visits.site import DEFAULT_SITE_ID, is_site_id
 
 MAX_METRICS = len(Metric)
@@ -204,8 +204,6 @@ def ask_for(*metrics: str | Metric, by: str | Sequence[str] = (), **options: Any
 
 def find_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
     """Return the metrics of these names; raises `InvalidQuestion` for a name that is none."""
-    from lastseen.reports.terms import unknown
-
     for name in names:
         if name not in list(Metric):
             raise InvalidQuestion("metrics", unknown("metric", name, Metric))

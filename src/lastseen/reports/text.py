@@ -31,7 +31,8 @@ _FILTER = re.compile(
     r"(?P<dimension>.+?):(?P<operator>" + "|".join(sorted(Operator, key=len, reverse=True)) + r")(?::(?P<value>.*))?",
     re.DOTALL,
 )
-_BETWEEN_VALUES = re.compile(r"(?<!\\)\|")
+_SPECIAL = re.compile(r"([|\\])")
+_BACKSLASHED = r"\\\1"
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -98,7 +99,7 @@ def read_moment(part: str, text: str) -> date | datetime:
 def read_filter(text: str) -> Filter:
     r"""Return the filter that `country:is:DE`, `page:contains:/blog`, `city:unknown` or `os:one_of:iOS|Android` names.
 
-    Several values are separated by `|`; one that has a `|` in itself has `\|` instead.
+    Several values are separated by `|`; a value among them has `\|` for a bar in itself, and `\\` for a backslash.
     """
     found = _FILTER.fullmatch(text)
     if found is None:
@@ -108,7 +109,7 @@ def read_filter(text: str) -> Filter:
     operator, value = Operator(found["operator"]), found["value"]
     values: tuple[str, ...] = () if value is None else (value,)
     if value is not None and operator in (Operator.ONE_OF, Operator.NONE_OF):
-        values = tuple(part.replace("\\|", "|") for part in _BETWEEN_VALUES.split(value))
+        values = _split_values(value)
     try:
         return Filter(Dimension(found["dimension"]), operator, values)
     except InvalidQuestion as error:
@@ -121,8 +122,26 @@ def write_filter(condition: Filter) -> str:
     if not condition.values:
         return name
     if condition.operator in (Operator.ONE_OF, Operator.NONE_OF):
-        return f"{name}:{'|'.join(value.replace('|', chr(92) + '|') for value in condition.values)}"
+        return f"{name}:{'|'.join(_SPECIAL.sub(_BACKSLASHED, value) for value in condition.values)}"
     return f"{name}:{condition.values[0]}"
+
+
+def _split_values(text: str) -> tuple[str, ...]:
+    """Split at the bars that no backslash stands before."""
+    values, is_escaped = [""], False
+    for character in text:
+        if is_escaped:
+            values[-1] += character if character in "|\\" else f"\\{character}"
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = True
+        elif character == "|":
+            values.append("")
+        else:
+            values[-1] += character
+    if is_escaped:
+        values[-1] += "\\"
+    return tuple(values)
 
 
 def _choice(part: str, kind: type[E], text: str) -> E:
