@@ -229,7 +229,8 @@ def test_nobody_gives_more_than_they_have(world: World) -> None:
 
 def test_a_member_of_a_group_has_no_other_pages(world: World) -> None:
     """The clients, the users and the trail are not theirs; their own devices and password are."""
-    for path in ("/", "/rows", "/users", "/audit", "/metrics", "/health/activity"):
+    assert world.bob.get("/").headers["location"] == "/devices"
+    for path in ("/rows", "/users", "/audit", "/metrics", "/health/activity"):
         assert world.bob.get(path, headers={"x-forwarded-for": "192.0.2.1"}).status_code == 403, path
     for path in ("/account/devices", "/account/password"):
         assert world.bob.get(path).status_code == 200, path
