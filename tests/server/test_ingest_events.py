@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -193,6 +194,23 @@ def test_a_new_key_works_at_once_and_an_old_one_ends(served: Served) -> None:
         new = seen.sites.rotate_write_key("other").write_key
     assert server.http.post(f"{PATH}?write_key={new}", json=VIEW).status_code == 200
     eventually(lambda: server.http.post(f"{PATH}?write_key={old}", json=VIEW).status_code == 401, "the old key ends")
+
+
+def test_a_method_that_is_none_here_is_told(served: Served) -> None:
+    """405 names those that are."""
+    assert served[0].http.put(PATH).headers["allow"] == "POST, OPTIONS"
+
+
+def test_another_http_server_takes_events_too(tmp_path: Path) -> None:
+    """Granian instead of uvicorn: the same answers, the same durability, an orderly end."""
+    with event_server(tmp_path, None, "--http-server", "granian") as (server, eyes):
+        for number in range(3):
+            event = {**VIEW, "id": f"{number}", "write_key": RECORDED_KEY}
+            assert server.http.post(PATH, json=event).status_code == 200
+        assert server.http.post("/e/", json={"api_key": "x", "event": "y"}).status_code == 401
+        assert server.stop() == 0
+        assert ids(eyes) == {"0", "1", "2"}
+        assert "Traceback" not in server.log
 
 
 def test_what_is_counted(served: Served) -> None:

@@ -68,6 +68,8 @@ async def send_json(send: Send, headers: Headers, status: int, body: bytes, medi
         fields += _for_origin(headers[b"origin"])
     if status == 503:  # noqa: PLR2004
         fields.append((b"retry-after", str(RETRY_AFTER).encode()))
+    if status == 405:  # noqa: PLR2004
+        fields.append((b"allow", b"POST, OPTIONS"))
     if status == 413:  # noqa: PLR2004 - the rest of the body is not read
         fields.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": fields})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from lastseen.errors import StoreError
 from lastseen.ingest.origin import Origin
@@ -66,7 +67,7 @@ class OtherClients:
                 return CLIENT_GONE
             except (Unacceptable, Overloaded, StoreError) as error:
                 code, detail = failure_of(error)
-                return await send_json(send, headers, code, problem_body(code, "not taken", detail))
+                return await send_json(send, headers, code, problem_body(code, HTTPStatus(code).phrase, detail))
             return await send_json(send, headers, status, done, media_type)
 
         return road
