@@ -82,11 +82,12 @@ def test_an_address_that_others_can_reach_is_refused(process: Command) -> None:
 
 
 def test_the_demo_moves(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo serves all four statuses, new activity arrives by itself, and nothing is left behind."""
+    """The demo serves all four statuses and weeks of visits; new activity arrives by itself; nothing is left behind."""
     monkeypatch.setenv("TMPDIR", str(alone))
     with running("demo") as (server, address):
         counts = ask(address, "/api/v1/clients?limit=1000")["clients"]
         assert {client["status"] for client in counts} == {"online", "recent", "idle", "inactive"}
+        assert ask(address, "/api/v1/visits/count")["count"] > 1_000
         first = newest(address)
         deadline = time.monotonic() + 30
         while newest(address) == first:
