@@ -98,6 +98,37 @@ def test_a_server_that_is_killed_a_hundred_times_loses_nothing(url: str, tmp_pat
     survive(url, tmp_path, 100)
 
 
+def stop_in_order(url: str, folder: Path, times: int) -> None:
+    prepare(url)
+    clients: Clients | None = None
+    try:
+        for _ in range(times):
+            with ServerProcess(folder, url) as server:
+                clients = clients or Clients(server.address)
+                clients.address = server.address
+                before = len(clients.acknowledged)
+                eventually(lambda: len(clients.acknowledged) > before + 60, "the load runs")  # noqa: B023 - asked at once
+                assert server.stop() == 0
+                assert "Traceback" not in server.log
+    finally:
+        if clients is not None:
+            clients.end()
+    assert clients is not None
+    with Eyes(url) as eyes:
+        check_stored(eyes, clients.acknowledged, clients.sent)
+
+
+def test_an_orderly_stop_under_load(tmp_path: Path) -> None:
+    """Everything that was acknowledged is stored, the exit code is 0, and nobody's answer is a defect."""
+    stop_in_order(sqlite_url(tmp_path), tmp_path, 1)
+
+
+@pytest.mark.faults
+def test_thirty_orderly_stops_under_load(url: str, tmp_path: Path) -> None:
+    """The same, thirty times."""
+    stop_in_order(url, tmp_path, 30)
+
+
 def test_what_is_only_in_memory_is_lost(tmp_path: Path) -> None:
     """The negative control: with a store that forgets, the same check finds what is missing."""
     with ServerProcess(tmp_path, "memory:") as server:
@@ -292,6 +323,27 @@ def test_the_database_may_stop_under_load(tmp_path: Path, postgres: PostgresServ
         eventually(lambda: metric(server, "lastseen_spool_events") == 0, "nothing waits")
         assert clients.statuses.keys() == {200}
         assert metric(server, "lastseen_events_spooled_total") > 0
+        check_stored(eyes, clients.acknowledged, clients.sent)
+
+
+@pytest.mark.faults
+def test_a_database_that_hangs(tmp_path: Path, postgres: PostgresServer) -> None:
+    """Connections stay open and nobody answers: after the deadline events go to the disk, and nothing is lost."""
+    with event_server(tmp_path, postgres.create_database()) as (server, eyes):
+        clients = Clients(server.address)
+        try:
+            eventually(lambda: len(clients.acknowledged) > 100, "the load runs")
+            postgres.pause()
+            try:
+                before = len(clients.acknowledged)
+                eventually(lambda: len(clients.acknowledged) > before + 300, "events are taken", within=60)
+            finally:
+                postgres.resume()
+            eventually(lambda: metric(server, "lastseen_spool_events") == 0, "what waited is stored", within=90)
+        finally:
+            clients.end()
+        eventually(lambda: metric(server, "lastseen_spool_events") == 0, "nothing waits", within=90)
+        assert clients.statuses.keys() == {200}
         check_stored(eyes, clients.acknowledged, clients.sent)
 
 
