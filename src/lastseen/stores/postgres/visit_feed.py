@@ -12,7 +12,8 @@ notices, numbers everything anew, and begins another epoch: positions of the old
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
@@ -78,29 +79,58 @@ FROM (SELECT * FROM lastseen_identities WHERE {_BEHIND} ORDER BY tx, seq LIMIT %
 JOIN lastseen_identities AS v ON v.no = i.visitor
 """  # noqa: S608 - constants
 
-_POSITION = re.compile(r"([0-9a-f]{32})\.([0-9]{1,20})\.([0-9]{1,10})", re.ASCII).fullmatch
+_POSITION = re.compile(
+    r"([0-9a-f]{32})\.([0-9]{1,20})\.([0-9]{1,10})\.([0-9]{1,20})\.([0-9]{1,10})", re.ASCII
+).fullmatch
+_Place = tuple[int, int]
+"""The number of a transaction, and of one of its rows."""
 
 
 def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     """Return one batch; see `VisitStore.changes`."""
     cursor.execute(HORIZON)
     ((epoch, horizon),) = cursor.fetchall()
-    tx, seq = _place_of(position, epoch)
-    parameters = {"tx": str(tx), "seq": seq, "horizon": horizon, "limit": limit + 1}
-    rows: list[tuple[tuple[int, int], int, list[Any]]] = []
-    for kind, statement in enumerate((CHANGED_IDENTITIES, CHANGED_EVENTS, REMOVED, CHANGED_VISITS)):
-        cursor.execute(statement, parameters)
-        rows += [((int(row_tx), row_seq), kind, rest) for row_tx, row_seq, *rest in cursor.fetchall()]
-    rows.sort(key=lambda row: row[0])
-    batch = rows[:limit]
-    identities, events, removed, visits = ([rest for _, kind, rest in batch if kind == wanted] for wanted in range(4))
-    last = batch[-1][0] if batch else (tx, seq)
+    of_events, of_visits = _places_of(position, epoch)
+    facts = _read(cursor, (CHANGED_IDENTITIES, CHANGED_EVENTS), of_events, horizon, limit)
+    (identities, events), of_events = facts.by_kind, facts.place
+    removed: Sequence[Any] = ()
+    visits: Sequence[Any] = ()
+    is_complete = False
+    if facts.is_complete:
+        follows = _read(cursor, (REMOVED, CHANGED_VISITS), of_visits, horizon, limit - facts.size)
+        (removed, visits), of_visits, is_complete = follows.by_kind, follows.place, follows.is_complete
     return Changes(
-        position=f"{epoch}.{last[0]}.{last[1]}",
+        position=".".join(map(str, (epoch, *of_events, *of_visits))),
         events=tuple(map(event_of, events)),
         visits=tuple(visit_of(text) for (text,) in visits),
         removed=tuple((site_id, visit_id) for site_id, visit_id in removed),
         identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
+        is_complete=is_complete,
+    )
+
+
+class _Read(NamedTuple):
+    """Rows of some kinds behind a place, as many as were asked for."""
+
+    by_kind: Sequence[Sequence[Any]]
+    size: int
+    place: _Place
+    """Of the last of them."""
+    is_complete: bool
+
+
+def _read(cursor: Cursor, statements: Sequence[str], place: _Place, horizon: str, limit: int) -> _Read:
+    parameters = {"tx": str(place[0]), "seq": place[1], "horizon": horizon, "limit": limit + 1}
+    rows: list[tuple[_Place, int, list[Any]]] = []
+    for kind, statement in enumerate(statements):
+        cursor.execute(statement, parameters)
+        rows += [((int(tx), seq), kind, rest) for tx, seq, *rest in cursor.fetchall()]
+    rows.sort(key=lambda row: row[0])
+    batch = rows[:limit]
+    return _Read(
+        by_kind=[[rest for _, kind, rest in batch if kind == wanted] for wanted in range(len(statements))],
+        size=len(batch),
+        place=batch[-1][0] if batch else place,
         is_complete=len(rows) <= limit,
     )
 
@@ -119,10 +149,10 @@ def number_anew(cursor: Cursor) -> None:
             cursor.execute(statement)
 
 
-def _place_of(position: str, epoch: str) -> tuple[int, int]:
+def _places_of(position: str, epoch: str) -> tuple[_Place, _Place]:
     if not position:
-        return 0, 0
+        return (0, 0), (0, 0)
     match = _POSITION(position)
     if match is None or match[1] != epoch:
         raise InvalidCursor("this is no position of this database's change feed; copies of it must begin anew")
-    return int(match[2]), int(match[3])
+    return (int(match[2]), int(match[3])), (int(match[4]), int(match[5]))
