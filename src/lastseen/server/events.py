@@ -26,6 +26,7 @@ from lastseen.server.ingest_replies import (
     api_key_of,
     bearer_of,
     failure_of,
+    json_start,
     origin_of,
     problem_body,
     query_of,
@@ -50,6 +51,9 @@ _LINES = {
 }
 _JSON = {b"", b"application/json"}
 _ONE = b'{"accepted":1,"dropped":0}'
+_START_ONE = json_start({}, 200, _ONE)
+_BODY_ONE = {"type": "http.response.body", "body": _ONE}
+"""The usual answer of a server's event, made once."""
 _NO_KEY = (
     "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
     "or send an API key with the scope events:write"
@@ -77,9 +81,6 @@ class EventsRoute:
             return CLIENT_GONE
         except (Unacceptable, Overloaded, StoreError) as error:
             return await self._refuse(send, headers, *failure_of(error))
-        if not dropped:
-            body = _ONE if accepted == 1 else b'{"accepted":%d,"dropped":0}' % accepted
-            return await send_json(send, headers, 200, body)
         return await self._tell(send, headers, accepted, dropped)
 
     async def _take(self, scope: Connection, headers: Headers, receive: Receive) -> tuple[int, list[Dropped]]:
@@ -122,6 +123,12 @@ class EventsRoute:
         return intake
 
     async def _tell(self, send: Send, headers: Headers, accepted: int, dropped: list[Dropped]) -> int:
+        if not dropped:
+            if accepted != 1 or b"origin" in headers:
+                return await send_json(send, headers, 200, b'{"accepted":%d,"dropped":0}' % accepted)
+            await send(_START_ONE)
+            await send(_BODY_ONE)
+            return 200
         errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
         if accepted == 0:
             detail = f"no event of {len(dropped)} could be taken: {dropped[0].reason}"

@@ -16,7 +16,7 @@ from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import too_large
-from lastseen.server.body import ClientGone, Receive, Send
+from lastseen.server.body import ClientGone, Message, Receive, Send
 from lastseen.web.sessions.threads import in_thread
 
 JSON = b"application/json"
@@ -63,6 +63,13 @@ def _within(body: bytes, limit: int) -> bytes:
 
 async def send_json(send: Send, headers: Headers, status: int, body: bytes, media_type: bytes = JSON) -> int:
     """Answer, with what lets the page that asked read it; returns the status."""
+    await send(json_start(headers, status, body, media_type))
+    await send({"type": "http.response.body", "body": body})
+    return status
+
+
+def json_start(headers: Headers, status: int, body: bytes, media_type: bytes = JSON) -> Message:
+    """Return the head of an answer to a request with these headers."""
     fields = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *_ALWAYS]
     if b"origin" in headers:
         fields += _for_origin(headers[b"origin"])
@@ -72,9 +79,7 @@ async def send_json(send: Send, headers: Headers, status: int, body: bytes, medi
         fields.append((b"allow", b"POST, OPTIONS"))
     if status == 413:  # noqa: PLR2004 - the rest of the body is not read
         fields.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
-    return status
+    return {"type": "http.response.start", "status": status, "headers": fields}
 
 
 async def answer_preflight(send: Send, headers: Headers) -> int:
