@@ -153,12 +153,12 @@ def _owner(seen: LastSeen, principal: Principal, text: str) -> dict[str, str]:
 
 
 def _expiry(text: str) -> datetime | None:
-    """Return the end of a day, UTC; raises `WrongField` for what is no day to come."""
+    """Return the last second of a day, UTC; raises `WrongField` for what is no day to come."""
     if not text:
         return None
     try:
-        end = datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), UTC)
-    except (ValueError, OverflowError) as error:
+        end = datetime.combine(date.fromisoformat(text), time(23, 59, 59), UTC)
+    except ValueError as error:
         raise WrongField("expires", "Write a day as 2027-01-31.") from error
     if end <= utc(SYSTEM_CLOCK.now()):
         raise WrongField("expires", "This day is over; the key would never work.")
@@ -195,9 +195,9 @@ def _owners(seen: LastSeen, principal: Principal, chosen: str) -> list[tuple[str
 def _scopes(principal: Principal, fields: dict[str, str]) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the scopes that this principal may give, by what may hold them."""
     kinds = (
-        ("For any key, also one of a device or a group", GROUP_SCOPES),
-        ("Also for the key of a site", SITE_SCOPES),
-        ("Only for a key that belongs to nothing", frozenset(Scope) - GROUP_SCOPES - SITE_SCOPES),
+        ("For the key of a device or a group, or of nothing", GROUP_SCOPES),
+        ("For the key of a site, or of nothing", SITE_SCOPES),
+        ("Only for a key of nothing", frozenset(Scope) - GROUP_SCOPES - SITE_SCOPES),
     )
     found = []
     for words, scopes in kinds:
