@@ -126,9 +126,18 @@ SELECT coalesce(identities.visitor, new.identity), new.moment, new.moment
 FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
 """
 TOUCHED_RANGE = "SELECT min(low), max(high) FROM touched"
+# A batch may end between a visit that grew and the removal of those that it took in, so that only a part of it is
+# touched: whole visits are looked at.
+TOUCH_WHOLE_VISITS = """
+INSERT INTO touched
+SELECT visits.visitor, visits.start, visits.last_moment
+FROM visits
+JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
+    ON span.visitor = visits.visitor AND visits.start <= span.high AND visits.last_moment >= span.low
+WHERE visits.start <= $high AND visits.last_moment >= $low
+"""
 # Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
-# constants so that whole blocks of rows are skipped by their least and greatest value. A visit that changed is touched
-# from its first to its last event, so that the first event of each of its pages is found among all of them.
+# constants so that whole blocks of rows are skipped by their least and greatest value.
 ASSIGN = """
 UPDATE events
 SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
@@ -238,8 +247,11 @@ def _move_identities(connection: duckdb.DuckDBPyConnection, identities: Sequence
 def _assign(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(TOUCH_NEW)
     low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
-    if low is not None:
-        connection.execute(ASSIGN, {"low": low, "high": high})
+    if low is None:
+        return
+    connection.execute(TOUCH_WHOLE_VISITS, {"low": low, "high": high})
+    low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
+    connection.execute(ASSIGN, {"low": low, "high": high})
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
