@@ -172,6 +172,13 @@ class Accounts:
         """Return an account, or None."""
         return self._store.get_account(user_id)
 
+    def named(self, name: str) -> Account:
+        """Return the account with this name, whatever its case; raises `AccountNotFound`."""
+        found = self._store.find_credentials(name)
+        if found is None:
+            raise AccountNotFound(f"There is no account {clean_name(name)!r}; lastseen accounts list shows the names.")
+        return found.account
+
     def all(self) -> Sequence[Account]:
         """Return all accounts, by name."""
         return self._store.list_accounts()
@@ -191,8 +198,15 @@ class Accounts:
         return account, token
 
     def new_link(self, actor: Actor, user_id: str) -> str:
-        """Return the token of a link with which the owner chooses a new password; the old one works until then."""
+        """Return the token of a link with which the owner chooses a new password; the old one works until then.
+
+        Raises `AccountError` for an account that is disabled: its link would not work.
+        """
         account = self.get(user_id)
+        if not account.is_enabled:
+            raise AccountError(
+                f"{account.name} is disabled, and no link works; an administrator can enable the account."
+            )
         token, link = self._new_link()
         self._store.set_link(user_id, link, self._entry(AuditAction.LINK_MADE, actor, account))
         return token

@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 
 import lastseen
-from lastseen.cli import clients, demo, devices, doctor, imports, keys, migrate, prune, report, serve, sites, visits
+from lastseen.cli import (
+    accounts,
+    clients,
+    demo,
+    devices,
+    doctor,
+    imports,
+    keys,
+    migrate,
+    prune,
+    report,
+    serve,
+    sites,
+    visits,
+)
 from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option
 from lastseen.errors import ConfigurationError, FlushError, InvalidCursor, LastSeenError, MissingExtra, StoreUnavailable
 
@@ -46,7 +60,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, clients, imports, migrate, doctor, prune, demo, visits, report, devices, keys, sites):
+for module in (serve, clients, imports, migrate, doctor, prune, demo, visits, report, devices, keys, sites, accounts):
     module.register(app)
 
 
