@@ -22,6 +22,7 @@ from lastseen.activity.status import ClientStatus
 from lastseen.app import LastSeen
 from lastseen.cli.clients import print_clients
 from lastseen.cli.demo_data import demo_history, live_clients
+from lastseen.cli.demo_devices import fill_devices, live_devices
 from lastseen.cli.demo_visits import demo_visit, demo_visits, new_visitor
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.serve import serve_settings
@@ -60,7 +61,7 @@ def demo(
     as_json: JsonOption = False,
     settings: Settings,
 ) -> None:
-    """Make up sixty clients with days of activity, and the visitors of a small shop, and show them, moving.
+    """Make up sixty clients with days of activity, a fleet with its keys, and the visitors of a small shop, all moving.
 
     The database is a temporary file; the one that the settings name is left alone.
     """
@@ -70,6 +71,7 @@ def demo(
         settings = replace(settings, database_url="", data_folder=Path(folder))
         with open_demo(settings) as seen:
             fill(seen.clients, now=time.time(), days=days)
+            fill_devices(seen, now=time.time(), dice=Random(SEED))  # noqa: S311 - as in fill
             fill_visits(seen, now=time.time(), days=max(days, VISIT_DAYS))
             if not serves:
                 _print(seen, as_json=as_json)
@@ -128,6 +130,8 @@ def _live(seen: LastSeen) -> Iterator[None]:
         while not ended.wait(1):
             for client_id in live_clients(dice):
                 seen.clients.record(client_id)
+            for device_id in live_devices(dice):
+                seen.devices.record_seen(device_id)
             now = time.time()
             if dice.random() < NEW_VISITS_A_SECOND:
                 coming.extend(demo_visit(new_visitor(dice), now, dice))
