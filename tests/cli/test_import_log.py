@@ -270,10 +270,12 @@ def test_compressed_and_piped(process: Command, alone: Path) -> None:
 
 def test_a_log_that_is_cut_short(call: Command, alone: Path) -> None:
     """What came before the damage is imported, and the exit code tells."""
-    whole = gzip.compress("".join(f"{PERSON.replace('10:00', f'10:{minute:02}')}\n" for minute in range(60)).encode())
-    write(alone / "log.gz", whole[:-20])
+    moments = (f"10:{minute:02}:{second:02}" for minute in range(20) for second in range(60))
+    whole = gzip.compress("".join(f"{PERSON.replace('10:00:00', moment)}\n" for moment in moments).encode())
+    write(alone / "log.gz", whole[: len(whole) // 2])
     done = call("import", "log", alone / "log.gz", "--database", f"sqlite:///{alone}/lastseen.db", "--json")
     assert done.code == 1
+    assert 400 < done.document["new_events"] < 1_200
     assert "cut short" in done.document["unreadable_files"][0]["reason"]
 
 

@@ -151,7 +151,11 @@ def decompressed(stream: BinaryIO) -> BinaryIO:
     """Return the stream's plain bytes: gzip is recognized by its first two bytes, whatever the name of the file."""
     start = stream.read(len(_GZIP_MAGIC))
     whole = io.BufferedReader(_Joined(start, stream), MAX_LINE)
-    return io.BufferedReader(gzip.GzipFile(fileobj=whole), MAX_LINE) if start == _GZIP_MAGIC else whole
+    if start != _GZIP_MAGIC:
+        return whole
+    # A GzipFile that fills a buffer throws away what it has read when it comes upon the damage; one piece at a time, it
+    # hands that out first.
+    return io.BufferedReader(_Joined(b"", gzip.GzipFile(fileobj=whole)), MAX_LINE)  # type: ignore[arg-type]
 
 
 class _Joined(io.RawIOBase):
