@@ -87,6 +87,10 @@ def test_the_demo_moves(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running("demo") as (server, address):
         counts = ask(address, "/api/v1/clients?limit=1000")["clients"]
         assert {client["status"] for client in counts} == {"online", "recent", "idle", "inactive"}
+        devices = ask(address, "/api/v1/devices?limit=1000")["devices"]
+        assert {device["status"] for device in devices} == {"online", "recent", "idle", "inactive", None}
+        keys = ask(address, "/api/v1/keys")["keys"]
+        assert {key["is_valid"] for key in keys} == {True, False}
         assert ask(address, "/api/v1/visits/count")["count"] > 1_000
         first = newest(address)
         deadline = time.monotonic() + 30
