@@ -223,6 +223,8 @@ class CannotHook(RuntimeError):
 def record_sqlite(folder: Path, steps: list[Step]) -> None:
     """From now on add to the steps what all SQLite connections of this process do to files below a folder.
 
+    And which folders Python makes and syncs there.
+
     For a process of its own: it cannot be taken back. Raises `CannotHook`.
     """
     try:
@@ -232,6 +234,7 @@ def record_sqlite(folder: Path, steps: list[Step]) -> None:
         raise CannotHook(f"the SQLite library of {_sqlite3} cannot be found: {error}") from error
     _recorders.append(recorder)
     prove(folder, steps)
+    _record_folders(folder.resolve(), steps)
 
 
 _recorders: list[_Recorder] = []
@@ -249,6 +252,25 @@ def prove(folder: Path, steps: list[Step]) -> None:
     if not {"create", "write", "sync", "delete"} <= seen:
         raise CannotHook(f"sqlite3 does not use the library that was found with {_sqlite3}: only {seen} was seen")
     steps.clear()
+
+
+def _record_folders(folder: Path, steps: list[Step]) -> None:
+    make, fsync = os.mkdir, os.fsync
+
+    def mkdir(path: Any, *arguments: Any, **options: Any) -> None:
+        make(path, *arguments, **options)
+        if Path(path).is_relative_to(folder):
+            steps.append(("create_folder", str(Path(path).relative_to(folder))))
+
+    def sync(fd: Any) -> None:
+        fsync(fd)
+        synced = os.fstat(fd)
+        folders = (path for path in (folder, *folder.rglob("*")) if path.is_dir())
+        steps.extend(
+            ("sync", str(path.relative_to(folder))) for path in folders if os.path.samestat(path.stat(), synced)
+        )
+
+    os.mkdir, os.fsync = mkdir, sync
 
 
 class _Recorder:

@@ -29,7 +29,7 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
 from tests.stores.power_cut import Step, record_sqlite
 
-FILE = "lastseen.db"
+FILE = "data/lastseen.db"
 USER = "provider|ann"
 HOUR = timedelta(hours=1)
 
@@ -153,7 +153,7 @@ def main() -> None:
     folder, record, seed, count, synchronous = sys.argv[1:]
     steps: list[Step] = []
     record_sqlite(Path(folder), steps)
-    Saving(Path(folder), int(seed), int(count), synchronous, steps).run()
+    Saving(Path(folder).resolve(), int(seed), int(count), synchronous, steps).run()
     Path(record).write_bytes(pickle.dumps(steps))
 
 

@@ -118,11 +118,12 @@ def look(file: Path, promises: Promises, findings: Findings) -> Facts | None:
         return facts
     findings.lost += 1
     different = sorted(key for key in facts.keys() | promises.facts.keys() if facts.get(key) != promises.facts.get(key))
-    findings.messages.append(f"after {file.parent.name}: {different[:5]} of {len(different)} differ")
+    findings.messages.append(f"after {file.parent.parent.name}: {different[:5]} of {len(different)} differ")
     return None
 
 
 def _check(file: Path) -> tuple[list[str], Facts]:
+    file.parent.mkdir(exist_ok=True)
     with closing(sqlite3.connect(file)) as connection:
         problems = [str(row) for row in connection.execute("PRAGMA integrity_check") if row != ("ok",)]
         problems += [f"no such row: {row}" for row in connection.execute("PRAGMA foreign_key_check")]

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import msgspec
 
 from lastseen.errors import StoreUnavailable
+from lastseen.stores.folders import make_folder, sync_folder
 from lastseen.visits.event import Event
 
 MAGIC = b"lastseen spool 1\n"
@@ -158,7 +159,7 @@ class Spool:
             try:
                 _write_all(file, MAGIC)
                 os.fsync(file.fileno())
-                _sync_folder(folder)
+                sync_folder(folder)
             except OSError:
                 file.close()
                 with suppress(OSError):
@@ -179,7 +180,7 @@ class Spool:
         if self._folder is None:
             for number in range(1, _MAX_FOLDERS + 1):
                 folder = self._root / str(number)
-                _make_folder(folder)
+                make_folder(folder)
                 self._lock = _lock(folder / "lock")
                 if self._lock is not None:
                     self._folder = folder
@@ -263,29 +264,6 @@ def _write_all(file: FileIO, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder with its parents, and their names durable: a file is lost with the name of any folder above it.
-
-    The two above it are synced even when they were there: the process that made them may have died before it could.
-    """
-    missing = sum(not each.exists() for each in (folder, *folder.parents))
-    folder.mkdir(parents=True, exist_ok=True)
-    for parent in folder.parents[: max(missing, 2)]:
-        # Whoever may not read a folder cannot sync it, and can still write below it.
-        with suppress(PermissionError):
-            _sync_folder(parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name durable; where folders cannot be synced (Windows) the file's own sync has to do."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _lock(path: Path) -> BinaryIO | None:

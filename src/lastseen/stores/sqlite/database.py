@@ -13,6 +13,7 @@ from typing import Protocol
 from lastseen.errors import ConfigurationError, InvalidData, LastSeenError, SchemaError, StoreError, StoreUnavailable
 from lastseen.forking import hold_still_for_forks
 from lastseen.stores.connections import Connections
+from lastseen.stores.folders import make_folder
 
 # https://www.sqlite.org/rescode.html: what can never succeed with these values.
 _REFUSED_FOR_EVER = {
@@ -83,7 +84,7 @@ class SQLiteDatabase:
     def make_folder(self) -> None:
         """Make the folder of the file, with its parents, when it is missing."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
         except OSError as error:
             raise StoreUnavailable(f"{self.address}: {error}") from error
 
