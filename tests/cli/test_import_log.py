@@ -46,7 +46,7 @@ def test_the_whole_log(call: Command, database: str) -> None:
     assert call("visits", "count", "--database", database, "--json").document["all"] == logs.VISITS
     doctor = call("doctor", "--database", database)
     assert doctor.code == 0, doctor.out
-    assert "3,223 visits are what 9,999 events of 1 sites fold into" in doctor.out
+    assert "3,223 visits are what 9,999 events fold into" in doctor.out
     again = call("import", "log", "--all-requests", LOG, "--database", database, "--json")
     assert (again.document["events"], again.document["new_events"]) == (logs.EVENTS, 0)
     assert again.document["visits"] == logs.VISITS
@@ -319,6 +319,14 @@ def test_places(call: Command, alone: Path) -> None:
     geo = logs.visits_in(database)[0].geo
     assert geo is not None
     assert geo.city == "London"
+
+
+def test_a_geography_file_that_is_none(call: Command, alone: Path) -> None:
+    """It is looked at before any line is read, and nothing is said of an import."""
+    write(alone / "log", PERSON)
+    done = call("import", "log", alone / "log", "--geo-database", alone / "log")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("lastseen: geo_database: cannot read")
 
 
 @pytest.mark.faults

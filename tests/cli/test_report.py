@@ -165,3 +165,17 @@ def test_beside_a_server_the_command_makes_a_copy_of_its_own(call: Command, data
         copy = open_copy(tmp_path, seen.store.address, "")
     assert copy.position() == ""
     copy.close()
+
+
+def test_a_time_without_visits(call: Command, database: str, tmp_path: Path) -> None:
+    """Whoever asks in the wrong time is told when there was something; programs are told nothing beside the answer."""
+    asked = ("report", "visits", "--last", "7d", "--database", database)
+    assert "the newest visit of the site began 2015-05-20T21:05:" in call(*asked).err
+    assert "--from" in call(*asked).err
+    assert call(*asked, "--json").err == ""
+    assert call("report", "visits", *MAY, "--database", database).err == ""
+    empty = f"sqlite:///{tmp_path}/empty.db"
+    call("migrate", "--database", empty)
+    with LastSeen.open(empty, migrate=True):
+        pass
+    assert "the site has no visits" in call("report", "visits", "--database", empty).err

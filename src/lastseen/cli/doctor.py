@@ -168,7 +168,8 @@ class Examination:
         drifting = [health for health in healths if health.problems]
         _expect(not drifting, "; ".join(health.complaint() for health in drifting))
         visits, events = sum(health.visits for health in healths), sum(health.events for health in healths)
-        return f"{visits:,} visits are what {events:,} events of {len(sites)} sites fold into"
+        of_sites = "" if len(sites) == 1 else f" of {len(sites)} sites"
+        return f"{visits:,} visits are what {events:,} events{of_sites} fold into"
 
 
 @dataclass(kw_only=True, slots=True)

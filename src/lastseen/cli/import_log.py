@@ -102,8 +102,9 @@ def log(
             geo_database=settings.geo_database,
             kept_parameters=frozenset(settings.kept_url_parameters),
         )
+        reading = LogReading(known, options)
         try:
-            with uncollected(), FileProgress(files) as progress, LogReading(known, options) as reading:
+            with uncollected(), FileProgress(files) as progress, reading:
                 import_files(files, reading, Importer(seen.store, known, summary, progress, batch))
                 if not summary.has_host and summary.events:
                     progress.say(NO_HOST)
@@ -228,8 +229,9 @@ def _print_summary(summary: Summary, site: str, *, as_json: bool, stopped: BaseE
             }
         )
     elif stopped is None:
+        lines = f"{summary.lines:,} line{'' if summary.lines == 1 else 's'}"
         typer.echo(
-            f"read {summary.lines:,} lines: {summary.events:,} events, {summary.new:,} of them new, {_bad(summary)}; "
+            f"read {lines}: {summary.events:,} events, {summary.new:,} of them new, {_bad(summary)}; "
             f"the site {site} has {summary.visits:,} visits"
         )
     else:

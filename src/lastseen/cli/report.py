@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, with_settings
-from lastseen.cli.output import console, print_json, print_table
+from lastseen.cli.output import absolute, console, print_json, print_table
 from lastseen.reports.answer import Answer, Column, Figure
 from lastseen.reports.asking import Copied, Reports
 from lastseen.reports.export import to_csv
@@ -23,6 +23,7 @@ from lastseen.reports.terms import DIMENSIONS, Metric
 from lastseen.reports.text import read_question, split_names
 from lastseen.settings import Settings
 from lastseen.visits.site import DEFAULT_SITE_ID
+from lastseen.visits.store import VisitQuery, VisitStore
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -116,6 +117,8 @@ def report(
                 parquet.write_bytes(reports.parquet(answer))
         finally:
             reports.close()
+        if not as_json and not any(answer.totals):
+            _print_nothing(answer, seen.store.visits)
     if as_json:
         print_json(answer.document())
     elif as_csv:
@@ -127,7 +130,8 @@ def report(
 def _catch_up(reports: Reports) -> None:
     """Copy what is new; something is shown only when that takes a while and somebody looks."""
     columns = (SpinnerColumn(), TextColumn("copying for reports: {task.fields[events]:,} events"), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+    err = console(stderr=True)
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=None, events=0)
 
         def show(copied: Copied) -> None:
@@ -152,6 +156,17 @@ def _print_answer(answer: Answer) -> None:
     print_table(names, rows)
     if answer.has_more:
         console(stderr=True).print(f"there are more than {answer.question.limit} rows: --limit", style="dim")
+
+
+def _print_nothing(answer: Answer, visits: VisitStore) -> None:
+    """Say in which time nothing was found, and when there was something last: imported logs may be old."""
+    period = answer.period
+    newest = visits.list_visits(VisitQuery(site_id=answer.question.site, limit=1))
+    known = (
+        f"the newest visit of the site began {absolute(newest[0].started_at)}" if newest else "the site has no visits"
+    )
+    text = f"nothing from {absolute(period.start)} to {absolute(period.end)}; {known}"
+    console(stderr=True).print(f"{text}; choose the time with --from and --to" if newest else text, style="dim")
 
 
 def _figures(
