@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from lastseen.accounts.audit import AuditAction, AuditEntry
-from lastseen.devices.store import MAX_PAGE, KeyQuery
+from lastseen.devices.device import Device, DeviceChange
+from lastseen.devices.store import MAX_PAGE, DeviceQuery, KeyQuery
 from lastseen.sessions.store import SessionDraft
 from lastseen.stores.sqlite import SQLiteStore
 from lastseen.stores.sqlite.database import SQLiteDatabase
@@ -86,7 +87,7 @@ class Saving:
             other.close()
 
     def _deeds(self, user_id: str) -> Iterator[Deed]:
-        kinds = (self._sessions(user_id), self._keys(), self._sites(), self._trail())
+        kinds = (self._sessions(user_id), self._keys(), self._devices(), self._sites(), self._trail())
         for batch in batches(self._seed, stream(self._seed, self._count), most=12):
             yield {("event", event.id): 1 for event in batch}, partial(save, self._store.visits, *batch)
             if self._dice.random() < 0.5:
@@ -113,6 +114,16 @@ class Saving:
             yield {("key", key.key.id): "valid"}, partial(devices.add_key, key)
             if number % 2:
                 yield {("key", key.key.id): "revoked"}, partial(devices.revoke_key, key.key.id, moment())
+
+    def _devices(self) -> Iterator[Deed]:
+        """Devices that get a name, and each second one deleted."""
+        devices = self._store.devices
+        for number in range(self._count):
+            one = f"device-{self._seed}-{number}"
+            yield {("device", one): ""}, partial(devices.upsert_device, Device(id=one, created_at=moment()))
+            yield {("device", one): "van"}, partial(devices.change_device, one, DeviceChange(name="van"))
+            if number % 2:
+                yield {("device", one): None}, partial(devices.delete_device, one)
 
     def _sites(self) -> Iterator[Deed]:
         """Sites, and settings that change."""
@@ -143,6 +154,7 @@ def facts_of(store: SQLiteStore) -> Facts:
             found["session", session.id] = session.idle_deadline
     keys = store.devices.list_keys(KeyQuery(limit=MAX_PAGE))
     found |= {("key", key.id): "valid" if key.revoked_at is None else "revoked" for key in keys}
+    found |= {("device", one.id): one.name for one in store.devices.list_devices(DeviceQuery(limit=MAX_PAGE))}
     found |= {("site", site.id): site.rule.timeout for site in store.sites.list_sites(MAX_PAGE)}
     entries = Counter(record.entry.detail for record in store.accounts.list_audit(MAX_PAGE))
     return found | {("entry", detail): count for detail, count in entries.items()}

@@ -150,7 +150,7 @@ def all_or_nothing(store: SQLiteStore) -> bool:
 
 @pytest.mark.parametrize(("rounds", "cuts", "count"), [(2, 4, 60), pytest.param(10, 20, 150, marks=pytest.mark.faults)])
 def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path, rounds: int, cuts: int, count: int) -> None:
-    """Whatever part of the unsynced writes reaches the disk: events, logins, keys, settings and the trail are there.
+    """Whatever of the unsynced writes reaches the disk: events, logins, keys, devices, sites and the trail are there.
 
     Each exactly once, no batch by half, the file whole, the visits those of the events; also what goes on from there.
     """
