@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from lastseen import LastSeen
 from lastseen.activity.status import ClientStatus
+from lastseen.devices.device import Device
 from tests.server import people
 from tests.server.running import ServerProcess
 from tests.server.world import World
@@ -27,11 +30,17 @@ DEVICES = 60
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Fill a server with two of everything, and sixty vans, every third of which was never seen."""
-    with ServerProcess(tmp_path_factory.mktemp("devices"), None, "--rate-limit", "0") as server:
-        world = World(server)
-        world.make("groups", id="vans", name="Vans")
+    home = tmp_path_factory.mktemp("devices")
+    database = f"sqlite:///{home}/fleet.db"
+    now = datetime.now(UTC)
+    with LastSeen.open(database, migrate=True) as seen:
+        seen.devices.create_group("Vans", group_id="vans")
         for number in range(DEVICES):
-            world.make("devices", id=f"van-{number:02}", name=f"Van {number:02}", group_id="vans", seen=number % 3 != 0)
+            van = Device(id=f"van-{number:02}", name=f"Van {number:02}", group_id="vans", created_at=now)
+            seen_at = now - timedelta(seconds=DEVICES - number)
+            seen.store.devices.upsert_device(van, seen_at if number % 3 else None)
+    with ServerProcess(home, database, "--rate-limit", "0") as server:
+        world = World(server)
         yield world
         world.close()
 
@@ -473,8 +482,8 @@ def test_every_page_is_accessible_and_fits(
             assert found.violations_count == 0, (page.url, found.generate_report())
 
     key = f"/key?id={world.key_id('near device')}"
-    wide = ("/devices", awkward, "/keys", "/device/delete?id=van-01", "/group?id=vans", "/site?id=default")
-    narrow = ("/devices", awkward, "/keys?group=near", key, "/groups", "/sites", "/devices/new")
+    wide = ("/devices?status=online", awkward, "/keys", "/site?id=default")
+    narrow = ("/devices?status=never", "/keys?group=near", key, "/groups", "/sites", "/device/delete?id=van-01")
     chosen = wide if width == 1200 else narrow
     for path in dict.fromkeys((*wide, *narrow)):
         page.goto(world.server.address + path)
