@@ -1,4 +1,4 @@
-"""Runs every test with coverage; what `make test` does. Arguments go on to pytest."""
+"""Runs every test but the long fault runs, with coverage; what `make test` does. Arguments go on to pytest."""
 
 from __future__ import annotations
 
