@@ -18,8 +18,9 @@ from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
 
-FOLLOW_INTERVAL = timedelta(milliseconds=500)
-"""How often a following copy looks for changes: with what a batch takes, it is at most two seconds behind."""
+FOLLOW_INTERVAL = timedelta(seconds=1)
+"""How long a following copy waits before it looks for changes: with what a batch takes, it is at most two seconds
+behind. A batch costs much by itself and little for each event: the fewer, the less they hold up what comes in."""
 BATCH = 10_000
 BUILD_BATCH = 50_000
 
