@@ -243,7 +243,7 @@ def test_without_room_the_sender_is_told_to_come_again(visits: FaultyVisits, tmp
 def test_the_spool_takes_what_it_has_room_for(visits: FaultyVisits, tmp_path: Path) -> None:
     """Of several requests the first ones are kept, the others refused: each is answered as it is."""
     visits.is_away = True
-    with ingesting(visits, tmp_path, room=1_000) as ingest:
+    with ingesting(visits, tmp_path, room=40_000) as ingest:
         answers = ingest.save(*[[f"e{n}"] for n in range(20)])
         kept = [f"e{n}" for n, answer in enumerate(answers) if answer == []]
         assert 0 < len(kept) < 20

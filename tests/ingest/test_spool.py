@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from lastseen.ingest.spool import MAGIC, SEGMENT_BYTES, Damage, Spool, SpoolFull
+from lastseen.ingest.salvage import PAGE
+from lastseen.ingest.spool import SEGMENT_BYTES, Damage, Spool, SpoolFull
 from lastseen.visits.event import Device, Event, Geo
 from lastseen.visits.utm import UtmParams
 
@@ -109,15 +112,40 @@ def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
     other.close()
 
 
+def bytes_on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.spool*"))
+
+
 def test_it_is_full_when_it_has_its_bytes(tmp_path: Path) -> None:
     """Batches are taken as long as there is room, whole or not at all; after draining there is room again."""
-    spool = Spool(tmp_path, 2_000)
-    batch = [event(1, properties={"text": "x" * 500})]
-    assert spool.append([batch] * 5) == 2
-    with pytest.raises(SpoolFull):
-        spool.append([batch])
-    assert drained(spool) == [batch, batch]
+    spool = Spool(tmp_path, ROOM // 100)
+    batch = [event(1, properties={"text": "x" * 100_000})]
+    taken = spool.append([batch] * 20)
+    assert 5 < taken < 10
+    while True:
+        try:
+            taken += spool.append([batch])
+        except SpoolFull:
+            break
+    assert taken < 10
+    assert taken * 100_000 < spool.size == bytes_on_disk(tmp_path) <= ROOM // 100
+    assert drained(spool) == [batch] * taken
     assert spool.append([batch]) == 1
+    spool.close()
+
+
+@pytest.mark.parametrize("length", [1, 700, 2_040, 3_900, 4_060, 4_100, 8_200, 50_000])
+def test_it_never_has_more_than_its_bytes(tmp_path: Path, length: int) -> None:
+    """Whatever the size of the batches, and whether they come one by one or together."""
+    spool = Spool(tmp_path, 300_000)
+    batch = [event(1, properties={"text": "x" * length})]
+    together, taken = 1, 1
+    while taken:
+        taken = spool.append([batch] * together) if spool.size < 200_000 else 0
+        assert bytes_on_disk(tmp_path) == spool.size <= 300_000
+        together += 7
+    with pytest.raises(SpoolFull):
+        spool.append([[event(2, properties={"text": "x" * 100_000})]])
     spool.close()
 
 
@@ -132,7 +160,7 @@ def test_large_amounts_are_spread_over_files(tmp_path: Path) -> None:
     list(spool.oldest())
     spool.remove_oldest()
     assert 0 < spool.size < before
-    assert spool.size == sum(path.stat().st_size for path in tmp_path.rglob("*.spool"))
+    assert spool.size == bytes_on_disk(tmp_path)
     spool.close()
 
 
@@ -163,86 +191,159 @@ def test_a_full_disk_keeps_nothing_half(tmp_path: Path) -> None:
 # Damage
 
 
+def batch_of(number: int) -> list[Event]:
+    """Return a batch that is recognised in a file by its number; each seventh is longer than a page."""
+    return [
+        event(number, properties={"mark": f"<{number}>", "text": "y" * (12_000 if number % 7 == 6 else 200)}),
+        event(100 + number, properties={"end": f"</{number}>"}),
+    ]
+
+
+BATCHES = [batch_of(number) for number in range(60)]
+
+
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
-    """Write a file of 30 batches; return it, and where each batch ends."""
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a file of many batches; return its folder."""
     folder = tmp_path_factory.mktemp("original")
     spool = Spool(folder, ROOM)
-    ends = []
-    for number in range(30):
-        spool.append([[event(number), event(100 + number, properties={"n": number})]])
-        ends.append(spool.size)
+    for batch in BATCHES:
+        spool.append([batch])
     spool.close()
-    return folder, ends
+    return folder
 
 
 def reopened(folder: Path) -> tuple[list[list[Event]], list[Damage]]:
     damages: list[Damage] = []
     spool = Spool(folder, ROOM, on_damage=damages.append)
     batches = drained(spool)
+    assert spool.size == 0
     spool.close()
     return batches, damages
 
 
-BATCHES = [[event(number), event(100 + number, properties={"n": number})] for number in range(30)]
+def places(content: bytes) -> list[set[int]]:
+    """Return for each batch the pages that it may be on: those from where it begins to where it ends."""
+    found = []
+    for number in range(len(BATCHES)):
+        ends = sorted(content.index(mark) // PAGE for mark in (b'"<%d>"' % number, b'"</%d>"' % number))
+        found.append(set(range(ends[0], ends[1] + 1)))
+    return found
 
 
-def damaged_copy(original: tuple[Path, list[int]], target: Path) -> Path:
-    shutil.copytree(original[0], target)
+def damaged_copy(original: Path, target: Path) -> Path:
+    shutil.copytree(original, target)
     return next(target.rglob("*.spool"))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_file_that_was_cut(original: tuple[Path, list[int]], tmp_path: Path, seed: int) -> None:
-    """At whatever byte it ends, every batch before that comes back, nothing else does, and the rest is reported."""
-    ends = original[1]
-    for round_, offset in enumerate(random.Random(seed).sample(range(ends[-1]), 100)):
-        file = damaged_copy(original, tmp_path / str(round_))
+def check_damaged(folder: Path, intact: list[list[Event]]) -> None:
+    """Assert that what is intact comes back, in order and once, nothing that never was, and that a loss is told."""
+    batches, damages = reopened(folder)
+    assert batches == [batch for batch in BATCHES if batch in batches]
+    assert [batch for batch in intact if batch not in batches] == []
+    if len(batches) < len(BATCHES):
+        assert [damage.found for damage in damages] == [len(batches)]
+        assert damages[0].lost > 0
+    assert len(list(folder.rglob("*.damaged"))) == len(damages)
+    assert not list(folder.rglob("*.spool*"))
+
+
+def cut_and_check(original: Path, folder: Path, cuts: int) -> None:
+    size = next(original.rglob("*.spool")).stat().st_size
+    for offset in random.Random(cuts).sample(range(size), cuts):
+        file = damaged_copy(original, folder / str(offset))
+        content = file.read_bytes()
         with file.open("r+b") as opened:
             opened.truncate(offset)
-        batches, damages = reopened(tmp_path / str(round_))
-        whole = sum(end <= offset for end in ends)
-        assert batches == BATCHES[:whole]
-        clean_cut = offset in {*ends, len(MAGIC)}
-        assert [damage.lost for damage in damages] == (
-            [] if clean_cut else [offset - ([len(MAGIC), *ends][whole] if offset >= len(MAGIC) else 0)]
-        )
+        pages = places(content)
+        before = [batch for batch, on in zip(BATCHES, pages, strict=True) if (max(on) + 1) * PAGE <= offset]
+        check_damaged(folder / str(offset), before)
+        shutil.rmtree(folder / str(offset), ignore_errors=True)  # gone when all was well
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_flipped_bits(original: tuple[Path, list[int]], tmp_path: Path, seed: int) -> None:
-    """One wrong bit anywhere: the batches before it come back, none that never was; the rest is reported and kept."""
-    ends = original[1]
-    dice = random.Random(seed)
-    for round_ in range(100):
-        offset = dice.randrange(ends[-1])
-        file = damaged_copy(original, tmp_path / str(round_))
+def test_a_file_that_was_cut(original: Path, tmp_path: Path) -> None:
+    """At whatever byte it ends, every batch before that comes back, nothing else does, and a loss is reported."""
+    cut_and_check(original, tmp_path, 25)
+
+
+@pytest.mark.faults
+def test_a_file_that_was_cut_at_three_hundred_places(original: Path, tmp_path: Path) -> None:
+    """The same, three hundred times."""
+    cut_and_check(original, tmp_path, 300)
+
+
+def flip_and_check(original: Path, folder: Path, offsets: list[int]) -> None:
+    dice = random.Random(len(offsets))
+    for round_, offset in enumerate(offsets):
+        file = damaged_copy(original, folder / str(round_))
         content = bytearray(file.read_bytes())
+        pages = places(bytes(content))
         content[offset] ^= 1 << dice.randrange(8)
         file.write_bytes(content)
-        batches, damages = reopened(tmp_path / str(round_))
-        before = sum(end <= offset for end in ends) if offset >= len(MAGIC) else 0
-        assert batches == BATCHES[:before]
-        assert len(damages) == 1
-        assert list((tmp_path / str(round_)).rglob("*.damaged"))
+        elsewhere = [batch for batch, on in zip(BATCHES, pages, strict=True) if offset // PAGE not in on]
+        check_damaged(folder / str(round_), elsewhere)
+        shutil.rmtree(folder / str(round_), ignore_errors=True)  # gone when all was well
 
 
-def test_without_a_checksum_a_flipped_bit_would_be_believed(original: tuple[Path, list[int]], tmp_path: Path) -> None:
-    """The negative control: the same bytes with a checksum made to fit come back as events that never were."""
-    import struct
-    import zlib
+def test_flipped_bits(original: Path, tmp_path: Path) -> None:
+    """One wrong bit anywhere: the batches on other pages come back, none that never was; a loss is reported."""
+    size = next(original.rglob("*.spool")).stat().st_size
+    flip_and_check(original, tmp_path, random.Random(1).sample(range(size), 25))
 
-    file = damaged_copy(original, tmp_path / "forged")
-    content = bytearray(file.read_bytes())
-    start = len(MAGIC)
-    (length,) = struct.unpack_from("<I", content, start)
-    payload = bytes(content[start + 8 : start + 8 + length]).replace(b'"e0"', b'"f0"')
-    checksum = zlib.crc32(payload, zlib.crc32(length.to_bytes(4, "little")))
-    content[start + 4 : start + 8 + length] = struct.pack("<I", checksum) + payload
-    file.write_bytes(content)
-    batches, damages = reopened(tmp_path / "forged")
-    assert batches[0][0].id == "f0"
-    assert damages == []
+
+@pytest.mark.faults
+def test_two_hundred_flipped_bits(original: Path, tmp_path: Path) -> None:
+    """The same, two hundred times."""
+    size = next(original.rglob("*.spool")).stat().st_size
+    flip_and_check(original, tmp_path, random.Random(2).sample(range(size), 200))
+
+
+@pytest.mark.parametrize("part", ["the file's head", "the table's root"])
+def test_a_wrong_bit_where_sqlite_begins(original: Path, tmp_path: Path, part: str) -> None:
+    """Without the first pages SQLite reads nothing; every batch is on another page, and comes back."""
+    first = {"the file's head": 0, "the table's root": PAGE}[part]
+    content = next(original.rglob("*.spool")).read_bytes()
+    assert not {0, 1} & {page for pages in places(content) for page in pages}
+    file = damaged_copy(original, tmp_path / "broken")
+    broken = bytearray(content)
+    broken[first] ^= 1
+    file.write_bytes(broken)
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.DatabaseError):
+        connection.execute("SELECT * FROM batches").fetchall()
+    batches, damages = reopened(tmp_path / "broken")
+    assert batches == BATCHES
+    assert [damage.found for damage in damages] == [len(BATCHES)]
+
+
+def test_without_a_checksum_a_flipped_bit_would_be_believed(original: Path, tmp_path: Path) -> None:
+    """The negative control: SQLite reads an event that never was and finds nothing wrong; the checksum does."""
+    file = damaged_copy(original, tmp_path / "flipped")
+    content = file.read_bytes()
+    assert content.count(b'"id":"e7"') == 1
+    file.write_bytes(content.replace(b'"id":"e7"', b'"id":"e6"'))
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        rows = connection.execute("SELECT events FROM batches ORDER BY number").fetchall()
+    believed = [msgspec.json.decode(row[0], type=list[Event]) for row in rows]
+    assert len(believed) == len(BATCHES)
+    assert believed[7][0].id == "e6"
+    batches, damages = reopened(tmp_path / "flipped")
+    assert batches == BATCHES[:7] + BATCHES[8:]
+    assert len(damages) == 1
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM batches WHERE number = 8", "UPDATE batches SET number = 99 WHERE number = 8"]
+)
+def test_a_batch_that_is_missing_is_reported(original: Path, tmp_path: Path, change: str) -> None:
+    """Also when each of the others is right: their numbers have no gap, and a number is part of what is checked."""
+    file = damaged_copy(original, tmp_path / "gap")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(change)
+        connection.commit()
+    batches, damages = reopened(tmp_path / "gap")
+    assert batches == BATCHES[:7] + BATCHES[8:]
+    assert len(damages) == 1
 
 
 WRITER = """
@@ -260,13 +361,13 @@ for number in range(10**9):
 
 def test_a_kill_between_two_bytes(tmp_path: Path) -> None:
     """A process that is killed while it appends: what it said was appended is there, each once, in order."""
-    for round_ in range(3):
+    for round_ in range(2):
         folder = tmp_path / str(round_)
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": "."}
         ) as writer:
             assert writer.stdout is not None
-            said = [int(next(writer.stdout)) for _ in range(50 + 37 * round_)]
+            said = [int(next(writer.stdout)) for _ in range(20 + 17 * round_)]
             writer.kill()
             said += [int(line) for line in writer.stdout if line.endswith("\n")]
         numbers = [batch[0].at - 1_795_348_800_000_000 for batch in reopened(folder)[0]]

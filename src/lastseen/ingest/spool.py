@@ -1,33 +1,31 @@
 """Where acknowledged events wait on disk while the database is away.
 
-A folder of append-only files, each a run of records: length, checksum, JSON. What was appended is synced before anybody
-hears of it. A file is read up to its first record that is not whole; nothing behind that is believed.
+A folder of small SQLite files, each a run of batches. What was appended is synced before anybody hears of it; what is
+read has a right checksum, also out of a damaged file, and nothing else is believed.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
 from lastseen.errors import StoreUnavailable
-from lastseen.stores.folders import make_folder, sync_folder
+from lastseen.ingest.salvage import PAGE
+from lastseen.ingest.spool_file import SUFFIX, SpoolWriter, read, remove
+from lastseen.stores.folders import make_folder
 from lastseen.visits.event import Event
 
-MAGIC = b"lastseen spool 1\n"
-SEGMENT_BYTES = 8 * 1024 * 1024
+SEGMENT_BYTES = 4 * 1024 * 1024
 """A file is removed when all of it is stored, so this is how closely the size on disk follows what waits."""
 
-_HEAD = struct.Struct("<II")
+_SPARE = 8 * PAGE
+"""What a new file and the pages above those of the rows need."""
 _MAX_FOLDERS = 16
 _logger = logging.getLogger("lastseen.ingest")
 _encode = msgspec.json.Encoder().encode
@@ -40,10 +38,13 @@ class SpoolFull(StoreUnavailable):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """What could not be read: `lost` bytes of a file from `offset` on. The file is kept beside, for whoever looks."""
+    """A file that is not whole. It is kept beside, for whoever looks.
+
+    `found` batches of it could be read; the other `lost` bytes hold what could not be, and what SQLite itself needs.
+    """
 
     file: Path
-    offset: int
+    found: int
     lost: int
 
 
@@ -61,7 +62,7 @@ class Spool:
         self._folder: Path | None = None
         self._lock: BinaryIO | None = None
         self._segments: list[_Segment] = []
-        self._writing: FileIO | None = None
+        self._writing: SpoolWriter | None = None
         self.size = 0
         """Bytes on disk."""
         self.waiting = 0
@@ -79,17 +80,17 @@ class Spool:
 
         Raises `SpoolFull` when not even the first one fits or the disk refuses, and then keeps nothing of the call.
         """
-        records = [_record(batch) for batch in batches]
-        taken, size = 0, self.size
-        for record in records:
-            size += len(record)
+        payloads = [_encode(list(batch)) for batch in batches]
+        taken, size = 0, self.size + _SPARE
+        for payload in payloads:
+            size += _most_bytes(payload)
             if size > self._limit:
                 break
             taken += 1
         if taken == 0:
             raise SpoolFull(f"the spool has its {self._limit} bytes; it empties when the database is back")
         try:
-            self._write(b"".join(records[:taken]))
+            self._write(payloads[:taken])
         except OSError as error:
             raise SpoolFull(f"the spool cannot be written: {error}") from error
         self.waiting += sum(len(batch) for batch in batches[:taken])
@@ -111,11 +112,7 @@ class Spool:
         segment = self._segments.pop(0)
         self.size -= segment.size
         self.waiting = max(self.waiting - segment.events, 0) if self._segments else 0
-        if segment.damage is None:
-            segment.path.unlink(missing_ok=True)
-        else:
-            with suppress(OSError):
-                segment.path.rename(segment.path.with_suffix(".damaged"))
+        remove(segment.path, keep_as=segment.path.with_suffix(".damaged") if segment.damage else None)
 
     def close(self) -> None:
         """Close the files; what waits stays on disk."""
@@ -130,44 +127,30 @@ class Spool:
                 self._root.rmdir()
         self._folder = None
 
-    def _write(self, data: bytes) -> None:
-        file, segment = self._file_for_writing()
-        before = segment.size
+    def _write(self, payloads: Sequence[bytes]) -> None:
+        writer, segment = self._file_for_writing()
         try:
-            _write_all(file, data)
-            os.fsync(file.fileno())
+            size = writer.add(payloads)
         except OSError:
             # Whatever reached the disk of it must not stand in front of what comes later.
-            self._writing = None
-            with suppress(OSError):
-                file.truncate(before)
-            with suppress(OSError):
-                file.close()
+            self._stop_writing()
             raise
-        segment.size += len(data)
-        self.size += len(data)
-        if segment.size >= SEGMENT_BYTES:
+        self._grow(segment, size)
+        if size >= SEGMENT_BYTES:
             self._stop_writing()
 
-    def _file_for_writing(self) -> tuple[FileIO, _Segment]:
+    def _grow(self, segment: _Segment, size: int) -> None:
+        self.size += size - segment.size
+        segment.size = size
+
+    def _file_for_writing(self) -> tuple[SpoolWriter, _Segment]:
         if self._writing is None:
             folder = self._own_folder()
             number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0)
-            path = folder / f"{number:08}.spool"
-            # Unbuffered: a write that failed half leaves nothing in a buffer to be written later.
-            file = path.open("xb", buffering=0)
-            try:
-                _write_all(file, MAGIC)
-                os.fsync(file.fileno())
-                sync_folder(folder)
-            except OSError:
-                file.close()
-                with suppress(OSError):
-                    path.unlink()
-                raise
-            self._writing = file
-            self._segments.append(_Segment(path, len(MAGIC)))
-            self.size += len(MAGIC)
+            path = folder / f"{number:08}{SUFFIX}"
+            self._writing = SpoolWriter(path)
+            self._segments.append(_Segment(path))
+            self._grow(self._segments[-1], path.stat().st_size)
         return self._writing, self._segments[-1]
 
     def _stop_writing(self) -> None:
@@ -190,17 +173,17 @@ class Spool:
         return self._folder
 
     def _find_segments(self, folder: Path) -> None:
-        for path in sorted(folder.glob("*.spool")):
-            segment = _Segment(path, path.stat().st_size)
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            segment = _Segment(path)
             self._segments.append(segment)
-            self.size += segment.size
             self.waiting += sum(len(batch) for batch in segment.read())
+            self._grow(segment, path.stat().st_size)
 
     def _report(self, damage: Damage) -> None:
         _logger.error(
-            "%s is damaged from byte %d on: the %d bytes behind it cannot be stored; the file is kept",
+            "%s is damaged: %d batches of it are stored, the other %d bytes cannot be; the file is kept",
             damage.file,
-            damage.offset,
+            damage.found,
             damage.lost,
         )
         if self._on_damage is not None:
@@ -210,60 +193,33 @@ class Spool:
 class _Segment:
     """One file."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = size
+        self.size = 0
         self.events = 0
         self.damage: Damage | None = None
 
     def read(self) -> Iterator[list[Event]]:
-        """Yield the batches up to the first record that is not whole; `damage` says then what is behind it."""
-        self.damage, self.events = None, 0
-        with self.path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                self._damaged(0)
-                return
-            offset = len(MAGIC)
-            while head := file.read(_HEAD.size):
-                batch = _batch_of(file, head)
-                if batch is None:
-                    self._damaged(offset)
-                    return
-                offset = file.tell()
-                self.events += len(batch)
-                yield batch
-
-    def _damaged(self, offset: int) -> None:
-        self.damage = Damage(file=self.path, offset=offset, lost=self.path.stat().st_size - offset)
+        """Yield the batches that can be read; `damage` says then whether these are not all."""
+        content = read(self.path)
+        batches = [batch for payload in content.payloads if (batch := _batch(payload)) is not None]
+        self.events = sum(map(len, batches))
+        if not content.is_whole or len(batches) < len(content.payloads):
+            lost = self.path.stat().st_size - sum(map(len, content.payloads))
+            self.damage = Damage(file=self.path, found=len(batches), lost=max(lost, 0))
+        yield from batches
 
 
-def _record(batch: Sequence[Event]) -> bytes:
-    payload = _encode(list(batch))
-    return _HEAD.pack(len(payload), _checksum(payload)) + payload
+def _most_bytes(payload: bytes) -> int:
+    """Return what a payload may take on disk: its last page may hold nothing else, and the page before it a gap."""
+    return len(payload) + min(len(payload) + 128, 2 * PAGE)
 
 
-def _batch_of(file: BinaryIO, head: bytes) -> list[Event] | None:
-    if len(head) < _HEAD.size:
-        return None
-    length, checksum = _HEAD.unpack(head)
-    payload = file.read(length)
-    if len(payload) < length or _checksum(payload) != checksum:
-        return None
+def _batch(payload: bytes) -> list[Event] | None:
     try:
         return _decode(payload)
     except msgspec.MsgspecError:
         return None
-
-
-def _checksum(payload: bytes) -> int:
-    # The length goes in too: a record that lost its tail is none, whatever the tail was.
-    return zlib.crc32(payload, zlib.crc32(len(payload).to_bytes(4, "little")))
-
-
-def _write_all(file: FileIO, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _lock(path: Path) -> BinaryIO | None:
