@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,24 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
         os.close(ours)
         running.wait(timeout=60)
     return shown.decode()
+
+
+def test_a_narrow_terminal_takes_nothing_that_is_to_be_copied(call: Command, alone: Path) -> None:
+    """Ids and secrets are whole on 60 columns: the last column of a list gives way, and values wrap."""
+    database = ("--database", f"sqlite:///{alone}/lastseen.db")
+    assert call("migrate", *database).code == 0
+    narrow = {"COLUMNS": "60", "NO_COLOR": "1"}
+    made = on_a_terminal("keys", "create", "till 7", "--scope", "devices:read", *database, **narrow)
+    key = call("keys", "list", "--json", *database).document["keys"][0]
+    assert key["id"] in made
+    secret = re.search(r"ls_[\w\s-]+", made)
+    assert secret
+    assert len("".join(secret[0].split())) == len("ls_") + 8 + len("_") + 43
+    assert key["id"] in on_a_terminal("keys", "list", *database, **narrow)
+    log = write(alone / "log", '192.0.2.7 - - [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 9 "-" "Firefox/128"')
+    assert call("import", "log", log, "--host", "shop.example", *database).code == 0
+    visit = call("visits", "list", "--json", *database).document["visits"][0]
+    assert visit["id"] in on_a_terminal("visits", "list", *database, **narrow)
 
 
 def test_colours_are_for_terminals_only(process: Command, alone: Path) -> None:

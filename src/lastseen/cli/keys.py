@@ -66,7 +66,8 @@ def list_keys(
         console(stderr=True).print("no keys")
     else:
         now = datetime.now(UTC)
-        print_table(["ID", "NAME", "PREFIX", "STATE", "LAST USED", "OF", "SCOPES"], [_row(key, now) for key in found])
+        columns = ["ID", "NAME", "PREFIX", "STATE", "LAST USED", "OF", "SCOPES"]
+        print_table(columns, [_row(key, now) for key in found], gives_way=columns.index("SCOPES"), whole=(0,))
 
 
 @group.command()

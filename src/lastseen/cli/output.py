@@ -38,12 +38,26 @@ def print_json(document: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
 
 
-def print_table(columns: list[str], rows: list[list[Text | str]], *, header: bool = True) -> None:
-    """Print rows under their columns; the first column gives way on a narrow terminal by wrapping."""
+def print_table(
+    columns: list[str],
+    rows: list[list[Text | str]],
+    *,
+    header: bool = True,
+    gives_way: int | None = None,
+    whole: tuple[int, ...] = (),
+) -> None:
+    """Print rows under their columns; on a narrow terminal one column gives way by wrapping.
+
+    That is the first, or of names and values without a header the second. The columns of `whole` are never cut, to be
+    copied; where there is no room at all, the end of the line is.
+    """
     out = console()
+    if gives_way is None:
+        gives_way = 0 if header else 1
     table = Table(box=None, show_header=header, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for position, column in enumerate(columns):
-        table.add_column(column, no_wrap=position > 0, overflow="fold")
+        width = max((len(row[position]) for row in rows), default=0) if position in whole else None
+        table.add_column(column, no_wrap=position != gives_way, overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     if out.is_terminal:

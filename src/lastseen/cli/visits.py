@@ -33,9 +33,6 @@ EXAMPLES = """\
   lastseen visits rebuild --timeout 60m --dry-run
 """
 
-SHOWN_ID = 12
-"""So much of an id identifies it on a screen; JSON and pipes get all of it."""
-
 Within = Annotated[
     timedelta | None, typer.Option("--within", parser=span, metavar="SPAN", help="Begun within this span.")
 ]
@@ -97,7 +94,7 @@ def list_visits(
         console(stderr=True).print("no visits")
         return
     columns = ["VISIT", "STARTED", "DURATION", "PAGES", "FROM", "BECAUSE", "ENTRY"]
-    print_table(columns, [_row(visit) for visit in visits])
+    print_table(columns, [_row(visit) for visit in visits], gives_way=columns.index("ENTRY"), whole=(0,))
     if more is not None:
         console(stderr=True).print(f"there may be more: --cursor {more}, or --all", style="dim")
 
@@ -123,7 +120,8 @@ def show(
         return
     print_table(["", ""], _facts(visit), header=False)
     typer.echo("")
-    print_table(["AFTER", "EVENT", "PAGE", "FROM"], [_event_row(event, visit) for event in events])
+    columns = ["AFTER", "EVENT", "PAGE", "FROM"]
+    print_table(columns, [_event_row(event, visit) for event in events], gives_way=columns.index("PAGE"))
 
 
 @group.command()
@@ -204,7 +202,7 @@ def _event_document(event: Event) -> dict[str, Any]:
 
 def _row(visit: Visit) -> list[Text | str]:
     return [
-        visit.id if not console().is_terminal else visit.id[:SHOWN_ID],
+        visit.id,
         absolute(visit.started_at),
         _clock(visit.duration),
         Text(str(visit.page_views), justify="right"),
