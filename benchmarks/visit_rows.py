@@ -46,24 +46,34 @@ INSERT INTO events
 SELECT 'default', 'e' || event, md5_number('default:' || visitor_id), md5_number('default:' || visitor_id),
     CASE WHEN place = 0 THEN start ELSE moment END,
     CASE WHEN is_page_view THEN '$pageview' ELSE 'event ' || event % 7 END, page, is_page_view, false, is_bot,
-    CASE WHEN event % 3 = 0 THEN MAP {{'plan': ['free', 'pro', 'team'][1 + event // 3 % 3], 'team': 't' || event % 50}}
-        ELSE MAP {{}}::MAP(VARCHAR, VARCHAR) END,
-    md5_number('default:e' || number * 100), start, is_bot,
-    row_number() OVER (PARTITION BY number, page ORDER BY moment) = 1
-FROM happened ORDER BY moment
+    CASE WHEN event % 3 = 0
+        THEN json_object('plan', ['free', 'pro', 'team'][1 + event // 3 % 3], 'team', 't' || event % 50)::VARIANT
+        ELSE '{{}}'::JSON::VARIANT END,
+    md5_number('default:e' || number * 100), start, is_bot, is_first_on_page,
+    CASE WHEN is_first_on_page THEN duration END, CASE WHEN is_first_on_page THEN size * 9000 END,
+    CASE WHEN is_first_on_page THEN is_bounce END
+FROM (
+    SELECT *, row_number() OVER (PARTITION BY number, page ORDER BY moment) = 1 AS is_first_on_page
+    FROM happened JOIN ended USING (number)
+) ORDER BY moment
+"""
+ENDED = """
+CREATE TEMP TABLE ended AS
+SELECT number, end_moment, end_moment - start AS duration, pages <= 1 AND size < 2 AS is_bounce, entry, last_page
+FROM (
+    SELECT number, any_value(start) AS start, any_value(size) AS size,
+        max(CASE WHEN place = 0 THEN start ELSE moment END) AS end_moment,
+        count(*) FILTER (WHERE is_page_view) AS pages, arg_min(page, place) AS entry, arg_max(page, place) AS last_page
+    FROM happened GROUP BY number
+)
 """
 FILL_VISITS = """
 INSERT INTO visits
 SELECT 'default', 'e' || number * 100, md5_number('default:e' || number * 100), md5_number('default:' || visitor_id),
-    start, end_moment, 'e' || number * 100 + size - 1, end_moment - start, size * 9000, pages <= 1 AND size < 2, is_bot,
+    start, end_moment, 'e' || number * 100 + size - 1, duration, size * 9000, is_bounce, is_bot,
     entry, last_page, source, 'https://' || source || '/', CASE WHEN source IS NULL THEN 'direct' ELSE 'search' END,
     NULL, NULL, NULL, NULL, NULL, country, NULL, NULL, device, browser, os
-FROM drawn
-JOIN (
-    SELECT number, max(CASE WHEN place = 0 THEN start ELSE moment END) AS end_moment,
-        count(*) FILTER (WHERE is_page_view) AS pages, arg_min(page, place) AS entry, arg_max(page, place) AS last_page
-    FROM happened GROUP BY number
-) USING (number)
+FROM drawn JOIN ended USING (number)
 ORDER BY start
 """
 
@@ -75,7 +85,7 @@ def fill(path: Path, events: int) -> int:
     connection.execute(MACROS)
     visits = events // EVENTS_A_VISIT
     names = {"first": FIRST_DAY, "days": DAYS, "visits": visits, "visitors": max(visits // 3, 10)}
-    for statement in (VISITS, EVENTS, FILL_EVENTS, FILL_VISITS):
+    for statement in (VISITS, EVENTS, ENDED, FILL_EVENTS, FILL_VISITS):
         connection.execute(statement.format(**names))
     feed.put_fact(connection, "is_built", "yes")
     found = connection.execute("SELECT count(*) FROM events").fetchall()[0][0]

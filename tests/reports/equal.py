@@ -8,9 +8,13 @@ from typing import Any
 
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.visits.store import VisitStore
+from lastseen.visits.visit import Visit
 from tests.reports.plain import path, truth_of
 
-EVENTS = "SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, page FROM events"
+EVENTS = """
+SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, duration, engaged_ms, is_bounce, moment, page
+FROM events
+"""
 VISITS = "SELECT site, id, visitor, start, last_moment, last_id, duration, is_bounce, source, entry FROM visits"
 
 
@@ -32,16 +36,19 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
             if visit is not None:
                 seen_pages.add((visit.id, page))
             in_visit = (digest(site, visit.id), visit.start) if visit else (None, None)
-            events.append(
-                (site, event.id, digest(site, each.visitor), *in_visit, each.is_bot, is_first, event.at, page)
-            )
+            figures = (duration_of(visit), visit.engaged_ms, visit.is_bounce) if visit and is_first else (None,) * 3
+            marks = (*in_visit, each.is_bot, is_first, *figures)
+            events.append((site, event.id, digest(site, each.visitor), *marks, event.at, page))
         for v in truth.visits:
-            duration = (v.last_activity if v.end is None else v.end) - v.start
             source = (v.utm and v.utm.source) or v.referrer_domain
-            row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration, v.is_bounce, source)
+            row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration_of(v), v.is_bounce, source)
             visits.append((*row, path(v.landing_page)))
     assert sorted(rows(copy, EVENTS), key=repr) == sorted(events, key=repr)
     assert sorted(rows(copy, VISITS), key=repr) == sorted(visits, key=repr)
+
+
+def duration_of(visit: Visit) -> int:
+    return (visit.last_activity if visit.end is None else visit.end) - visit.start
 
 
 def rows(copy: DuckDBCopy, statement: str) -> list[tuple[Any, ...]]:

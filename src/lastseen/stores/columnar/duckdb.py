@@ -20,7 +20,7 @@ from lastseen.stores.columnar import duckdb_feed as feed
 from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.visits.store import Changes
 
-FORMAT = "2"
+FORMAT = "3"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
 

@@ -20,8 +20,9 @@ CREATE TABLE IF NOT EXISTS facts (name VARCHAR, value VARCHAR);
 CREATE TABLE IF NOT EXISTS identities (identity UHUGEINT, visitor UHUGEINT);
 CREATE TABLE IF NOT EXISTS events (
     site VARCHAR, id VARCHAR, identity UHUGEINT, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR,
-    is_page_view BOOLEAN, is_passive BOOLEAN, is_bot_event BOOLEAN, properties MAP(VARCHAR, VARCHAR),
-    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN, is_first_on_page BOOLEAN
+    is_page_view BOOLEAN, is_passive BOOLEAN, is_bot_event BOOLEAN, properties VARIANT,
+    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN, is_first_on_page BOOLEAN,
+    duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN
 );
 CREATE TABLE IF NOT EXISTS visits (
     site VARCHAR, id VARCHAR, visit UHUGEINT, visitor UHUGEINT, start BIGINT, last_moment BIGINT, last_id VARCHAR,
@@ -34,7 +35,7 @@ CREATE TABLE IF NOT EXISTS visits (
 
 EVENT_SHAPE = (
     '[{"site":"VARCHAR","id":"VARCHAR","distinct_id":"VARCHAR","moment":"BIGINT","name":"VARCHAR","page":"VARCHAR",'
-    '"is_page_view":"BOOLEAN","is_passive":"BOOLEAN","is_bot":"BOOLEAN","properties":"MAP(VARCHAR,VARCHAR)"}]'
+    '"is_page_view":"BOOLEAN","is_passive":"BOOLEAN","is_bot":"BOOLEAN","properties":"JSON"}]'
 )
 VISIT_SHAPE = (
     '[{"site":"VARCHAR","id":"VARCHAR","visitor_id":"VARCHAR","start":"BIGINT","last_moment":"BIGINT",'
@@ -114,7 +115,8 @@ FROM new_visits ORDER BY start
 ADD_EVENTS = """
 INSERT INTO events
 SELECT new.site, new.id, new.identity, coalesce(identities.visitor, new.identity), new.moment, new.name, new.page,
-    new.is_page_view, new.is_passive, new.is_bot, new.properties, NULL, NULL, new.is_bot, false
+    new.is_page_view, new.is_passive, new.is_bot, new.properties::VARIANT, NULL, NULL,
+    new.is_bot, false, NULL, NULL, NULL
 FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
 ORDER BY new.moment
 """
@@ -140,12 +142,16 @@ WHERE visits.start <= $high AND visits.last_moment >= $low
 # constants so that whole blocks of rows are skipped by their least and greatest value.
 ASSIGN = """
 UPDATE events
-SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
+SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page,
+    duration = CASE WHEN found.is_first_on_page THEN found.duration END,
+    engaged_ms = CASE WHEN found.is_first_on_page THEN found.engaged_ms END,
+    is_bounce = CASE WHEN found.is_first_on_page THEN found.is_bounce END
 FROM (
     SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot,
         visits.visit IS NOT NULL AND 1 = row_number() OVER (
             PARTITION BY visits.visit, events.page ORDER BY events.moment, events.id
-        ) AS is_first_on_page
+        ) AS is_first_on_page,
+        visits.duration, visits.engaged_ms, visits.is_bounce
     FROM events
     JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
         ON span.visitor = events.visitor AND events.moment BETWEEN span.low AND span.high
@@ -160,6 +166,10 @@ WHERE events.rowid = found.place
     AND (
         events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot
         OR events.is_first_on_page IS DISTINCT FROM found.is_first_on_page
+        OR found.is_first_on_page AND (
+            events.duration IS DISTINCT FROM found.duration OR events.engaged_ms IS DISTINCT FROM found.engaged_ms
+            OR events.is_bounce IS DISTINCT FROM found.is_bounce
+        )
     )
 """
 FORGET_FACT = "DELETE FROM facts WHERE name = $1"
@@ -169,25 +179,37 @@ READ_FACTS = "SELECT name, value FROM facts"
 # The first event of a visit has the visit's id; behind it every event up to the visit's last one is in it.
 BUILD_EVENTS = """
 CREATE TABLE built AS
-SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
-    CASE WHEN is_in THEN visit END AS visit,
-    CASE WHEN is_in THEN visit_start END AS visit_start,
-    CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot,
-    is_in AND 1 = row_number() OVER (PARTITION BY visit, is_in, page ORDER BY moment, id) AS is_first_on_page
+SELECT * EXCLUDE (found_duration, found_engaged_ms, found_is_bounce),
+    CASE WHEN is_first_on_page THEN found_duration END AS duration,
+    CASE WHEN is_first_on_page THEN found_engaged_ms END AS engaged_ms,
+    CASE WHEN is_first_on_page THEN found_is_bounce END AS is_bounce
 FROM (
-    SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
+    SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
+        CASE WHEN is_in THEN visit END AS visit,
+        CASE WHEN is_in THEN visit_start END AS visit_start,
+        CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot,
+        is_in AND 1 = row_number() OVER (PARTITION BY visit, is_in, page ORDER BY moment, id) AS is_first_on_page,
+        found_duration, found_engaged_ms, found_is_bounce
     FROM (
-        SELECT events.* EXCLUDE (visit, visit_start, is_bot, is_first_on_page),
-            last_value(visits.visit IGNORE NULLS) OVER running AS visit,
-            last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
-            last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,
-            last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
-            last_value(visits.last_id IGNORE NULLS) OVER running AS last_id
-        FROM events
-        LEFT JOIN visits ON visits.visit = md5_number(events.site || ':' || events.id)
-        WINDOW running AS (
-            PARTITION BY events.visitor ORDER BY events.moment, events.id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
+        FROM (
+            SELECT events.* EXCLUDE (
+                    visit, visit_start, is_bot, is_first_on_page, duration, engaged_ms, is_bounce
+                ),
+                last_value(visits.visit IGNORE NULLS) OVER running AS visit,
+                last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
+                last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,
+                last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
+                last_value(visits.last_id IGNORE NULLS) OVER running AS last_id,
+                last_value(visits.duration IGNORE NULLS) OVER running AS found_duration,
+                last_value(visits.engaged_ms IGNORE NULLS) OVER running AS found_engaged_ms,
+                last_value(visits.is_bounce IGNORE NULLS) OVER running AS found_is_bounce
+            FROM events
+            LEFT JOIN visits ON visits.visit = md5_number(events.site || ':' || events.id)
+            WINDOW running AS (
+                PARTITION BY events.visitor ORDER BY events.moment, events.id
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+            )
         )
     )
 )

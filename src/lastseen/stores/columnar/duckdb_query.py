@@ -171,13 +171,14 @@ class Statement:
         filtered = {each.dimension.name for each in self._question.filters if each.dimension.is_of_events}
         of_pages = {each.name for each in by if each.is_of_events} | filtered == {"page"}
         if of_pages and self._needs_no_visits(by):
-            # Visitors and bots are known from the events, so the visits need not be joined.
+            # The marked events know the visitor and the figures of their visits, so the visits need not be joined.
             where = " AND ".join(
                 [EVENTS_OF_STARTED, "e.is_first_on_page", self._bots("e"), *self._conditions(of_events=True)]
             )
             keys = ", ".join(f"{self._key(each, 'e.visit_start')} AS k{place}" for place, each in enumerate(by))
             names = [f"v.k{place}" for place in range(len(by))]
-            return f"(SELECT e.visitor, {keys} FROM events AS e WHERE {where}) AS v", names
+            columns = "e.visitor, e.duration, e.engaged_ms, e.is_bounce"
+            return f"(SELECT {columns}, {keys} FROM events AS e WHERE {where}) AS v", names
         if of_pages:
             # The first event of a visit on each page is marked: going through all of them takes several times as long.
             where = " AND ".join([EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)])
@@ -190,9 +191,8 @@ class Statement:
         return f"({seen}) AS seen JOIN visits AS v ON v.visit = seen.visit WHERE {passing}", outer
 
     def _needs_no_visits(self, by: Sequence[Dimension]) -> bool:
-        of_visits = {each.name for each in by} | {each.dimension.name for each in self._question.filters}
-        counted = {metric for metric in self._question.metrics if metric.grain is Grain.VISIT}
-        return counted <= {Metric.VISITS, Metric.VISITORS} and of_visits.isdisjoint(VISIT_DIMENSIONS)
+        named = {each.name for each in by} | {each.dimension.name for each in self._question.filters}
+        return named.isdisjoint(VISIT_DIMENSIONS)
 
     def _events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         of_visits = self._conditions(of_events=False)
@@ -268,4 +268,4 @@ class Statement:
         if key is None:
             key = f"p{sum(1 for each in self.values if each.startswith('p'))}"
             self.values[key] = name
-        return f"e.properties[${key}]"
+        return f"variant_extract(e.properties, ${key})::VARCHAR"
