@@ -12,7 +12,13 @@ from lastseen.testing.visits import RULE, Replica, save, stored
 from tests.servers import ask
 
 LATER = "UPDATE {table} SET tx = (tx::text::bigint + 1000000000)::text::xid8 WHERE tx IS NOT NULL"
-TABLES = ("lastseen_events", "lastseen_identities", "lastseen_visits", "lastseen_visits_removed")
+TABLES = (
+    "lastseen_events",
+    "lastseen_identities",
+    "lastseen_visits",
+    "lastseen_visit_writes",
+    "lastseen_visits_removed",
+)
 
 
 def test_a_transaction_that_commits_late_is_not_missed(postgres_url: str) -> None:

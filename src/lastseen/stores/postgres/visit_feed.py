@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
-from lastseen.stores.postgres.visit_transaction import EVENT
+from lastseen.stores.postgres.visit_transaction import EVENT, PREPARE
 from lastseen.stores.visit_rows import event_of, visit_of
 from lastseen.visits.store import Changes
 
@@ -25,16 +25,18 @@ HORIZON = "SELECT epoch, pg_snapshot_xmin(pg_current_snapshot())::text FROM last
 
 IS_FROM_ELSEWHERE = """
 SELECT EXISTS (SELECT 1 FROM lastseen_events WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()))
-    OR EXISTS (SELECT 1 FROM lastseen_visits WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()))
+    OR EXISTS (SELECT 1 FROM lastseen_visit_writes WHERE tx >= pg_snapshot_xmax(pg_current_snapshot()))
 """
 
 # Nobody writes meanwhile; whoever waits finds the work done.
 HOLD_ALL = """
-LOCK TABLE lastseen_visit_epoch, lastseen_identities, lastseen_events, lastseen_visits, lastseen_visits_removed
+LOCK TABLE lastseen_visit_epoch, lastseen_identities, lastseen_events, lastseen_visits, lastseen_visit_writes,
+    lastseen_visits_removed
 IN SHARE ROW EXCLUSIVE MODE
 """
 
-# Numbers of no transaction (the first real one has 3), events before visits.
+# Numbers of none of our transactions: what makes a server has used up several hundred. Events come first anyway; visits
+# are dealt out to some numbers because those of one number are looked for at once.
 NUMBER_ANEW = (
     """
     UPDATE lastseen_events AS e SET tx = '1', seq = n.seq
@@ -47,9 +49,18 @@ NUMBER_ANEW = (
     WHERE i.no = n.no
     """,
     """
-    UPDATE lastseen_visits AS v SET tx = '2', seq = n.seq
-    FROM (SELECT site_id, id, row_number() OVER (ORDER BY tx, seq) AS seq FROM lastseen_visits) AS n
+    UPDATE lastseen_visits AS v SET tx = n.tx::text::xid8, seq = n.seq
+    FROM (
+        SELECT site_id, id, ntile(200) OVER running AS tx, row_number() OVER running AS seq FROM lastseen_visits
+        WINDOW running AS (ORDER BY tx, seq)
+    ) AS n
     WHERE v.site_id = n.site_id AND v.id = n.id
+    """,
+    "DELETE FROM lastseen_visit_writes",
+    """
+    INSERT INTO lastseen_visit_writes (tx, size, visitors, starts)
+    SELECT tx, count(*), array_agg(visitor), array_agg(started_at)
+    FROM (SELECT DISTINCT tx, visitor, started_at FROM lastseen_visits) AS v GROUP BY tx
     """,
     # Copies of the new epoch have never had them.
     "DELETE FROM lastseen_visits_removed",
@@ -64,9 +75,22 @@ FROM (SELECT * FROM lastseen_events WHERE {_BEHIND} ORDER BY tx, seq LIMIT %(lim
 JOIN lastseen_identities AS i ON i.no = e.identity
 """  # noqa: S608 - constants
 
-CHANGED_VISITS = f"""
-SELECT tx::text, seq, body FROM lastseen_visits WHERE {_BEHIND} ORDER BY lastseen_visits.tx, seq LIMIT %(limit)s
-"""  # noqa: S608 - constants
+WRITES = """
+SELECT tx::text, size FROM lastseen_visit_writes
+WHERE tx > %(tx)s::text::xid8 AND tx < %(horizon)s::text::xid8
+ORDER BY lastseen_visit_writes.tx LIMIT %(limit)s
+"""
+
+CHANGED_VISITS = """
+SELECT v.tx::text, v.seq, v.body
+FROM (
+    SELECT tx, unnest(visitors) AS visitor, unnest(starts) AS start FROM lastseen_visit_writes
+    WHERE tx >= %(tx)s::text::xid8 AND tx < %(horizon)s::text::xid8
+) AS w
+JOIN lastseen_visits AS v ON v.visitor = w.visitor AND v.started_at = w.start AND v.tx = w.tx
+WHERE (v.tx, v.seq) > (%(tx)s::text::xid8, %(seq)s::integer)
+ORDER BY v.tx, v.seq LIMIT %(limit)s
+"""
 
 REMOVED = f"""
 SELECT tx::text, seq, site_id, id FROM lastseen_visits_removed WHERE {_BEHIND}
@@ -84,12 +108,15 @@ _POSITION = re.compile(
 ).fullmatch
 _Place = tuple[int, int]
 """The number of a transaction, and of one of its rows."""
+_LAST = 2**31 - 1
 
 
 def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     """Return one batch; see `VisitStore.changes`."""
+    cursor.execute(PREPARE)
     cursor.execute(HORIZON)
-    ((epoch, horizon),) = cursor.fetchall()
+    ((epoch, text),) = cursor.fetchall()
+    horizon = int(text)
     of_events, of_visits = _places_of(position, epoch)
     facts = _read(cursor, (CHANGED_IDENTITIES, CHANGED_EVENTS), of_events, horizon, limit)
     (identities, events), of_events = facts.by_kind, facts.place
@@ -97,7 +124,7 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     visits: Sequence[Any] = ()
     is_complete = False
     if facts.is_complete:
-        follows = _read(cursor, (REMOVED, CHANGED_VISITS), of_visits, horizon, limit - facts.size)
+        follows = _read_visits(cursor, of_visits, horizon, limit - facts.size)
         (removed, visits), of_visits, is_complete = follows.by_kind, follows.place, follows.is_complete
     return Changes(
         position=".".join(map(str, (epoch, *of_events, *of_visits))),
@@ -119,8 +146,23 @@ class _Read(NamedTuple):
     is_complete: bool
 
 
-def _read(cursor: Cursor, statements: Sequence[str], place: _Place, horizon: str, limit: int) -> _Read:
-    parameters = {"tx": str(place[0]), "seq": place[1], "horizon": horizon, "limit": limit + 1}
+def _read_visits(cursor: Cursor, place: _Place, horizon: int, limit: int) -> _Read:
+    """Read the visits of no more transactions than may be needed; most of what they wrote may be outdated."""
+    cursor.execute(WRITES, _parameters(place, horizon, limit + 2))
+    end, size = horizon, 0
+    for number, (tx, of_transaction) in enumerate(cursor.fetchall()):
+        if size > limit or number > limit:
+            end = int(tx)
+            break
+        size += of_transaction
+    found = _read(cursor, (REMOVED, CHANGED_VISITS), place, end, limit)
+    if end == horizon or not found.is_complete:
+        return found
+    return found._replace(place=(end - 1, _LAST), is_complete=False)
+
+
+def _read(cursor: Cursor, statements: Sequence[str], place: _Place, horizon: int, limit: int) -> _Read:
+    parameters = _parameters(place, horizon, limit + 1)
     rows: list[tuple[_Place, int, list[Any]]] = []
     for kind, statement in enumerate(statements):
         cursor.execute(statement, parameters)
@@ -133,6 +175,10 @@ def _read(cursor: Cursor, statements: Sequence[str], place: _Place, horizon: str
         place=batch[-1][0] if batch else place,
         is_complete=len(rows) <= limit,
     )
+
+
+def _parameters(place: _Place, horizon: int, limit: int) -> dict[str, Any]:
+    return {"tx": str(place[0]), "seq": place[1], "horizon": str(horizon), "limit": limit}
 
 
 def is_from_elsewhere(cursor: Cursor) -> bool:

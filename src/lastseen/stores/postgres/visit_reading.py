@@ -11,7 +11,6 @@ from lastseen.stores.postgres.database import Cursor, PostgresDatabase
 from lastseen.stores.postgres.visit_transaction import EVENT
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_questions import (
-    VISIT_MOMENTS,
     after_conditions,
     event_conditions,
     in_order,
@@ -53,10 +52,24 @@ VISIT_CONDITIONS = {
     "visitor": """v.visitor = (
         SELECT visitor FROM lastseen_identities WHERE site_id = %(site)s AND distinct_id = %(visitor)s
     )""",
-    "active_since": "v.last_activity_at >= %(active_since)s",
+    "active_since": """v.active_slot >= %(active_since)s::bigint / 600000000
+        AND v.last_activity_at >= %(active_since)s""",
     "bots": "v.is_bot = %(bots)s",
     "start_reason": "v.start_reason = %(start_reason)s",
     "url": "strpos(v.entry_url, %(url)s) > 0",
+}
+
+# The index knows ten minutes of the last activity, see the migration.
+VISIT_ORDERS = {
+    VisitOrder.NEWEST: "v.started_at DESC, v.id DESC",
+    VisitOrder.OLDEST: "v.started_at, v.id",
+    VisitOrder.LAST_ACTIVE: "v.active_slot DESC, v.last_activity_at DESC, v.id DESC",
+}
+VISIT_AFTER = {
+    VisitOrder.NEWEST: "(v.started_at, v.id) < (%(after_at)s, %(after_id)s)",
+    VisitOrder.OLDEST: "(v.started_at, v.id) > (%(after_at)s, %(after_id)s)",
+    VisitOrder.LAST_ACTIVE: """v.active_slot <= %(after_at)s::bigint / 600000000
+        AND (v.last_activity_at, v.id) < (%(after_at)s, %(after_id)s)""",
 }
 
 EVENT_CONDITIONS = {
@@ -152,14 +165,12 @@ class PostgresVisitReading:
         values = visit_conditions(query)
         if not is_answerable(values):
             return []
-        moment, oldest = VISIT_MOMENTS[query.order], query.order is VisitOrder.OLDEST
         conditions = [VISIT_CONDITIONS[name] for name in values]
         if query.after is not None:
-            conditions.append(f"(v.{moment}, v.id) {'>' if oldest else '<'} (%(after_at)s, %(after_id)s)")
-        way = "ASC" if oldest else "DESC"
+            conditions.append(VISIT_AFTER[query.order])
         statement = (
             f"SELECT v.body FROM lastseen_visits AS v WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants
-            f"ORDER BY v.{moment} {way}, v.id {way} LIMIT %(limit)s"
+            f"ORDER BY {VISIT_ORDERS[query.order]} LIMIT %(limit)s"
         )
         return self._visits(statement, {**values, **after_conditions(query.after), "limit": query.limit})
 

@@ -166,6 +166,10 @@ SELECT * FROM unnest(
     start_reason = EXCLUDED.start_reason, entry_url = EXCLUDED.entry_url, body = EXCLUDED.body
 """
 
+NOTE_WRITES = """
+INSERT INTO lastseen_visit_writes (size, visitors, starts) VALUES (%b, %b::bigint[], %b::bigint[])
+"""
+
 REMOVE_VISITS = """
 DELETE FROM lastseen_visits AS v USING unnest(%b::text[], %b::text[]) AS gone (site_id, id)
 WHERE v.site_id = gone.site_id AND v.id = gone.id
@@ -328,6 +332,9 @@ class PostgresVisitTransaction:
         if visits:
             rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in visits]
             run(PUT_VISITS, _columns(rows, 11))
+            # Two of a visitor may begin in the same microsecond.
+            places = {(visitor, visit.start) for visitor, visit in visits}
+            run(NOTE_WRITES, (len(places), *_columns(places, 2)))
         if outcome.newest:
             places = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
             run(SET_NEWEST, _columns(places, 3))
