@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-TARGET = Path(__file__).parent.parent / "src/lastseen/server/static/vendor"
+TARGET = Path(__file__).parent.parent / "src/lastseen/server/pages/static/vendor"
 
 PACKAGES = {
     ("uplot", "1.6.32"): ("dist/uPlot.iife.min.js", "dist/uPlot.min.css"),

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from lastseen import StatusRule
 from lastseen.server.body import MAX_LINE, LineCutter
-from lastseen.server.charts import active_strip, busiest_hour, hourly_values
-from lastseen.server.dashboard import status_spans
 from lastseen.server.http_servers import StopSignals
 from lastseen.server.logs import HumanFormatter, JsonFormatter
-from lastseen.server.relative import relative
+from lastseen.server.pages.charts import active_strip, busiest_hour, hourly_values
+from lastseen.server.pages.clients import status_spans
+from lastseen.server.pages.relative import relative
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

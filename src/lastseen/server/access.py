@@ -12,8 +12,8 @@ from lastseen.devices.key import ApiKey, Scope
 from lastseen.errors import StoreError
 from lastseen.server.body import AsgiApp, Receive, Send
 from lastseen.server.body import Scope as Connection
-from lastseen.server.frame import IS_SET_UP, VIEWER
 from lastseen.server.limits import RateLimits
+from lastseen.server.pages.frame import IS_SET_UP, VIEWER
 from lastseen.server.problem import Problem, problem_of
 from lastseen.server.receive import PATH as ACTIVITY
 from lastseen.server.receive import ActivityRoute, answer

@@ -18,7 +18,6 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.server.access import Access
-from lastseen.server.account_pages import OwnAccountController, SignInController
 from lastseen.server.api.asking import MAX_BODY, provide_actor, provide_principal, refuse_unknown
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
@@ -31,20 +30,21 @@ from lastseen.server.api.sessions import SessionsController
 from lastseen.server.api.sites import SitesController
 from lastseen.server.api.visits import VisitsController
 from lastseen.server.body import AsgiApp
-from lastseen.server.dashboard import show_page, show_rows
-from lastseen.server.device_pages import DEVICE_PAGES
-from lastseen.server.frame import STATIC
 from lastseen.server.gate import Gate
 from lastseen.server.health import HealthController
 from lastseen.server.limits import RateLimits
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
-from lastseen.server.password_threads import PasswordThreads
+from lastseen.server.pages.accounts import OwnAccountController, SignInController
+from lastseen.server.pages.clients import show_page, show_rows
+from lastseen.server.pages.devices import DEVICE_PAGES
+from lastseen.server.pages.frame import STATIC
+from lastseen.server.pages.password_threads import PasswordThreads
+from lastseen.server.pages.users import AuditController, UsersController
+from lastseen.server.pages.visits import VISIT_PAGES
 from lastseen.server.problem import answer_problem
 from lastseen.server.receive import ActivityRoute
 from lastseen.server.rights import Principal, Right, check_declared, require_right
-from lastseen.server.user_pages import AuditController, UsersController
-from lastseen.server.visit_pages import VISIT_PAGES
 from lastseen.settings import Settings
 from lastseen.web.sessions.threads import in_thread
 
@@ -115,7 +115,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         guards=[require_right],
         on_shutdown=[close_accounts],
         exception_handlers={Exception: answer_problem},
-        template_config=TemplateConfig(directory=_HERE / "templates", engine=JinjaTemplateEngine),
+        template_config=TemplateConfig(directory=_HERE / "pages/templates", engine=JinjaTemplateEngine),
         compression_config=CompressionConfig(backend="gzip", minimum_size=500),
         openapi_config=None,
         logging_config=None,

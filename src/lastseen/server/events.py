@@ -91,9 +91,10 @@ class EventsRoute:
             received = await in_thread(_decode, body, headers, origin)
         else:
             received = _decode(body, headers, origin)
-        secret = api_key_of(headers)
+        token = bearer_of(headers) if b"authorization" in headers else None
+        secret = api_key_of(headers, token)
         if secret is None:
-            key = _key_of(scope, headers, received)
+            key = _key_of(scope, headers, token, received)
             intake = await self._sites.find(key)
             if intake is None:
                 raise Unacceptable(401, _UNKNOWN_KEY if key else _NO_KEY)
@@ -154,11 +155,11 @@ def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     raise Unacceptable(415, "send application/json, or one JSON object a line as application/x-ndjson")
 
 
-def _key_of(scope: Connection, headers: Headers, received: Received) -> str | None:
+def _key_of(scope: Connection, headers: Headers, token: str | None, received: Received) -> str | None:
     if received.write_key:
         return received.write_key
     if b"authorization" in headers:
-        return bearer_of(headers)
+        return token
     return query_of(scope["query_string"]).get("write_key")
 
 

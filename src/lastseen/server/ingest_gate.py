@@ -48,9 +48,13 @@ class IngestGate:
         began = perf_counter()
         template, road = found
         headers = dict(scope["headers"])
+        size = _size_of(headers)
         try:
-            with self._in_flight.one(_size_of(headers)):
+            self._in_flight.enter(size)
+            try:
                 status = await road(scope, headers, receive, send)
+            finally:
+                self._in_flight.leave(size)
         except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
             status = await answer(problem_of(error), send)
         self._metrics.request(scope["method"], template, status, perf_counter() - began)

@@ -176,14 +176,11 @@ def bearer_of(headers: Headers) -> str | None:
     return token.strip().decode("latin-1") or None if scheme.lower() == b"bearer" else None
 
 
-def api_key_of(headers: Headers) -> str | None:
-    """Return what a request presents as an API key; the write key of a site is none."""
+def api_key_of(headers: Headers, token: str | None) -> str | None:
+    """Return what a request with this bearer token presents as an API key; the write key of a site is none."""
     given = headers.get(b"x-api-key")
     if given is not None:
         return given.strip().decode("latin-1")
-    if b"authorization" not in headers:
-        return None
-    token = bearer_of(headers)
     return token if token is not None and token.startswith("ls_") else None
 
 

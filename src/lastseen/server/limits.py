@@ -85,12 +85,20 @@ class InFlight:
     @contextmanager
     def one(self, size: int) -> Iterator[None]:
         """Count one request with a body of this many bytes, as announced or as bounded, until the block ends."""
+        self.enter(size)
+        try:
+            yield
+        finally:
+            self.leave(size)
+
+    def enter(self, size: int) -> None:
+        """Count one request, as `one` does in several times the time; `leave` must follow, whatever happens."""
         if self.requests >= self._requests or self.size + size > self._size:
             raise Problem(503, "too much is under way; send this again in a moment", headers={"retry-after": "2"})
         self.requests += 1
         self.size += size
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            self.size -= size
+
+    def leave(self, size: int) -> None:
+        """Count the request no longer."""
+        self.requests -= 1
+        self.size -= size

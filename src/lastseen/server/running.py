@@ -16,13 +16,13 @@ from lastseen.ingest.proxies import TrustedProxies
 from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
 from lastseen.server.chores import HOUR, MINUTE, Chores
-from lastseen.server.hint import curl_line
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
 from lastseen.server.ingest_gate import IngestGate
 from lastseen.server.ingest_metrics import IngestMetrics
 from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
+from lastseen.server.pages.hint import curl_line
 from lastseen.settings import Settings
 from lastseen.visits.cookieless import Salts
 from lastseen.visits.geography import Geography

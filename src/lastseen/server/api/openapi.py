@@ -14,7 +14,7 @@ import lastseen
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import QUERY_NAMES
 from lastseen.server.api.hot_route import HOT_PATHS, RECORD_ACTIVITY
-from lastseen.server.frame import ASSET_VERSION
+from lastseen.server.pages.frame import ASSET_VERSION
 from lastseen.server.policy import POLICY
 from lastseen.server.problem import MEDIA_TYPE
 from lastseen.server.rights import Need, Right, handlers_of, need_of

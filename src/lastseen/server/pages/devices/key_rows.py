@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from lastseen.devices.key import ApiKey
-from lastseen.server.device_pages.asking import address
-from lastseen.server.device_pages.live import element_id
+from lastseen.server.pages.devices.asking import address
+from lastseen.server.pages.live import element_id
 
 KEYS_OF_ONE = 20
 """How many keys the page of a device shows at once."""

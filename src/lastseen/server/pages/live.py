@@ -10,9 +10,10 @@ import msgspec
 from litestar import MediaType, Response
 from litestar.response import Template
 
-from lastseen.server.device_pages.asking import Page
-from lastseen.server.frame import AnyRequest, show
-from lastseen.server.relative import relative
+from lastseen.server.pages.frame import AnyRequest, show
+from lastseen.server.pages.relative import relative
+
+Page = Response[Any]
 
 PERIOD = 2_000
 """Milliseconds between two looks; mostly the answer is that nothing changed."""
@@ -30,16 +31,29 @@ def with_tag(content: dict[str, Any], now: datetime, **around: Any) -> dict[str,
     }
 
 
-def show_live(request: AnyRequest, title: str, path: str, part: str, content: dict[str, Any]) -> Page:
-    """Show the whole page; `part` is the template of what changes."""
+def show_live(
+    request: AnyRequest,
+    part: str,
+    content: dict[str, Any],
+    *,
+    title: str,
+    path: str,
+    period: int = PERIOD,
+    styles: tuple[str, ...] = (),
+    has_chart: bool = False,
+) -> Page:
+    """Show the whole page; `part` is the template of what changes, which `path` followed by `/rows` serves."""
     return show(
         request,
-        "devices/live.html",
+        "live.html",
         live=True,
         title=title,
         page=path,
+        rows_at=f"{path.rstrip('/')}/rows",
         part=part,
-        period=PERIOD,
+        period=period,
+        styles=styles,
+        has_chart=has_chart,
         **content,
     )
 

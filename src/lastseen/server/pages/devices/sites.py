@@ -12,9 +12,10 @@ from lastseen.accounts.audit import AuditAction
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
-from lastseen.server.device_pages.asking import Form, Page, Pages, WrongField, address, checking, show_form
-from lastseen.server.frame import AnyRequest, go, show
-from lastseen.server.hint import event_line, script_line
+from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, show_form
+from lastseen.server.pages.frame import AnyRequest, go, show
+from lastseen.server.pages.hint import event_line, script_line
+from lastseen.server.pages.live import Page
 from lastseen.server.rights import Principal
 from lastseen.settings import format_span, parse_span
 from lastseen.visits.rule import VisitRule

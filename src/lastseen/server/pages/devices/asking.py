@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from litestar import Controller, Response
+from litestar import Controller
 from litestar.enums import RequestEncodingType
 from litestar.params import Body
 
@@ -16,13 +16,13 @@ from lastseen.app import LastSeen
 from lastseen.devices.device import Group
 from lastseen.devices.store import MAX_PAGE
 from lastseen.errors import AlreadyExists, ConfigurationError, InvalidValue, LastSeenError, NotFound
-from lastseen.server.frame import AnyRequest, show, show_problem
+from lastseen.server.pages.frame import AnyRequest, show, show_problem
+from lastseen.server.pages.live import Page
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.visits.site import SiteExists
 
 Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
-Page = Response[Any]
 
 MAX_FORM = 64 * 1024
 """The properties of a device are 16 KB, three times that in a form."""

@@ -16,17 +16,9 @@ from lastseen.devices.key import Scope
 from lastseen.devices.store import DeviceFilter
 from lastseen.devices.values import MAX_NAME_LENGTH, check_id, check_text
 from lastseen.server.api.asking import Cursor
-from lastseen.server.device_pages.asking import (
-    Form,
-    Page,
-    Pages,
-    WrongField,
-    address,
-    checking,
-    find_group,
-    show_form,
-)
-from lastseen.server.frame import AnyRequest, go, show
+from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, find_group, show_form
+from lastseen.server.pages.frame import AnyRequest, go, show
+from lastseen.server.pages.live import Page
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 

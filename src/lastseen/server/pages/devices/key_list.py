@@ -10,14 +10,15 @@ from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor
-from lastseen.server.device_pages.asking import Page, Pages, address, checked_id, find_group, groups_of
-from lastseen.server.device_pages.device import find_device
-from lastseen.server.device_pages.key_rows import key_rows
-from lastseen.server.device_pages.live import show_live, show_part, with_tag
-from lastseen.server.frame import IS_SET_UP, AnyRequest
+from lastseen.server.pages.devices.asking import Pages, address, checked_id, find_group, groups_of
+from lastseen.server.pages.devices.device import find_device
+from lastseen.server.pages.devices.key_rows import key_rows
+from lastseen.server.pages.frame import IS_SET_UP, AnyRequest
+from lastseen.server.pages.live import Page, show_live, show_part, with_tag
 from lastseen.server.rights import Principal
 
 PATH = "/keys"
+STYLES = ("devices.css",)
 PART = "devices/key_rows.html"
 PAGE_SIZE = 50
 
@@ -40,7 +41,9 @@ class KeyListPages(Pages):
     ) -> Page:
         """Show the whole page."""
         fields = {"device": device, "group": group, "site": site}
-        return show_live(request, "Keys", PATH, PART, _content(request, seen, principal, fields, cursor))
+        return show_live(
+            request, PART, _content(request, seen, principal, fields, cursor), title="Keys", path=PATH, styles=STYLES
+        )
 
     @get("/rows", needs=Scope.KEYS_READ, sync_to_thread=True)
     def show_rows(  # noqa: PLR0917 - Litestar fills them by name

@@ -12,11 +12,11 @@ from litestar.response import Template
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
-from lastseen.server.frame import show, show_problem
+from lastseen.server.pages.frame import show, show_problem
+from lastseen.server.pages.relative import relative
+from lastseen.server.pages.visits.addresses import VISITS
+from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.problem import Problem
-from lastseen.server.relative import relative
-from lastseen.server.visit_pages.addresses import VISITS
-from lastseen.server.visit_pages.rows import visit_rows
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.store import VisitQuery
 

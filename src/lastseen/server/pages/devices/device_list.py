@@ -16,15 +16,16 @@ from lastseen.devices.key import Scope
 from lastseen.devices.manager import Devices
 from lastseen.devices.store import DeviceFilter, DeviceOrder
 from lastseen.server.api.asking import Cursor, Search, checked_search
-from lastseen.server.dashboard import status_spans
-from lastseen.server.device_pages.asking import Page, Pages, address, find_group, groups_of
-from lastseen.server.device_pages.live import element_id, show_live, show_part, with_tag
-from lastseen.server.frame import IS_SET_UP, AnyRequest
-from lastseen.server.hint import device_line
+from lastseen.server.pages.clients import status_spans
+from lastseen.server.pages.devices.asking import Pages, address, find_group, groups_of
+from lastseen.server.pages.frame import IS_SET_UP, AnyRequest
+from lastseen.server.pages.hint import device_line
+from lastseen.server.pages.live import Page, element_id, show_live, show_part, with_tag
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 
 PATH = "/devices"
+STYLES = ("devices.css",)
 PART = "devices/device_rows.html"
 PAGE_SIZE = 50
 NEVER = "never"
@@ -90,7 +91,9 @@ class DeviceListPages(Pages):
     ) -> Page:
         """Show the whole page."""
         view = _view(seen, principal, status, group, search, order, cursor)
-        return show_live(request, "Devices", PATH, PART, _content(request, seen, principal, view))
+        return show_live(
+            request, PART, _content(request, seen, principal, view), title="Devices", path=PATH, styles=STYLES
+        )
 
     @get("/rows", needs=Scope.DEVICES_READ, sync_to_thread=True)
     def show_rows(  # noqa: PLR0917 - Litestar fills them by name

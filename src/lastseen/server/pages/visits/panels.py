@@ -10,9 +10,9 @@ from lastseen.reports.answer import Answer, Figure, Row
 from lastseen.reports.period import Period, moment_of
 from lastseen.reports.question import Filter, Operator
 from lastseen.reports.terms import Dimension, Metric, TimeBucket
-from lastseen.server.visit_pages.addresses import Link, exports
-from lastseen.server.visit_pages.view import PANEL_CHOICES, TILES, View
-from lastseen.server.visit_pages.words import DIMENSIONS, METRICS, change_words, figure_words, value_words
+from lastseen.server.pages.visits.addresses import Link, exports
+from lastseen.server.pages.visits.view import PANEL_CHOICES, TILES, View
+from lastseen.server.pages.visits.words import DIMENSIONS, METRICS, change_words, figure_words, value_words
 
 _TITLES = {
     "source": "Sources",

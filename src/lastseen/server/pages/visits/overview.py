@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import Request, get
 from litestar.datastructures import State
-from litestar.response import Template
 
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
-from lastseen.server.frame import frame, show_problem
-from lastseen.server.hint import event_line, script_line
-from lastseen.server.relative import relative
-from lastseen.server.visit_pages.addresses import VISITS
-from lastseen.server.visit_pages.panels import chart_of, panel_metric, panel_of, tiles_of
-from lastseen.server.visit_pages.rows import visit_rows
-from lastseen.server.visit_pages.view import RANGES, TILES, View, bucket_of, days_of
-from lastseen.server.visit_pages.words import filter_words
+from lastseen.server.pages.frame import show_problem
+from lastseen.server.pages.hint import event_line, script_line
+from lastseen.server.pages.live import Page, show_live, show_part, with_tag
+from lastseen.server.pages.visits.addresses import VISITS
+from lastseen.server.pages.visits.panels import chart_of, panel_metric, panel_of, tiles_of
+from lastseen.server.pages.visits.rows import visit_rows
+from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
+from lastseen.server.pages.visits.words import filter_words
 from lastseen.settings import format_span, parse_span
 from lastseen.visits.site import Site
 from lastseen.visits.store import VisitOrder, VisitQuery
 
+PART = "visits_content.html"
+PERIOD = 10_000
+"""Milliseconds between two looks: each is half a dozen reports."""
 ONLINE = timedelta(minutes=5)
 RECENT = 8
 
@@ -59,19 +58,18 @@ ZONES = (
     include_in_schema=False,
     exception_handlers={Exception: show_problem},
 )
-def show_overview(request: Request[None, None, State], seen: LastSeen) -> Template:
+def show_overview(request: Request[None, None, State], seen: LastSeen) -> Page:
     """Show the whole page."""
-    return Template("visits.html", context={**_content(request, seen), **frame(request)})
+    content = _content(request, seen)
+    return show_live(
+        request, PART, content, title="Visits", path=PAGE, period=PERIOD, styles=("visits.css",), has_chart=True
+    )
 
 
 @get("/visits/rows", needs=Scope.REPORTS_READ, sync_to_thread=True, include_in_schema=False)
-def show_overview_rows(request: Request[None, None, State], seen: LastSeen) -> Template | Response[None]:
+def show_overview_rows(request: Request[None, None, State], seen: LastSeen) -> Page:
     """Show what changes on the page; 304 when nothing did."""
-    content = _content(request, seen)
-    headers = {"etag": content["etag"]}
-    if request.headers.get("if-none-match") == content["etag"]:
-        return Response(None, status_code=304, headers=headers, media_type=MediaType.HTML)
-    return Template("visits_content.html", context=content, headers=headers)
+    return show_part(request, PART, _content(request, seen))
 
 
 def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, Any]:
@@ -89,8 +87,7 @@ def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, A
     }
     if not content["nothing"]:
         content |= _figures(seen, view)
-    etag = f'W/"{hashlib.blake2s(msgspec.json.encode(content), digest_size=12).hexdigest()}"'
-    return {**content, **_around(request, seen, view, site, now), "etag": etag}
+    return with_tag(content, now, **_around(request, seen, view, site))
 
 
 def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
@@ -128,17 +125,12 @@ def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
     }
 
 
-def _around(
-    request: Request[None, None, State], seen: LastSeen, view: View, site: Site, now: datetime
-) -> dict[str, Any]:
+def _around(request: Request[None, None, State], seen: LastSeen, view: View, site: Site) -> dict[str, Any]:
     address = str(request.base_url).rstrip("/")
-    say: Callable[[datetime], str] = lambda moment: relative(moment, now)  # noqa: E731 - templates call it by a name
     return {
         "view": view,
         "sites": seen.sites.list(),
         "zones": ZONES if view.zone in ZONES else (view.zone, *ZONES),
-        "now": now,
-        "relative": say,
         "visits_api": f"{VISITS}?{urlencode({'site': site.id, 'order': VisitOrder.LAST_ACTIVE.value})}",
         "write_key": site.write_key,
         "script_line": script_line(address, site.write_key),

@@ -14,9 +14,9 @@ from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.device import Group
 from lastseen.devices.store import MAX_PAGE
 from lastseen.errors import NotFound
-from lastseen.server.account_pages import MAX_FORM, Form, Page, actor_of, devices_of, network_of, session_of
-from lastseen.server.frame import AnyRequest, go, show, show_problem
-from lastseen.server.relative import relative
+from lastseen.server.pages.accounts import MAX_FORM, Form, Page, actor_of, devices_of, network_of, session_of
+from lastseen.server.pages.frame import AnyRequest, go, show, show_problem
+from lastseen.server.pages.relative import relative
 from lastseen.server.rights import Right
 from lastseen.web.sessions.asgi import request_session
 from lastseen.web.sessions.threads import in_thread

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from lastseen.clock import to_micros
-from lastseen.server.visit_pages.words import START_REASONS, page_words, source_words, span_words, visit_facts
+from lastseen.server.pages.live import element_id
+from lastseen.server.pages.visits.words import START_REASONS, page_words, source_words, span_words, visit_facts
 from lastseen.visits.fold import close_overdue
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.visit import Visit
@@ -24,7 +24,7 @@ def visit_rows(visits: Sequence[Visit], rule: VisitRule, now: datetime) -> list[
     current = [close_overdue(visit, moment, rule) or visit for visit in visits]
     return [
         {
-            "key": hashlib.blake2s(visit.id.encode(), digest_size=8).hexdigest(),
+            "element_id": element_id("visit", visit.id),
             "href": visit_address(visit.site_id, visit.id),
             "visitor": visitor_words(visit),
             "facts": visit_facts(visit),

@@ -9,11 +9,12 @@ from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, Scope
-from lastseen.server.device_pages.asking import Page, Pages, address, checked_id, groups_of
-from lastseen.server.device_pages.key_rows import key_status, owner_of, told
-from lastseen.server.frame import AnyRequest, go, show
+from lastseen.server.pages.devices.asking import Pages, address, checked_id, groups_of
+from lastseen.server.pages.devices.key_rows import key_status, owner_of, told
+from lastseen.server.pages.frame import AnyRequest, go, show
+from lastseen.server.pages.live import Page
+from lastseen.server.pages.relative import relative
 from lastseen.server.problem import Problem
-from lastseen.server.relative import relative
 from lastseen.server.rights import Principal
 
 OVERLAPS = ((0, "at once"), (3_600, "in an hour"), (86_400, "in a day"), (7 * 86_400, "in a week"))

@@ -13,11 +13,10 @@ from litestar.response import Template
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, to_micros, utc
 from lastseen.devices.key import Scope
-from lastseen.server.frame import show, show_problem
-from lastseen.server.problem import Problem
-from lastseen.server.visit_pages.addresses import VISITS
-from lastseen.server.visit_pages.rows import visit_address, visitor_words
-from lastseen.server.visit_pages.words import (
+from lastseen.server.pages.frame import show, show_problem
+from lastseen.server.pages.visits.addresses import VISITS
+from lastseen.server.pages.visits.rows import visit_address, visitor_words
+from lastseen.server.pages.visits.words import (
     END_REASONS,
     START_REASONS,
     offset_words,
@@ -27,6 +26,7 @@ from lastseen.server.visit_pages.words import (
     span_words,
     visit_facts,
 )
+from lastseen.server.problem import Problem
 from lastseen.visits.event import Event
 from lastseen.visits.fold import close_overdue
 from lastseen.visits.site import DEFAULT_SITE_ID

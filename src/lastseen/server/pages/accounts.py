@@ -14,10 +14,10 @@ from lastseen.accounts.passwords import MIN_LENGTH, RECOMMENDED_LENGTH
 from lastseen.accounts.sign_in import Throttled
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.server.access import SIGN_IN
-from lastseen.server.frame import AnyRequest, go, show, show_problem, viewer_of
-from lastseen.server.password_threads import PasswordThreads
+from lastseen.server.pages.frame import AnyRequest, go, show, show_problem, viewer_of
+from lastseen.server.pages.password_threads import PasswordThreads
+from lastseen.server.pages.relative import relative
 from lastseen.server.problem import Problem
-from lastseen.server.relative import relative
 from lastseen.server.rights import Right
 from lastseen.sessions.session import Session
 from lastseen.web.sessions.asgi import reauthenticate, request_session, return_target, sign_in, sign_out

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-import msgspec
-from litestar import MediaType, Request, Response, get
+from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.params import HeaderParameter
-from litestar.response import Template
 
 from lastseen.activity.status import ClientStatus, StatusRule
 from lastseen.activity.store import ClientOrder
@@ -22,17 +18,17 @@ from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor
 from lastseen.server.api.clients import Filters, hour_of, provide_filters
-from lastseen.server.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
-from lastseen.server.frame import frame, go, home_of, show_problem
-from lastseen.server.hint import curl_line
-from lastseen.server.relative import relative
+from lastseen.server.pages.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
+from lastseen.server.pages.frame import go, home_of, show_problem
+from lastseen.server.pages.hint import curl_line
+from lastseen.server.pages.live import Page, element_id, show_live, show_part, with_tag
 from lastseen.server.rights import principal_of
 from lastseen.settings import format_span
 
 PAGE_SIZE = 50
 OVERVIEW = timedelta(days=7)
 
-Digest = Annotated[str | None, HeaderParameter(name="if-none-match")]
+PART = "clients.html"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,11 +91,11 @@ def show_page(
     filters: Filters,
     order: ClientOrder = ClientOrder.NEWEST,
     cursor: Cursor = None,
-) -> Template:
+) -> Page:
     """Show the whole page."""
     view = _view(request, order, cursor)
     content = _content(seen, filters, view, str(request.base_url).rstrip("/"))
-    return Template("page.html", context={**content, **frame(request)})
+    return show_live(request, PART, content, title="Clients", path="/", has_chart=True)
 
 
 @get(
@@ -109,21 +105,16 @@ def show_page(
     include_in_schema=False,
     dependencies={"filters": Provide(provide_filters, sync_to_thread=False)},
 )
-def show_rows(  # noqa: PLR0917 - Litestar fills them by name
+def show_rows(
     request: Request[None, None, State],
     seen: LastSeen,
     filters: Filters,
     order: ClientOrder = ClientOrder.NEWEST,
     cursor: Cursor = None,
-    known: Digest = None,
-) -> Template | Response[None]:
+) -> Page:
     """Show what changes on the page; 304 when nothing did."""
     view = _view(request, order, cursor)
-    content = _content(seen, filters, view, str(request.base_url).rstrip("/"))
-    headers = {"etag": content["etag"]}
-    if known == content["etag"]:
-        return Response(None, status_code=304, headers=headers, media_type=MediaType.HTML)
-    return Template("clients.html", context=content, headers=headers)
+    return show_part(request, PART, _content(seen, filters, view, str(request.base_url).rstrip("/")))
 
 
 def _view(request: Request[None, None, State], order: ClientOrder, cursor: str | None) -> View:
@@ -159,7 +150,7 @@ def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict
         "rows": [
             {
                 "client_id": client.client_id,
-                "element_id": f"client-{hashlib.blake2s(client.client_id.encode(), digest_size=8).hexdigest()}",
+                "element_id": element_id("client", client.client_id),
                 "status": clients.status(client).value,
                 "last_seen_at": client.last_seen_at,
                 "created_at": client.created_at,
@@ -174,17 +165,14 @@ def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict
         "busiest": busiest_hour(by_hour),
         "query": view.query(),
     }
-    etag = f'W/"{hashlib.blake2s(msgspec.json.encode(content), digest_size=12).hexdigest()}"'
-    return {
-        **content,
-        "etag": etag,
-        "view": view,
-        "now": now,
-        "relative": lambda moment: relative(moment, now),
-        "spans": status_spans(clients.status_rule),
-        "curl_line": curl_line(address),
-        "nobody": counts.total == 0 and not view.search,
-    }
+    return with_tag(
+        content,
+        now,
+        view=view,
+        spans=status_spans(clients.status_rule),
+        curl_line=curl_line(address),
+        nobody=counts.total == 0 and not view.search,
+    )
 
 
 def status_spans(rule: StatusRule) -> dict[str, str]:

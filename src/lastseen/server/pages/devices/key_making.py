@@ -15,9 +15,8 @@ from lastseen.devices.key import GROUP_SCOPES, SITE_SCOPES, ApiKey, Scope, Secre
 from lastseen.devices.values import MAX_NAME_LENGTH, check_text
 from lastseen.errors import NotFound
 from lastseen.server.api.keys import require_grantable
-from lastseen.server.device_pages.asking import (
+from lastseen.server.pages.devices.asking import (
     Form,
-    Page,
     Pages,
     WrongField,
     address,
@@ -26,10 +25,11 @@ from lastseen.server.device_pages.asking import (
     groups_of,
     show_form,
 )
-from lastseen.server.device_pages.device import find_device
-from lastseen.server.device_pages.key import OVERLAPS, find_key
-from lastseen.server.device_pages.key_rows import told
-from lastseen.server.frame import AnyRequest, show
+from lastseen.server.pages.devices.device import find_device
+from lastseen.server.pages.devices.key import OVERLAPS, find_key
+from lastseen.server.pages.devices.key_rows import told
+from lastseen.server.pages.frame import AnyRequest, show
+from lastseen.server.pages.live import Page
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 

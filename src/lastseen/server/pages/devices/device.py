@@ -22,9 +22,8 @@ from lastseen.devices.values import (
     check_properties,
     check_text,
 )
-from lastseen.server.device_pages.asking import (
+from lastseen.server.pages.devices.asking import (
     Form,
-    Page,
     Pages,
     WrongField,
     address,
@@ -33,10 +32,11 @@ from lastseen.server.device_pages.asking import (
     groups_of,
     show_form,
 )
-from lastseen.server.device_pages.key_rows import KEYS_OF_ONE, key_rows
-from lastseen.server.frame import AnyRequest, go, show
+from lastseen.server.pages.devices.key_rows import KEYS_OF_ONE, key_rows
+from lastseen.server.pages.frame import AnyRequest, go, show
+from lastseen.server.pages.live import Page
+from lastseen.server.pages.relative import relative
 from lastseen.server.problem import Problem
-from lastseen.server.relative import relative
 from lastseen.server.rights import Principal
 
 

@@ -1,9 +1,0 @@
-"""The pages about visits: figures over time, all visits, one visit."""
-
-from lastseen.server.visit_pages.listing import show_visits
-from lastseen.server.visit_pages.one import show_visit
-from lastseen.server.visit_pages.overview import show_overview, show_overview_rows
-
-VISIT_PAGES = (show_overview, show_overview_rows, show_visits, show_visit)
-
-__all__ = ["VISIT_PAGES"]
