@@ -347,25 +347,49 @@ def test_a_database_that_hangs(tmp_path: Path, postgres: PostgresServer) -> None
         check_stored(eyes, clients.acknowledged, clients.sent)
 
 
-def test_a_server_that_is_killed_while_the_database_is_away(tmp_path: Path, postgres: PostgresServer) -> None:
-    """What waited on disk is stored by the next start."""
-    url = postgres.create_database()
+def kill_with_a_full_spool(folder: Path, url: str, postgres: PostgresServer, requests: int) -> list[set[str]]:
+    """Send while the database is away, kill the server, let the database return; give the ids of each request."""
     prepare(url)
-    acknowledged: set[str] = set()
-    with ServerProcess(tmp_path, url) as server:
+    acknowledged = []
+    with ServerProcess(folder, url) as server:
         postgres.stop()
-        for _ in range(20):
+        for _ in range(requests):
             events = new_batch(3)
             answer = server.http.post("/api/v1/events", content=body_of(events), headers=JSON)
             assert answer.status_code == 200
-            acknowledged |= {event["id"] for event in events}
+            acknowledged.append({event["id"] for event in events})
         server.send_signal(signal.SIGKILL)
         server.wait()
     postgres.start()
+    return acknowledged
+
+
+def test_a_server_that_is_killed_while_the_database_is_away(tmp_path: Path, postgres: PostgresServer) -> None:
+    """What waited on disk is stored by the next start."""
+    url = postgres.create_database()
+    acknowledged = set().union(*kill_with_a_full_spool(tmp_path, url, postgres, 20))
     with ServerProcess(tmp_path, url) as server, Eyes(url) as eyes:
         eventually(lambda: eyes.event_count() == len(acknowledged), "everything is stored")
         check_stored(eyes, acknowledged, acknowledged)
-        assert not (tmp_path / ".local/share/lastseen/spool").exists() or metric(server, "lastseen_spool_events") == 0
+        assert metric(server, "lastseen_spool_damaged_bytes_total") == 0
+        eventually(lambda: metric(server, "lastseen_spool_events") == 0, "nothing waits")
+
+
+def test_a_wrong_bit_in_what_waits_costs_one_request_and_is_told(tmp_path: Path, postgres: PostgresServer) -> None:
+    """All others are stored, the file is kept beside, and log and figures say so."""
+    url = postgres.create_database()
+    acknowledged = kill_with_a_full_spool(tmp_path, url, postgres, 20)
+    (file,) = tmp_path.rglob("*.spool")
+    content = bytearray(file.read_bytes())
+    content[content.index(min(acknowledged[7]).encode())] ^= 1
+    file.write_bytes(content)
+    with ServerProcess(tmp_path, url) as server, Eyes(url) as eyes:
+        kept = set().union(*acknowledged) - acknowledged[7]
+        eventually(lambda: eyes.event_count() == len(kept), "the others are stored")
+        check_stored(eyes, kept, kept)
+        eventually(lambda: metric(server, "lastseen_spool_damaged_bytes_total") > 0, "the damage is counted")
+        assert "is damaged" in server.log
+        assert list(tmp_path.rglob("*.damaged"))
 
 
 def metric(server: ServerProcess, name: str) -> float:

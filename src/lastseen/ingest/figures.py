@@ -25,4 +25,4 @@ class Figures:
     drained: int = 0
     """Events that went from the spool into the database."""
     damaged_bytes: int = 0
-    """Bytes of the spool that could not be read."""
+    """Bytes of damaged files of the spool that gave no event, SQLite's own among them."""
