@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from time import perf_counter
+from time import perf_counter, sleep
 
 from lastseen.activity.backoff import retry_delay
 from lastseen.clock import SYSTEM_CLOCK, Clock
@@ -28,6 +28,10 @@ MOST_WAITING = 50_000
 """Events that may wait for a commit; a request beyond that is refused at once."""
 MOST_TOGETHER = 5_000
 """Events in one transaction, unless a single request brings more."""
+BUSY_FROM = 16
+"""Requests in one transaction from which on the next one waits for company."""
+LONGEST_WAIT = 0.01
+"""Seconds that it waits at most; it is half of what the transaction before took."""
 MOST_DRAINED = 20_000
 """Events from the spool between two looks at what has come in."""
 
@@ -106,7 +110,9 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         request = _Request(make, raws, loop, loop.create_future())
         try:
-            self._put(request)
+            if self._put(request):
+                # Not at once: what came in together is also saved together.
+                loop.call_soon(self._wake.set)
             refused = await request.answer
         except (Overloaded, StoreError):
             self._figures.refused += len(raws)
@@ -114,7 +120,8 @@ class GroupCommit:
         self._figures.accepted += len(raws) - len(refused)
         return refused
 
-    def _put(self, request: _Request) -> None:
+    def _put(self, request: _Request) -> bool:
+        """Let a request wait; return whether it is the first."""
         with self._lock:
             if self._closing:
                 raise Overloaded("the server is stopping")
@@ -123,8 +130,7 @@ class GroupCommit:
                 raise Overloaded("too many events wait to be saved")
             self._waiting.append(request)
             self._count += len(request.raws)
-        if not self._wake.is_set():
-            self._wake.set()
+            return len(self._waiting) == 1
 
     def close(self) -> None:
         """Save what waits, answer, and end the thread. Safe twice; what is in the spool stays there."""
@@ -144,8 +150,15 @@ class GroupCommit:
 
     def _work(self) -> None:
         """Save and answer until nothing waits."""
+        began, took = perf_counter(), 0
         while True:
+            if took >= BUSY_FROM and not self._closing:
+                # Those who were just answered are about to ask again, and a transaction costs much by itself. Real
+                # time: how long nothing is to be done says no clock but that of the machine.
+                sleep(min((perf_counter() - began) / 2, LONGEST_WAIT))
+            began = perf_counter()
             requests = self._take()
+            took = len(requests)
             if requests:
                 try:
                     self._commit(requests)
