@@ -45,6 +45,8 @@ def test_keys_are_made_listed_rotated_and_revoked(there: Callable[..., Done]) ->
     assert rotated.code == 0
     assert "never again" in rotated.err
     assert rotated.out.count("ls_") == 1
+    assert "no scope" not in rotated.err
+    assert "no scope" in there("keys", "create", "for an application").err
     listed = there("keys", "list", "--json").document["keys"]
     assert [key["name"] for key in listed].count("till 7") == 2
     assert there("keys", "revoke", made["key"]["id"]).out == "revoked till 7\n"

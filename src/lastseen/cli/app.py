@@ -39,18 +39,20 @@ EXIT_UNAVAILABLE = 3
 EXAMPLES = """\
 [bold]Examples[/bold]
 
-  lastseen serve                               [dim]the server and its page[/dim]
+  lastseen serve                               [dim]the server and its pages[/dim]
   lastseen demo                                [dim]the same with demo data[/dim]
   lastseen import activity history.ndjson.gz   [dim]what is known already[/dim]
   lastseen import log access.log.gz            [dim]page views and visits of before[/dim]
   lastseen visits list --within 24h            [dim]who came, from where, and why[/dim]
+  lastseen report visits --by source           [dim]how many, compared, filtered[/dim]
   lastseen clients active --within 1h          [dim]who was there lately[/dim]
   lastseen clients inactive --for 24h --json   [dim]who was not, for a script[/dim]
   lastseen doctor --database postgresql://     [dim]check a database[/dim]
+  lastseen accounts link ada                   [dim]a forgotten password[/dim]
 
 [bold]Exit codes[/bold]
 
-  0 done   1 failed   2 wrong command or setting   3 database unavailable, try later
+  0 done   1 failed   2 wrong command or setting   3 database away, try later
 """
 
 app = typer.Typer(
@@ -82,7 +84,7 @@ def _root(
     data_folder: Annotated[str | None, setting_option("data_folder")] = None,
     log_level: Annotated[str | None, setting_option("log_level")] = None,
 ) -> None:
-    """Who was active, when? For any web application.
+    """Who was active, when, in which session, and what did they do? For any web application.
 
     The options here may also follow the command: lastseen clients list --database URL.
     """

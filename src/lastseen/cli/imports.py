@@ -41,7 +41,7 @@ SHOWN_BAD_LINES = 10
 COUNTED_CLIENTS = 1_000_000
 """Up to this many, the clients of an import are counted exactly; their count must not take all the memory."""
 
-group = typer.Typer(no_args_is_help=True, help="Bring in what is known already.")
+group = typer.Typer(no_args_is_help=True, help="Bring in what is known already: activity, access logs.")
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
 @group.callback()
 def _root() -> None:
-    """Bring in what is known already."""
+    """Bring in what is known already: activity, access logs."""
 
 
 @group.command("activity", epilog=EXAMPLES)

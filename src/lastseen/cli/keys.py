@@ -155,6 +155,9 @@ def _print_issued(issued: IssuedKey, *, as_json: bool) -> None:
     ]
     print_table(["", ""], rows, header=False)
     console(stderr=True).print("the secret is shown here and never again", style="dim")
+    if not key.scopes:
+        text = "it has no scope: this server lets it do nothing; your own application may ask for keys without one"
+        console(stderr=True).print(text, style="dim")
 
 
 def _row(key: KeyView, now: datetime) -> list[Text | str]:

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @with_settings(*ALL_SETTINGS)
 def serve(*, settings: Settings) -> None:
-    """Start the server: its HTTP API and its page.
+    """Start the server: its HTTP API and its pages.
 
     Creates its data folder and database when they are not there. Ctrl-C or SIGTERM saves what waits and ends it.
     """
