@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -298,17 +298,25 @@ def test_two_hundred_flipped_bits(original: Path, tmp_path: Path) -> None:
     flip_and_check(original, tmp_path, random.Random(2).sample(range(size), 200))
 
 
-@pytest.mark.parametrize("part", ["the file's head", "the table's root"])
-def test_a_wrong_bit_where_sqlite_begins(original: Path, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "bit"),
+    [
+        pytest.param(lambda _: 0, 0x01, id="the file's head"),
+        pytest.param(lambda content: content.index(b"CREATE TABLE") + 4, 0x80, id="the schema, not even text"),
+        pytest.param(lambda _: PAGE, 0x01, id="the table's root"),
+    ],
+)
+def test_a_wrong_bit_where_sqlite_begins(
+    original: Path, tmp_path: Path, place: Callable[[bytes], int], bit: int
+) -> None:
     """Without the first pages SQLite reads nothing; every batch is on another page, and comes back."""
-    first = {"the file's head": 0, "the table's root": PAGE}[part]
     content = next(original.rglob("*.spool")).read_bytes()
     assert not {0, 1} & {page for pages in places(content) for page in pages}
     file = damaged_copy(original, tmp_path / "broken")
     broken = bytearray(content)
-    broken[first] ^= 1
+    broken[place(content)] ^= bit
     file.write_bytes(broken)
-    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.DatabaseError):
+    with closing(sqlite3.connect(file)) as connection, pytest.raises((sqlite3.DatabaseError, UnicodeDecodeError)):
         connection.execute("SELECT * FROM batches").fetchall()
     batches, damages = reopened(tmp_path / "broken")
     assert batches == BATCHES

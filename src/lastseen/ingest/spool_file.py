@@ -84,11 +84,11 @@ def read(path: Path) -> Content:
 
     Raises `OSError` when it cannot be read now.
     """
-    if not path.stat().st_size:  # its writer died before anything was added
-        return Content(payloads=[], is_whole=True)
     found, is_whole = _ask(path)
     if not is_whole:
-        for row in candidates(path.read_bytes()):
+        data = path.read_bytes()
+        is_whole = not data  # its writer died before there was a table
+        for row in candidates(data):
             _keep_if_right(found, *row)
     payloads = [found[number] for number in sorted(found)]
     return Content(payloads=payloads, is_whole=is_whole)
@@ -114,7 +114,7 @@ def _ask(path: Path) -> tuple[dict[int, bytes], bool]:
             is_whole = connection.execute(CHECK).fetchone() == (b"ok",)
             for row in connection.execute(READ):
                 is_whole &= _keep_if_right(found, *row)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # `sqlite3` cannot decode a message that tells of a wrong byte
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _NOT_THE_FILES_FAULT:
             raise OSError(f"cannot read {path}: {error}") from error
         is_whole = False
