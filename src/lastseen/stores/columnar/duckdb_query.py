@@ -50,6 +50,11 @@ BUCKETS: Mapping[TimeBucket, str] = {
     ),
 }
 BOTS: Mapping[Bots, str] = {Bots.WITHOUT: "NOT {alias}.is_bot", Bots.WITH: "true", Bots.ONLY: "{alias}.is_bot"}
+# Events of the range, and those behind it of visits that started in it. One look with OR would skip no block of rows.
+STRETCHES = (
+    "e.moment >= $start AND e.moment < $end",
+    "e.moment >= $end AND e.visit_start >= $start AND e.visit_start < $end",
+)
 EVENTS_OF_STARTED = "e.site = $site AND e.visit_start >= $start AND e.visit_start < $end"
 PASSING = "e.site, e.visit, e.visitor, e.moment, e.visit_start, e.name, e.page, e.is_page_view, e.is_passive, e.is_bot"
 # The visits that an event of the range can be in; the bounds let blocks of rows be skipped.
@@ -147,17 +152,15 @@ class Statement:
         return f"SELECT {', '.join([*columns, *metrics])} FROM {source}{group}"
 
     def _visits(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
-        where = [
-            "v.site = $site",
-            "v.start >= $start",
-            "v.start < $end",
-            self._bots("v"),
-            *self._conditions(of_events=False),
-        ]
-        of_events = self._conditions(of_events=True)
-        if of_events:
-            where.append(f"v.visit IN (SELECT e.visit FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED})")
-        return f"visits AS v WHERE {' AND '.join(where)}", [self._key(dimension, "v.start") for dimension in by]
+        keys = [self._key(dimension, "v.start") for dimension in by]
+        if self._conditions(of_events=True):
+            self._filters_events = True
+            return "started AS v", keys
+        return f"visits AS v WHERE {self._started()}", keys
+
+    def _started(self) -> str:
+        where = ["v.site = $site", "v.start >= $start", "v.start < $end", self._bots("v")]
+        return " AND ".join([*where, *self._conditions(of_events=False)])
 
     def _visits_by_events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         """Return each visit once for every combination of values that its events have."""
@@ -213,20 +216,19 @@ class Statement:
         return "passing" if self._filters_events else "events"
 
     def _with_passing(self, statement: str) -> str:
-        """Put what a statement calls `passing` before it: one look through the events serves visits and events."""
+        """Put what a statement calls `passing` and `started` before it: one look for both serves rows and totals."""
         if not self._filters_events:
             return statement
-        where = " AND ".join(
-            [
-                "e.site = $site",
-                "(e.moment >= $start AND e.moment < $end OR e.visit_start >= $start AND e.visit_start < $end)",
-                *self._conditions(of_events=True),
-            ]
-        )
+        conditions = ["e.site = $site", *self._conditions(of_events=True)]
         columns = PASSING
         if any(each.property_name is not None for each in self._question.by):
             columns += ", e.properties"
-        return f"WITH passing AS MATERIALIZED (SELECT {columns} FROM events AS e WHERE {where}) {statement}"
+        looks = " UNION ALL ".join(
+            f"SELECT {columns} FROM events AS e WHERE {' AND '.join([*conditions, stretch])}" for stretch in STRETCHES
+        )
+        of_passing = f"v.visit IN (SELECT e.visit FROM passing AS e WHERE {EVENTS_OF_STARTED})"
+        started = f"SELECT v.* FROM visits AS v WHERE {self._started()} AND {of_passing}"
+        return f"WITH passing AS MATERIALIZED ({looks}), started AS MATERIALIZED ({started}) {statement}"
 
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)
