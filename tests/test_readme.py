@@ -34,7 +34,7 @@ def test_every_file_that_the_readme_links_is_there() -> None:
 
 
 def test_formatting_has_not_broken_what_the_pages_include() -> None:
-    """A formatter takes the line that includes a file for Python, and a page would show that line instead of the file."""
+    """A formatter takes the line that includes a file for Python, and a page would show that line instead."""
     pages = {page.name: page.read_text("utf-8") for page in (README.parent / "docs").glob("*.md")}
     included = [line for text in pages.values() for line in text.splitlines() if re.match(r"-+ *8", line)]
     assert len(included) == 5
