@@ -140,6 +140,9 @@ WHERE visits.start <= $high AND visits.last_moment >= $low
 """
 # Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
 # constants so that whole blocks of rows are skipped by their least and greatest value.
+# The figures on marked events save reports by page the join with visits, a third of their processor time. They are
+# written again whenever a visit grows: cheap where visits see a few pages, four to seven times the cost of a batch
+# where it continues thousands of visits of twenty pages each.
 ASSIGN = """
 UPDATE events
 SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page,
