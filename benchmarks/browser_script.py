@@ -15,7 +15,7 @@ PEERS = {"Shynet": 967, "GoatCounter": 3_300, "Rybbit": 4_700}
 
 def run() -> list[Row]:
     """Compress the script."""
-    source = (Path(server.__file__).parent / "browser" / "lastseen.js").read_bytes()
+    source = (Path(server.__file__).parent / "ingest" / "lastseen.js").read_bytes()
     size = len(gzip.compress(source))
     return [
         Row(

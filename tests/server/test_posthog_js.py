@@ -19,7 +19,7 @@ from lastseen import LastSeen
 from lastseen.clock import SystemClock
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import Receive, Scope, Send
-from lastseen.server.ingest_gate import IngestGate
+from lastseen.server.ingest.gate import IngestGate
 from lastseen.server.metrics import Metrics
 from lastseen.visits.visit import StartReason, Visit
 from tests.server.conftest import BROWSER_OPTIONS

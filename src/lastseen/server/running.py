@@ -17,8 +17,8 @@ from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
 from lastseen.server.chores import HOUR, MINUTE, Chores
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
-from lastseen.server.ingest_gate import IngestGate
-from lastseen.server.ingest_metrics import IngestMetrics
+from lastseen.server.ingest.gate import IngestGate
+from lastseen.server.ingest.metrics import IngestMetrics
 from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics

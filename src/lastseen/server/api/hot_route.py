@@ -18,7 +18,7 @@ from litestar.openapi.spec import (
 
 from lastseen.activity.key import MAX_KEY_LENGTH
 from lastseen.devices.key import Scope
-from lastseen.server.events import PATH as EVENTS
+from lastseen.server.ingest.events import PATH as EVENTS
 from lastseen.server.receive import PATH
 
 _CLIENT_ID = Schema(type=OpenAPIType.STRING, min_length=1, max_length=MAX_KEY_LENGTH)

@@ -336,8 +336,8 @@ class PostgresVisitTransaction:
             places = {(visitor, visit.start) for visitor, visit in visits}
             run(NOTE_WRITES, (len(places), *_columns(places, 2)))
         if outcome.newest:
-            places = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
-            run(SET_NEWEST, _columns(places, 3))
+            newest = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
+            run(SET_NEWEST, _columns(newest, 3))
         if outcome.marks:
             run(SET_MARKS, _columns([(no, text_of_marks(marks)) for no, marks in outcome.marks.items()], 2))
 

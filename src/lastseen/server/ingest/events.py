@@ -18,7 +18,7 @@ from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import decompress
 from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Send
 from lastseen.server.body import Scope as Connection
-from lastseen.server.ingest_replies import (
+from lastseen.server.ingest.replies import (
     CLIENT_GONE,
     Headers,
     SiteFinder,

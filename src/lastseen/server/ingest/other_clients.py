@@ -16,7 +16,7 @@ from lastseen.ingest.service import Ingest
 from lastseen.ingest.trackers import decode_plausible, decode_umami
 from lastseen.ingest.unpack import decompress, parse
 from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Scope, Send
-from lastseen.server.ingest_replies import (
+from lastseen.server.ingest.replies import (
     CLIENT_GONE,
     Headers,
     SiteFinder,

@@ -10,7 +10,7 @@ from lastseen.server.body import Receive, Scope, Send
 
 PATH = "/lastseen.js"
 
-_SOURCE = (Path(__file__).parent / "browser/lastseen.js").read_bytes()
+_SOURCE = (Path(__file__).parent / "lastseen.js").read_bytes()
 _PACKED = gzip.compress(_SOURCE, mtime=0)
 _ETAG = f'"{hashlib.blake2s(_SOURCE, digest_size=8).hexdigest()}"'.encode()
 _HEADERS = [

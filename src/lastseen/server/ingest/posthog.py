@@ -13,7 +13,7 @@ from lastseen.ingest.posthog import Batch, Hints, decode_batch
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import decompress, parse, unwrap
 from lastseen.server.body import ClientGone, Receive, Scope, Send
-from lastseen.server.ingest_replies import (
+from lastseen.server.ingest.replies import (
     CLIENT_GONE,
     Headers,
     SiteFinder,

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
-from lastseen.server.ingest_roads import IngestRoads
+from lastseen.server.ingest.roads import IngestRoads
 from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
 from lastseen.server.problem import problem_of

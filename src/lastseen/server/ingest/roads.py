@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import Receive, Scope, Send
-from lastseen.server.browser_script import PATH as SCRIPT
-from lastseen.server.browser_script import serve_browser_script
-from lastseen.server.events import PATH as EVENTS
-from lastseen.server.events import EventsRoute
-from lastseen.server.other_clients import OtherClients
-from lastseen.server.posthog import CAPTURE_PATHS, NEWEST_PATH, PostHogRoutes
+from lastseen.server.ingest.browser_script import PATH as SCRIPT
+from lastseen.server.ingest.browser_script import serve_browser_script
+from lastseen.server.ingest.events import PATH as EVENTS
+from lastseen.server.ingest.events import EventsRoute
+from lastseen.server.ingest.other_clients import OtherClients
+from lastseen.server.ingest.posthog import CAPTURE_PATHS, NEWEST_PATH, PostHogRoutes
 
 Road = Callable[[Scope, dict[bytes, bytes], Receive, Send], Awaitable[int]]
 
