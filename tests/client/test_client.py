@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -24,20 +24,24 @@ from lastseen.client import (
     devices,
     groups,
     keys,
+    reports,
     sessions,
     sites,
+    visits,
 )
 from lastseen.devices.key import Scope
 from lastseen.errors import ConfigurationError
+from lastseen.reports.question import Filter, Operator
+from lastseen.reports.terms import Dimension
 from lastseen.wire.devices import DeviceView
 from lastseen.wire.sites import RuleChanges
 from tests.server import people
 from tests.server.described import all_operations, document
-from tests.server.running import ServerProcess
+from tests.server.running import ServerProcess, eventually
 
 # One server a module, and a module a process.
 
-MODULES: tuple[ModuleType, ...] = (activity, clients, devices, groups, keys, sessions, sites)
+MODULES: tuple[ModuleType, ...] = (activity, clients, devices, groups, keys, reports, sessions, sites, visits)
 
 
 def all_calls() -> list[Call[Any]]:
@@ -161,6 +165,36 @@ def test_sites_and_their_rules(client: Client) -> None:
     client.send(sites.delete("shop"))
     with pytest.raises(ApiError, match="404"):
         client.send(sites.get("shop"))
+
+
+def test_visits_events_and_reports(client: Client, server: ServerProcess) -> None:
+    """What was sent as events comes back as visits and figures; filters may be several, moments are aware."""
+    key = client.send(sites.create("shop")).write_key
+    began = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    sent = [
+        {"name": "$pageview", "distinct_id": "ada", "url": f"https://shop.example/{page}", "at": began.isoformat()}
+        for page in ("tea", "cups")
+    ]
+    answer = httpx.post(f"{server.address}/api/v1/events", json={"write_key": key, "events": sent})
+    assert answer.json() == {"accepted": 2, "dropped": 0}
+    (visit,) = client.send(visits.list(site="shop", since=began, until=began + timedelta(hours=1))).visits
+    assert (visit.distinct_id, visit.page_views, visit.started_at) == ("ada", 2, began)
+    details = client.send(visits.get(visit.id, site="shop"))
+    assert [event.id for event in client.send(visits.events(site="shop")).events] == [
+        event.id for event in reversed(details.events)
+    ]
+    assert client.send(visits.count(site="shop", visitor="ada")).count == 1
+    asked = reports.ask(
+        "visits",
+        metrics=["page_views"],
+        by=["page"],
+        filters=["page:contains:/c", Filter(Dimension("entry"), Operator.KNOWN)],
+        since=date(2026, 5, 1),
+        until=date(2026, 5, 2),
+        site="shop",
+    )
+    rows = eventually(lambda: client.send(asked).rows, "the copy for reports to follow")
+    assert rows == [{"page": "/cups", "page_views": 1}]
 
 
 def test_both_clients_do_the_same(client: Client, server: ServerProcess, secret: str) -> None:

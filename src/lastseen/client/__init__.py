@@ -8,7 +8,7 @@ with Client("https://seen.example.org", api_key="ls_…") as client:
 The same with `AsyncClient` and `await`. Needs httpx: `pip install 'lastseen[client]'`.
 """
 
-from lastseen.client import activity, clients, devices, groups, keys, sessions, sites
+from lastseen.client import activity, clients, devices, groups, keys, reports, sessions, sites, visits
 from lastseen.client.call import ApiError, Call
 from lastseen.client.transport import AsyncClient, Client
 
@@ -22,6 +22,8 @@ __all__ = [
     "devices",
     "groups",
     "keys",
+    "reports",
     "sessions",
     "sites",
+    "visits",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import Enum
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -49,7 +50,7 @@ class Call(Generic[Answer]):
     def target(self) -> str:
         """The path with its query; each value in the path is one percent-encoded segment."""
         path = self.template.format(**{name: quote(value, safe="") for name, value in self.path.items()})
-        query = urlencode({name: _text(value) for name, value in self.query.items() if value is not None})
+        query = urlencode([(name, _text(one)) for name, value in self.query.items() for one in _each(value)])
         return f"{path}?{query}" if query else path
 
     @property
@@ -89,9 +90,18 @@ def once() -> str:
     return secrets.token_urlsafe(16)
 
 
+def _each(value: Any) -> tuple[Any, ...]:
+    """Return what a parameter is given with: several times for a tuple, not at all for None."""
+    if isinstance(value, tuple):
+        return value
+    return () if value is None else (value,)
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, date):
+        return value.isoformat()
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
