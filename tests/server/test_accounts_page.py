@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -88,21 +89,25 @@ def test_every_page_is_accessible_and_fits(
         assert found.violations_count == 0, found.generate_report()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), page.url
 
+    def follow(role: Any, name: str) -> None:
+        with page.expect_navigation():
+            page.get_by_role(role, name=name).first.click()
+
     page.goto(new_server.address + people.set_up_link(new_server))
     check()
     fill(page, "a-rather-long-name-that-is-one-word-and-must-not-break-the-page", "twelve letters and more")
-    page.get_by_role("button", name="Create the account").click()
+    follow("button", "Create the account")
     for path in ("/", "/account/devices", "/account/password", "/users", "/audit"):
         page.goto(new_server.address + path)
         check()
     page.goto(f"{new_server.address}/users")
     page.get_by_label("Name", exact=True).fill("Bob")
-    page.get_by_role("button", name="Add user").click()
+    follow("button", "Add user")
     check()
-    page.get_by_role("link", name="Done").click()
+    follow("link", "Done")
     check()
-    page.get_by_role("button", name="Sign out").first.click()
+    follow("button", "Sign out")
     fill(page, "nobody", "a wrong password")
-    page.get_by_role("button", name="Sign in").click()
+    follow("button", "Sign in")
     check()
     window.close()

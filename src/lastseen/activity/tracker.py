@@ -160,6 +160,8 @@ class ActivityTracker:
     def put(self, key: str, at: float) -> Outcome:
         """Record a key and a moment that have been checked (`key_problem`, `seconds_since_1970`), under the lock."""
         with self.lock:
+            # Until the room is counted again, whoever brings a new key waits for the lock: what is counted stays true.
+            self.room = 0
             if self._closed or not self._buffer.put(key, at, self._clock.monotonic()):
                 self._dropped += 1
                 self._overflowed = not self._closed
