@@ -28,8 +28,8 @@ SHORTEST_FLUSH_INTERVAL = timedelta(seconds=1.25)
 DEFAULT_OVERLAP = timedelta(days=1)
 """How long a key still works beside its successor."""
 
-# Compared with when no key has the prefix, so that this takes as long as a wrong secret. No text is known to have it.
-_NO_DIGEST = bytes(32)
+# Looked at when no key has the prefix, so that this takes as long as a wrong secret; of no text is this the digest.
+_NOBODY = ApiKey(id="nobody", name="", prefix="00000000", created_at=utc(0)), bytes(32)
 
 _ATTEMPTS = 5
 
@@ -87,25 +87,25 @@ class ApiKeys:
     def verify(self, secret: str) -> ApiKey | None:
         """Return the key with this secret when it may be used now, or None; the reasons are not told apart.
 
-        Whether the prefix is unknown or the secret is wrong, the same is done: one read, one comparison in constant
-        time. What has not the shape of a secret is refused without either. Records nothing: `record_used` does, when
-        the request is let in. `StoreUnavailable` is not "wrong": answer 503.
+        Whether the prefix is unknown, the secret wrong or right, the same is done: one read, one comparison in constant
+        time, one look at the key's own times. What has not the shape of a secret is refused without any of it. Records
+        nothing: `record_used` does, when the request is let in. `StoreUnavailable` is not "wrong": answer 503.
         """
         prefix = prefix_of(secret)
         if prefix is None:
             return None
         digest, generation = digest_of(secret), self._cache.generation
         began = self._clock.monotonic()
-        key = self._cache.get(digest, began)
-        if key is None:
-            found = self.store.find_key(prefix)
-            stored = _NO_DIGEST if found is None else found[1]
-            is_right = hmac.compare_digest(digest, stored)
-            if found is None or not is_right:
-                return None
-            key = found[0]
-            self._cache.put(digest, key, began, generation)
-        return key if key.is_valid(self._now()) else None
+        remembered = self._cache.get(digest, began)
+        if remembered is not None:
+            return remembered if remembered.is_valid(self._now()) else None
+        found = self.store.find_key(prefix)
+        key, stored = _NOBODY if found is None else found
+        is_right, is_valid = hmac.compare_digest(digest, stored), key.is_valid(self._now())
+        if found is None or not is_right:
+            return None
+        self._cache.put(digest, key, began, generation)
+        return key if is_valid else None
 
     def remembered(self, secret: str) -> ApiKey | None:
         """Return what `verify` would, when that needs no question to the store; None says nothing."""

@@ -90,18 +90,16 @@ def key_of(row: Sequence[Any], moment: Moment) -> ApiKey:
     )
 
 
-def found_key(row: Sequence[Any] | None, made_at: Any, moment: Moment) -> tuple[ApiKey, bytes] | None:
+def found_key(rows: Sequence[Sequence[Any]], prefix: str, moment: Moment) -> tuple[ApiKey, bytes] | None:
     """Return what `find_key` does of a row: the fields of a key, then its digest.
 
-    Without a row one is read all the same, of a key that there is not (`made_at` is a moment as rows hold it): else the
-    time that this takes would tell which prefixes exist.
+    Where no key has the prefix, the row is that of the next one, or of the first: something is found, fetched and read
+    in every case. Else the time that this takes would tell which prefixes exist.
     """
-    key = key_of(_no_key(made_at) if row is None else row, moment)
-    return None if row is None else (key, bytes(row[-1]))
-
-
-def _no_key(made_at: Any) -> tuple[Any, ...]:
-    return ("0" * 22, "no key", "00000000", Scope.ACTIVITY_WRITE.value, None, None, None, made_at, None, None, None)
+    if not rows:
+        return None
+    key, digest = key_of(rows[0], moment), bytes(rows[0][-1])
+    return (key, digest) if key.prefix == prefix else None
 
 
 def scopes_text(scopes: Iterable[Scope]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -51,6 +51,8 @@ class MemoryDevices:
         self._devices: dict[str, Device] = {}
         self._groups: dict[str, Group] = {}
         self._keys: dict[str, NewKey] = {}
+        self._key_ids: dict[str, str] = {}
+        """By prefix."""
         self.devices_recorder = _DevicesRecorder(self)
         self.keys_recorder = _KeysRecorder(self)
 
@@ -107,7 +109,7 @@ class MemoryDevices:
         with self._lock:
             device = self._device(device_id, within)
             del self._devices[device_id]
-            self._keys = {key_id: new for key_id, new in self._keys.items() if new.key.device_id != device_id}
+            self._keep_keys(lambda key: key.device_id != device_id)
             return device
 
     def groups_of(self, device_ids: Collection[str]) -> dict[str, str | None]:
@@ -159,7 +161,7 @@ class MemoryDevices:
         """See `DeviceStore`."""
         with self._lock:
             self._require_group(group_id)
-            self._keys = {key_id: new for key_id, new in self._keys.items() if new.key.group_id != group_id}
+            self._keep_keys(lambda key: key.group_id != group_id)
             for device in list(self._devices.values()):
                 if device.group_id == group_id:
                     self._devices[device.id] = replace(device, group_id=None)
@@ -178,12 +180,13 @@ class MemoryDevices:
             self._require_group(key.group_id)
             self._require_free(new)
             self._keys[key.id] = new
+            self._key_ids[key.prefix] = key.id
 
     def find_key(self, prefix: str) -> tuple[ApiKey, bytes] | None:
         """See `DeviceStore`."""
         with self._lock:
-            found = [new for new in self._keys.values() if new.key.prefix == prefix]
-        return (found[0].key, found[0].digest) if found else None
+            key_id = self._key_ids.get(prefix)
+            return None if key_id is None else (self._keys[key_id].key, self._keys[key_id].digest)
 
     def get_key(self, key_id: str, *, within: str | None = None) -> ApiKey | None:
         """See `DeviceStore`."""
@@ -252,8 +255,12 @@ class MemoryDevices:
         return key
 
     def _require_free(self, new: NewKey) -> None:
-        if new.key.id in self._keys or self.find_key(new.key.prefix) is not None:
+        if new.key.id in self._keys or new.key.prefix in self._key_ids:
             raise already_exists("key")
+
+    def _keep_keys(self, stays: Callable[[ApiKey], bool]) -> None:
+        self._keys = {key_id: new for key_id, new in self._keys.items() if stays(new.key)}
+        self._key_ids = {new.key.prefix: key_id for key_id, new in self._keys.items()}
 
     def _group_of(self, key: ApiKey) -> str | None:
         return key.group_id if key.device_id is None else self._devices[key.device_id].group_id

@@ -34,7 +34,13 @@ INSERT INTO lastseen_api_keys (id, name, prefix, scopes, device_id, group_id, si
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
-FIND_KEY = f"SELECT {KEY}, digest FROM lastseen_api_keys WHERE prefix = %(prefix)s"  # noqa: S608 - constants
+# One row whether the prefix is known or not, see `found_key`.
+FIND_KEY = f"""
+SELECT {KEY}, digest FROM lastseen_api_keys WHERE prefix = coalesce(
+    (SELECT min(prefix) FROM lastseen_api_keys WHERE prefix >= %(prefix)s::text),
+    (SELECT min(prefix) FROM lastseen_api_keys)
+)
+"""  # noqa: S608 - constants
 
 IN_GROUP = """
 (group_id = {group}::text OR device_id IN (SELECT id FROM lastseen_devices WHERE group_id = {group}::text))
@@ -78,8 +84,8 @@ class PostgresApiKeys:
 
     def find_key(self, prefix: str) -> tuple[ApiKey, bytes] | None:
         """See `DeviceStore`."""
-        found = self._ask(FIND_KEY, {"prefix": prefix}) if can_be_stored(prefix) else []
-        return found_key(found[0] if found else None, 0, from_microseconds)
+        rows = self._ask(FIND_KEY, {"prefix": prefix}) if can_be_stored(prefix) else []
+        return found_key(rows, prefix, from_microseconds)
 
     def get_key(self, key_id: str, *, within: str | None = None) -> ApiKey | None:
         """See `DeviceStore`."""

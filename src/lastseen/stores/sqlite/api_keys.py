@@ -25,7 +25,12 @@ ADD_KEY = f"""
 INSERT INTO lastseen_api_keys ({KEY}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """  # noqa: S608 - constants
 
-FIND_KEY = f"SELECT {KEY}, digest FROM lastseen_api_keys WHERE prefix = ?"  # noqa: S608 - constants
+# One row whether the prefix is known or not, see `found_key`.
+FIND_KEY = f"""
+SELECT {KEY}, digest FROM lastseen_api_keys WHERE prefix = coalesce(
+    (SELECT min(prefix) FROM lastseen_api_keys WHERE prefix >= ?1), (SELECT min(prefix) FROM lastseen_api_keys)
+)
+"""  # noqa: S608 - constants
 
 IN_GROUP = "(group_id = {group} OR device_id IN (SELECT id FROM lastseen_devices WHERE group_id = {group}))"
 
@@ -60,8 +65,8 @@ class SQLiteApiKeys:
     def find_key(self, prefix: str) -> tuple[ApiKey, bytes] | None:
         """See `DeviceStore`."""
         with self._database.read() as connection:
-            row = connection.execute(FIND_KEY, (prefix,)).fetchone() if can_be_stored(prefix) else None
-        return found_key(row, "2000-01-01 00:00:00.000000", TEXT.decode)
+            rows = connection.execute(FIND_KEY, (prefix,)).fetchall() if can_be_stored(prefix) else []
+        return found_key(rows, prefix, TEXT.decode)
 
     def get_key(self, key_id: str, *, within: str | None = None) -> ApiKey | None:
         """See `DeviceStore`."""
