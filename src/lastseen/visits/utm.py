@@ -25,10 +25,12 @@ class UtmParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
 
         `params` is what `urllib.parse.parse_qs` returns, or one string a name; of several values the first counts.
         """
-        values = {name: _first(params.get(f"utm_{name}")) for name in cls.__struct_fields__}
-        if not (values["source"] or values["medium"] or values["campaign"]):
+        source, medium = _first(params.get("utm_source")), _first(params.get("utm_medium"))
+        campaign = _first(params.get("utm_campaign"))
+        if not (source or medium or campaign):
             return None
-        return cls(**values)
+        term, content = _first(params.get("utm_term")), _first(params.get("utm_content"))
+        return cls(source=source, medium=medium, campaign=campaign, term=term, content=content)
 
     @property
     def key(self) -> tuple[str, str, str]:
