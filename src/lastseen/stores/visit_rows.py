@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,6 +12,9 @@ from lastseen.visits.event import Device, Event, Geo
 from lastseen.visits.identity import Link
 from lastseen.visits.utm import UtmParams
 from lastseen.visits.visit import Visit
+
+Place = tuple[int, str]
+"""The moment and the id of an event."""
 
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -38,20 +40,31 @@ _decode_marks = msgspec.json.Decoder(list[Visit]).decode
 _decode_link = msgspec.json.Decoder(Link).decode
 
 
-@dataclass(kw_only=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct):
     """The row of a distinct id; `visitor` is the number of the identity that stands for the visitor.
 
-    `newest` is the place of the visitor's newest event, `marks` the JSON of earlier states of its newest visit, the
-    oldest first; both are kept at the identity that stands for it.
+    What follows is kept at that identity: the place of the visitor's newest event where that is in no visit, which may
+    be that of an older one otherwise, and `marks`, the JSON of earlier states of the newest visit, the oldest first.
+    Give the fields by place, in the order of the row's columns; `visit` and `is_loaded` are not among them.
     """
 
     no: int
     site_id: str
     distinct_id: str
     visitor: int
-    newest: tuple[int, str] | None = None
+    newest_at: int | None = None
+    newest_id: str | None = None
     marks: str | None = None
+    visit: Visit | None = None
+    """The visitor's newest visit, if it has one and `is_loaded`."""
+    is_loaded: bool = False
+
+    def newest(self, visit: Visit | None) -> Place | None:
+        """Return the place of the visitor's newest event, given its newest visit: where that ends, or what is noted."""
+        noted = None if self.newest_at is None or self.newest_id is None else (self.newest_at, self.newest_id)
+        if visit is None or (noted is not None and noted > visit.last_event):
+            return noted
+        return visit.last_event
 
 
 def body_of(event: Event) -> str:
@@ -139,9 +152,7 @@ def link_of_text(text: str) -> Link:
 
 def identity_of(row: Sequence[Any]) -> Identity:
     """Read an identity from its number, site, distinct id, visitor, the place of its newest event, and its marks."""
-    no, site_id, distinct_id, visitor, newest_at, newest_id, marks = row
-    newest = None if newest_at is None else (newest_at, newest_id)
-    return Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=visitor, newest=newest, marks=marks)
+    return Identity(*row)
 
 
 def text_of_marks(marks: Sequence[Visit]) -> str | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from msgspec.structs import replace
 
 from lastseen.errors import InvalidData
-from lastseen.stores.visit_rows import Identity, marks_of
+from lastseen.stores.visit_rows import Identity, Place, marks_of
 from lastseen.visits.event import ALIAS, IDENTIFY, Event
 from lastseen.visits.fold import as_open, fold_sorted, resume
 from lastseen.visits.identity import Link, link_of, refused, resolve
@@ -24,8 +24,6 @@ from lastseen.visits.visit import Visit
 
 Key = tuple[str, str]
 """A site, and an id in it."""
-Place = tuple[int, str]
-"""The moment and the id of an event."""
 
 _LINKING = frozenset({IDENTIFY, ALIAS})
 
@@ -52,10 +50,14 @@ class Outcome:
     """What a batch changes beside its events; the numbers are those of visitors."""
 
     visits: list[tuple[int, Visit]] = field(default_factory=list)
+    """Those that appeared, changed their visitor or start, or were ended or opened."""
+    begun: list[tuple[int, Visit]] = field(default_factory=list)
+    """Those that begin at a new event, and so cannot be there."""
     extended: list[tuple[int, Visit]] = field(default_factory=list)
     """Those that were there already, of the same visitor, with the same start, and as open or ended as now."""
     removed: list[Key] = field(default_factory=list)
     newest: dict[int, Place | None] = field(default_factory=dict)
+    """The places of newest events, where the newest visit does not tell."""
     marks: dict[int, list[Visit]] = field(default_factory=dict)
     """Earlier states of the newest visit, the oldest first."""
 
@@ -84,8 +86,8 @@ class VisitTransaction(Protocol):
     def regroup(self, identities: Collection[Identity]) -> None:
         """Write to which visitors these identities belong now."""
 
-    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
-        """Return the newest visit of each visitor that has one."""
+    def load_newest(self, visitors: Collection[Identity]) -> None:
+        """Set the newest visit of these visitors, which are not loaded; `hold` may have loaded some already."""
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """Return, by visitor, the visits that start at or after a moment and those before it with the latest start."""
@@ -127,7 +129,7 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     folding.take(new)
     outcome = folding.outcome
     transaction.write(outcome)
-    visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended))
+    visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
     return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
 
 
@@ -213,31 +215,36 @@ class _Folding:
     def take(self, new: Iterable[Event]) -> None:
         """Fold the visitors of new events, and those whom links have changed."""
         by_visitor: dict[int, list[Event]] = defaultdict(list)
-        by_key = self._held.by_key
+        by_key, by_no = self._held.by_key, self._held.by_no
         for event in new:
             by_visitor[by_key[event.site_id, event.distinct_id].visitor].append(event)
-        later: dict[int, list[Event]] = {}
+        unknown = [by_no[no] for no in by_visitor if not by_no[no].is_loaded and no not in self._places]
+        if unknown:
+            self._transaction.load_newest(unknown)
         for no, events in by_visitor.items():
             if len(events) > 1:
                 events.sort(key=_order)
-            newest = self._held.by_no[no].newest
+            visitor = by_no[no]
+            newest = visitor.newest(visitor.visit)
             if no in self._places or (newest is not None and newest > events[0].order):
                 self._fold_from(no, events[0].order)
             else:
-                later[no] = events
-        self._go_on(later)
+                self._go_on(visitor, events)
         self.again(self._places, self._gone)
 
-    def _go_on(self, later: Mapping[int, list[Event]]) -> None:
+    def _go_on(self, visitor: Identity, events: Sequence[Event]) -> None:
         """Go on folding where all of a visitor's new events come after those that are there."""
-        known = [no for no in later if self._held.by_no[no].newest is not None]
-        newest = self._transaction.newest_visits(known) if known else {}
-        for no, events in later.items():
-            before = newest.get(no)
-            self._keep(no, [] if before is None else [before], self._resume(no, before, events))
-            self.outcome.newest[no] = events[-1].order
-            if before is not None and before.event_count >= MARK_EVERY:
-                self._mark(no, marks_of(self._held.by_no[no].marks), before)
+        before, no = visitor.visit, visitor.no
+        visits = self._resume(no, before, events)
+        newest, begun = events[-1].order, visits
+        if before is not None:
+            self._keep(no, [before], visits[:1], is_newest=len(visits) == 1)
+            begun = visits[1:]
+            if before.event_count >= MARK_EVERY:
+                self._mark(no, marks_of(visitor.marks), before)
+        self.outcome.begun += [(no, visit) for visit in begun]
+        if not visits or visits[-1].last_event != newest:
+            self.outcome.newest[no] = newest
 
     def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
         visitor = self._held.by_no[no]
@@ -261,9 +268,12 @@ class _Folding:
             since = [event for event in events.get(no, ()) if base.needs(event)]
             if self._held.by_no[no].marks is not None:
                 self.outcome.marks[no] = marks[no]
-            self._keep(no, existing[no], self._fold_on(no, base, since, marks[no]))
-            self._note_newest(no, places[no], since)
+            visits = self._fold_on(no, base, since, marks[no])
+            self._keep(no, existing[no], visits)
+            self._note_newest(no, places[no], since, existing[no], visits)
         self._remove(visit for no in gone for visit in around.get(no, ()))
+        for no in moments:
+            self._held.by_no[no].is_loaded = False
 
     def _find_others(self, events: Iterable[Event]) -> None:
         identifications: dict[str, list[str]] = defaultdict(list)
@@ -300,15 +310,22 @@ class _Folding:
         oldest = {level.bit_length() // 2: mark for level, mark in sorted(levels.items())}
         self.outcome.marks[no] = [*sorted(oldest.values(), key=lambda mark: mark.event_count), as_open(state)]
 
-    def _note_newest(self, no: int, place: Place, events: Sequence[Event]) -> None:
+    def _note_newest(
+        self, no: int, place: Place, events: Sequence[Event], existing: Sequence[Visit], visits: Sequence[Visit]
+    ) -> None:
+        """Note the place of the newest event, unless that is known from the newest visit."""
+        visitor = self._held.by_no[no]
         newest = events[-1].order if events else None
-        before = self._held.by_no[no].newest
-        self.outcome.newest[no] = newest if place == BEGINNING else max(newest or BEGINNING, before or BEGINNING)
+        if place != BEGINNING:
+            before = visitor.newest(existing[-1] if existing else None)
+            newest = max(newest or BEGINNING, before or BEGINNING)
+        if newest != visitor.newest(visits[-1] if visits else None):
+            self.outcome.newest[no] = newest
 
-    def _keep(self, no: int, existing: Sequence[Visit], visits: Sequence[Visit]) -> None:
+    def _keep(self, no: int, existing: Sequence[Visit], visits: Sequence[Visit], *, is_newest: bool = True) -> None:
         """Note which of a visitor's visits are new, have changed or are no more."""
         before = {visit.id: visit for visit in existing}
-        if visits and existing and (known := before.get(visits[-1].id)) is existing[-1]:
+        if is_newest and visits and existing and (known := before.get(visits[-1].id)) is existing[-1]:
             visits = [*visits[:-1], _still_ended(known, visits[-1])]
         for visit in visits:
             known = before.pop(visit.id, None)

@@ -296,9 +296,12 @@ class PostgresVisitTransaction:
         rows = [(one.no, one.visitor, self._next()) for one in identities]
         self._cursor.execute(REGROUP, _columns(rows, 3))
 
-    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
+    def load_newest(self, visitors: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        return {visitor: visit_of(text) for visitor, text in self._ask(NEWEST_VISITS, (list(visitors),))}
+        found = self._ask(NEWEST_VISITS, ([one.no for one in visitors],))
+        newest = {visitor: visit_of(text) for visitor, text in found}
+        for one in visitors:
+            one.visit, one.is_loaded = newest.get(one.no), True
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
@@ -328,7 +331,7 @@ class PostgresVisitTransaction:
             run(NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3))
         if outcome.visits:
             run(FORGET_REMOVALS, _columns([(visit.site_id, visit.id) for _, visit in outcome.visits], 2))
-        visits = [*outcome.visits, *outcome.extended]
+        visits = [*outcome.visits, *outcome.extended, *outcome.begun]
         if visits:
             rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in visits]
             run(PUT_VISITS, _columns(rows, 11))

@@ -226,16 +226,16 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         self._connection.executemany(REGROUP, [(one.visitor, self._next(), one.no) for one in identities])
 
-    def newest_visits(self, visitors: Collection[int]) -> Mapping[int, Visit]:
+    def load_newest(self, visitors: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        rows = self._connection.execute(NEWEST_VISITS, (_json(visitors),))
         newest: dict[int, Visit] = {}
-        for visitor, text in rows:
+        for visitor, text in self._connection.execute(NEWEST_VISITS, (_json([one.no for one in visitors]),)):
             visit = visit_of(text)
             # Two visits may begin in the same microsecond.
             if visitor not in newest or newest[visitor].id < visit.id:
                 newest[visitor] = visit
-        return newest
+        for one in visitors:
+            one.visit, one.is_loaded = newest.get(one.no), True
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
@@ -263,7 +263,10 @@ class SQLiteVisitTransaction:
         run = self._connection.executemany
         run(REMOVE_VISIT, outcome.removed)
         run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
-        run(PUT_VISIT, [(self._next(), *columns_of(visitor, visit)) for visitor, visit in outcome.visits])
+        run(
+            PUT_VISIT,
+            [(self._next(), *columns_of(visitor, visit)) for visitor, visit in [*outcome.visits, *outcome.begun]],
+        )
         run(EXTEND_VISIT, [(self._next(), *_extension(visit)) for _, visit in outcome.extended])
         run(SET_NEWEST, [(*(place or (None, None)), no) for no, place in outcome.newest.items()])
         run(SET_MARKS, [(text_of_marks(marks), no) for no, marks in outcome.marks.items()])
@@ -283,7 +286,7 @@ class SQLiteVisitTransaction:
         rows = [(no, *key) for no, key in enumerate(keys, highest + 1)]
         self._connection.executemany(ADD_IDENTITY, rows)
         for no, site_id, distinct_id in rows:
-            held.add(Identity(no=no, site_id=site_id, distinct_id=distinct_id, visitor=no))
+            held.add(Identity(no, site_id, distinct_id, no, is_loaded=True))
 
 
 def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:

@@ -6,8 +6,8 @@ CREATE TABLE lastseen_visit_counter (
     value INTEGER NOT NULL
 );
 INSERT INTO lastseen_visit_counter (one, value) VALUES (1, 0);
--- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event.
--- `marks` are earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity
+-- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event
+-- where that is in no visit: mostly it is the last one of the newest visit, which need not be said twice. `marks` are earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity
 -- last changed its visitor.
 CREATE TABLE lastseen_identities (
     no INTEGER PRIMARY KEY,
