@@ -25,8 +25,8 @@ KEPT = KEPT_PARAMETERS | {"q", "a b", "ü"}
 Read = tuple[str, str | None, UtmParams | None, Mapping[str, str]]
 
 
-def by_the_library(text: str) -> Read | None:
-    """Return what is to be read of an address, by the functions of `urllib.parse` alone."""
+def taken_apart(text: str) -> tuple[str, str | None, str] | None:
+    """Return address, host and query by the functions of `urllib.parse` alone."""
     try:
         parts = urlsplit(text.strip())
         port = parts.port
@@ -43,8 +43,17 @@ def by_the_library(text: str) -> Read | None:
     if host is not None:
         name = f"[{host}]" if ":" in host else host
         path = f"{parts.scheme}://{name}{'' if port is None else f':{port}'}{path or '/'}"
+    return path, host, parts.query
+
+
+def by_the_library(text: str) -> Read | None:
+    """Return what is to be read of a page's address."""
+    parts = taken_apart(text)
+    if parts is None:
+        return None
+    path, host, written = parts
     try:
-        query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=1_000)
+        query = parse_qsl(written, keep_blank_values=True, max_num_fields=1_000)
     except ValueError:
         query = []
     cut = urlencode([(name, value) for name, value in query if name in KEPT], errors="replace")
@@ -62,10 +71,11 @@ def as_read(text: str) -> Read | None:
 
 
 def referrer_by_the_library(text: str) -> tuple[str, str | None] | None:
-    read = by_the_library(text.partition("#")[0].partition("?")[0])
-    if read is None or read[1] is None:
+    parts = taken_apart(text)
+    if parts is None or parts[1] is None:
         return None
-    return read[0], read[1] if read[0].startswith("android-app:") else registrable_domain(read[1])
+    address, host, _ = parts
+    return address[:MAX_ADDRESS_LENGTH], host if address.startswith("android-app:") else registrable_domain(host)
 
 
 ODD = st.text(st.sampled_from("ab.-_~:/?#[]@!$&'()*+,;=% \t\n\"<>\\^`{|}|ÄßДⅣ\ud800\x00\x1f09"), max_size=12)
