@@ -102,10 +102,9 @@ class ApiKeys:
         found = self.store.find_key(prefix)
         key, stored = _NOBODY if found is None else found
         is_right, is_valid = hmac.compare_digest(digest, stored), key.is_valid(self._now())
-        if found is None or not is_right:
-            return None
-        self._cache.put(digest, key, began, generation)
-        return key if is_valid else None
+        right = key if is_right and found is not None else None
+        self._cache.put(digest, right, began, generation)
+        return right if is_valid else None
 
     def remembered(self, secret: str) -> ApiKey | None:
         """Return what `verify` would, when that needs no question to the store; None says nothing."""

@@ -40,9 +40,9 @@ class KeyCache:
         entry = self._entries.get(digest)
         return entry[1] if entry is not None and now - entry[0] < self._span else None
 
-    def put(self, digest: bytes, key: ApiKey, now: float, generation: int) -> None:
-        """Remember a key that was read then, unless something was forgotten since."""
-        if not self._span:
+    def put(self, digest: bytes, key: ApiKey | None, now: float, generation: int) -> None:
+        """Remember a key that was read then, unless something was forgotten since; that there is none is no memory."""
+        if key is None or not self._span:
             return
         with self._lock:
             if generation != self.generation:
