@@ -265,25 +265,50 @@ def test_a_poisoned_event_in_the_spool_does_not_stop_it(visits: FaultyVisits, tm
         assert ingest.figures.dropped == {"refused by the database": 1}
 
 
-def test_the_queue_is_bounded(visits: FaultyVisits, tmp_path: Path) -> None:
-    """Beyond the bound a request is refused at once; what was let in is stored: nothing is lost, nothing too much."""
+REQUESTS = MOST_WAITING // MOST_TOGETHER + 8
+
+
+def crowd(visits: FaultyVisits, folder: Path) -> list[object]:
+    """Bring more than may wait while nothing gets on, then let it; return what each request was answered."""
     visits.gate.clear()
     size = MOST_TOGETHER
-    with ingesting(visits, tmp_path) as ingest:
+    with ingesting(visits, folder) as ingest:
 
         async def clients() -> list[object]:
-            events = [[raw(f"{n}-{m}") for m in range(size)] for n in range(30)]
+            events = [[raw(f"{n}-{m}") for m in range(size)] for n in range(REQUESTS)]
             calls = [asyncio.create_task(ingest.commit.save(make, batch)) for batch in events]
-            await until(lambda: sum(call.done() for call in calls) >= 30 - MOST_WAITING // size - 1)
+            enough = REQUESTS - MOST_WAITING // size - 1
+            await until(lambda: sum(call.done() for call in calls) >= enough or ingest.commit.waiting > MOST_WAITING)
             visits.gate.set()
             return list(await asyncio.gather(*calls, return_exceptions=True))
 
         answers = asyncio.run(clients())
-        accepted = sum(answer == [] for answer in answers)
-        refused = sum(isinstance(answer, Overloaded) for answer in answers)
-        assert accepted + refused == 30
-        assert MOST_WAITING // size <= accepted <= MOST_WAITING // size + 1
-        assert len(ingest.stored()) == accepted * size
+        assert len(ingest.stored()) == sum(answer == [] for answer in answers) * size
+        return answers
+
+
+def check_bounded(answers: list[object]) -> None:
+    """Assert that as many requests were let in as may wait, and that the others were told to come again."""
+    accepted = sum(answer == [] for answer in answers)
+    refused = sum(isinstance(answer, Overloaded) for answer in answers)
+    assert accepted + refused == REQUESTS
+    assert MOST_WAITING // MOST_TOGETHER <= accepted <= MOST_WAITING // MOST_TOGETHER + 1
+
+
+def test_the_queue_is_bounded(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Beyond the bound a request is refused at once; what was let in is stored: nothing is lost, nothing too much."""
+    check_bounded(crowd(visits, tmp_path))
+
+
+def test_without_the_bound_everything_waits(
+    visits: FaultyVisits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: nobody is refused, and what waits grows with what comes."""
+    monkeypatch.setattr("lastseen.ingest.commit.MOST_WAITING", 10**9)
+    answers = crowd(visits, tmp_path)
+    assert answers == [[]] * REQUESTS
+    with pytest.raises(AssertionError):
+        check_bounded(answers)
 
 
 def test_a_client_that_left_does_not_matter(visits: FaultyVisits, tmp_path: Path) -> None:

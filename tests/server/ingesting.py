@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +22,27 @@ from tests.server.running import ServerProcess
 SITE = "default"
 RECORDED_KEY = "phc_test"
 """The key in the recorded requests."""
+
+
+CARELESS = str(Path(__file__).with_name("careless.py"))
+
+
+class HopefulServer(ServerProcess):
+    """Takes for saved what could not be written."""
+
+    program = (CARELESS, "hopeful")
+
+
+class ForgetfulServer(ServerProcess):
+    """Does not know an event again."""
+
+    program = (CARELESS, "forgetful")
+
+
+class TrustingServer(ServerProcess):
+    """Believes that every body is JSON."""
+
+    program = (CARELESS, "trusting")
 
 
 class Eyes:
@@ -86,11 +109,13 @@ def prepare(url: str, write_key: str = RECORDED_KEY) -> None:
 
 
 @contextmanager
-def event_server(folder: Path, url: str | None = None, *options: str) -> Iterator[tuple[ServerProcess, Eyes]]:
+def event_server(
+    folder: Path, url: str | None = None, *options: str, kind: type[ServerProcess] = ServerProcess
+) -> Iterator[tuple[ServerProcess, Eyes]]:
     """Run a server on a database of its own and look into it."""
     url = url or sqlite_url(folder)
     prepare(url)
-    with ServerProcess(folder, url, *options) as server, Eyes(url) as eyes:
+    with kind(folder, url, *options) as server, Eyes(url) as eyes:
         yield server, eyes
 
 
@@ -112,3 +137,22 @@ def batch(numbers: Sequence[int], visitors: int = 5) -> bytes:
             ],
         }
     ).encode()
+
+
+def check_stored(eyes: Eyes, acknowledged: set[str], sent: set[str]) -> None:
+    """Assert that what was acknowledged is there once, nothing half, nothing invented, and counted right."""
+    ids = [event.id for event in eyes.visits.all_events("default")]
+    assert len(ids) == len(set(ids))
+    assert acknowledged <= set(ids) <= sent
+    whole = Counter(event_id.split("-")[0] for event_id in ids)
+    for event_id in ids:
+        number, _, _, size = event_id.split("-")
+        assert whole[number] == int(size), "a batch is stored as a whole or not at all"
+    eyes.check()
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    """Return one figure of the server."""
+    line = re.search(rf"^{name} (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
+    assert line is not None, name
+    return float(line[1])

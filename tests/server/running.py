@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx
 
@@ -40,11 +40,13 @@ def eventually(question: Callable[[], T], what: str, within: float = DEADLINE) -
 class ServerProcess:
     """One server. A context manager: it is stopped at the end, whatever happened."""
 
+    program: ClassVar[Sequence[str]] = ("-m", "lastseen.cli")
+
     def __init__(self, home: Path, database: str | None = None, *options: str) -> None:
         self._log = (home / f"server-{time.monotonic_ns()}.log").open("w+")
         chosen = ("--database", database) if database else ()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lastseen.cli", "serve", "--port", "0", *chosen, *options],
+            [sys.executable, *self.program, "serve", "--port", "0", *chosen, *options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,

@@ -8,40 +8,32 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped] # it publishes no types
 import pytest
 
-from lastseen.visits.event import Event
 from tests.server.event_load import JSON, Clients, body_of, new_batch
-from tests.server.ingesting import RECORDED_KEY, Eyes, batch, event_server, prepare, sqlite_url
+from tests.server.ingesting import (
+    RECORDED_KEY,
+    Eyes,
+    HopefulServer,
+    batch,
+    check_stored,
+    event_server,
+    metric,
+    prepare,
+    sqlite_url,
+)
 from tests.server.running import ServerProcess, eventually
-from tests.servers import PostgresServer, Proxy
+from tests.servers import PostgresServer
 
 FULL_DISK = 1
 """Bytes that no file may grow beyond: the disk is full for every file."""
-
-
-def check_stored(eyes: Eyes, acknowledged: set[str], sent: set[str]) -> None:
-    """Assert that what was acknowledged is there once, nothing half, nothing invented, and counted right."""
-    ids = [event.id for event in eyes.visits.all_events("default")]
-    assert len(ids) == len(set(ids))
-    assert acknowledged <= set(ids) <= sent
-    whole = Counter(event_id.split("-")[0] for event_id in ids)
-    for event_id in ids:
-        number, _, _, size = event_id.split("-")
-        assert whole[number] == int(size), "a batch is stored as a whole or not at all"
-    eyes.check()
 
 
 def check_integrity(url: str) -> None:
@@ -282,9 +274,8 @@ def test_thirty_kills_at_the_worst_moment(tmp_path: Path, strace: str, point: st
 # Full disks
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """Five times: 503 while there is no room, nothing is acknowledged that is not kept, and it recovers by itself."""
-    with event_server(tmp_path) as (server, eyes):
+def fill_the_disk(folder: Path, kind: type[ServerProcess]) -> None:
+    with event_server(folder, kind=kind) as (server, eyes):
         process = psutil.Process(server.pid)
         unlimited = process.rlimit(resource.RLIMIT_FSIZE)
         sent: set[str] = set()
@@ -300,6 +291,17 @@ def test_a_full_disk(tmp_path: Path) -> None:
             again = server.http.post("/api/v1/events", content=body_of(events), headers=JSON)
             assert again.status_code == 200
         check_stored(eyes, sent, sent)
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Five times: 503 while there is no room, nothing is acknowledged that is not kept, and it recovers by itself."""
+    fill_the_disk(tmp_path, ServerProcess)
+
+
+def test_a_server_that_takes_unwritten_events_for_saved_is_seen_on_a_full_disk(tmp_path: Path) -> None:
+    """The negative control: it acknowledges what is nowhere."""
+    with pytest.raises(AssertionError):
+        fill_the_disk(tmp_path, HopefulServer)
 
 
 # The database is away
@@ -390,232 +392,3 @@ def test_a_wrong_bit_in_what_waits_costs_one_request_and_is_told(tmp_path: Path,
         eventually(lambda: metric(server, "lastseen_spool_damaged_bytes_total") > 0, "the damage is counted")
         assert "is damaged" in server.log
         assert list(tmp_path.rglob("*.damaged"))
-
-
-def metric(server: ServerProcess, name: str) -> float:
-    """Return one figure of the server."""
-    line = re.search(rf"^{name} (\S+)$", server.http.get("/metrics").text, re.MULTILINE)
-    assert line is not None, name
-    return float(line[1])
-
-
-# Sent again
-
-
-def test_events_sent_three_times_shuffled(tmp_path: Path) -> None:
-    """Over several connections, each time in another order: the tables equal those of one ordered send."""
-    repeat_shuffled(tmp_path, 2_000)
-
-
-@pytest.mark.faults
-def test_ten_thousand_events_sent_three_times_shuffled(tmp_path: Path) -> None:
-    """The same with ten thousand."""
-    repeat_shuffled(tmp_path, 10_000)
-
-
-def repeat_shuffled(folder: Path, count: int) -> None:
-    numbers = list(range(count))
-    folders = folder / "once", folder / "often"
-    tables = []
-    for place in folders:
-        place.mkdir()
-        with event_server(place) as (server, eyes):
-            if place == folders[0]:
-                sends = [numbers]
-            else:
-                sends = [random.Random(seed).sample(numbers, len(numbers)) for seed in range(3)]
-            threads = [threading.Thread(target=post_all, args=(server, send)) for send in sends]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            visits = [
-                (
-                    one.id,
-                    one.visitor_id,
-                    one.start,
-                    one.last_activity,
-                    one.event_count,
-                    one.page_views,
-                    one.start_reason,
-                )
-                for one in eyes.all_visits()
-            ]
-            tables.append(([unreceived(event) for event in eyes.events()], visits))
-    assert len(tables[0][0]) == count
-    assert tables[0] == tables[1]
-
-
-def unreceived(event: Event) -> tuple[Any, ...]:
-    """Return all of an event but when it came, which differs."""
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    del fields["received_at"]
-    return tuple(map(repr, fields.values()))
-
-
-def post_all(server: ServerProcess, numbers: Sequence[int]) -> None:
-    with httpx.Client(timeout=60) as http:
-        for start in range(0, len(numbers), 500):
-            body = batch(numbers[start : start + 500])
-            assert http.post(f"{server.address}/api/v1/events", content=body, headers=JSON).status_code == 200
-
-
-def lose_answers(server: ServerProcess, eyes: Eyes, count: int) -> None:
-    sent: set[str] = set()
-    with Proxy(server.port) as proxy:
-        for _ in range(count):
-            events = new_batch(2)
-            sent |= {event["id"] for event in events}
-            proxy.answers = "cut"
-            with pytest.raises(httpx.TransportError):
-                httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
-            proxy.answers = "pass"
-            again = httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
-            assert again.status_code == 200
-    check_stored(eyes, sent, sent)
-    assert metric(server, "lastseen_events_duplicate_total") == len(sent)
-
-
-def test_answers_that_get_lost(tmp_path: Path) -> None:
-    """Twenty times: stored, the answer cut off, sent again: there once."""
-    with event_server(tmp_path) as (server, eyes):
-        lose_answers(server, eyes, 20)
-
-
-@pytest.mark.faults
-def test_five_hundred_answers_that_get_lost(tmp_path: Path) -> None:
-    """The same, five hundred times."""
-    with event_server(tmp_path) as (server, eyes):
-        lose_answers(server, eyes, 500)
-
-
-def test_without_ids_a_repetition_would_be_stored_twice(tmp_path: Path) -> None:
-    """The negative control: events that have neither id nor moment cannot be recognised."""
-    with event_server(tmp_path) as (server, eyes):
-        for _ in range(2):
-            body = {"write_key": RECORDED_KEY, "name": "x", "distinct_id": "v"}
-            assert server.http.post("/api/v1/events", json=body).status_code == 200
-        assert eyes.event_count() == 2
-
-
-# Too much
-
-
-def overload(folder: Path, enough: int) -> None:
-    """Send large batches over many connections until enough were answered; nothing may vanish."""
-    with event_server(folder) as (server, eyes):
-        memory = psutil.Process(server.pid)
-        clients = Clients(server.address, threads=24, size=1_000, retries=False)
-        peak = 0
-        try:
-            while sum(clients.statuses.values()) < enough:
-                peak = max(peak, memory.memory_info().rss)
-                threading.Event().wait(0.05)  # between two looks
-        finally:
-            clients.end()
-        assert clients.statuses.keys() <= {200, 503}
-        accepted = metric(server, "lastseen_events_accepted_total")
-        refused = metric(server, "lastseen_events_refused_total")
-        assert accepted + refused == sum(clients.statuses.values()) * 1_000
-        assert accepted == clients.statuses[200] * 1_000 == eyes.event_count()
-        assert peak < 1_000_000_000
-        assert metric(server, "lastseen_events_waiting") == 0
-
-
-def test_more_than_it_can_carry(tmp_path: Path) -> None:
-    """Two dozen clients with a thousand events each: what is accepted and what is refused add up to what was sent."""
-    overload(tmp_path, 16)
-
-
-@pytest.mark.faults
-def test_more_than_it_can_carry_for_long(tmp_path: Path) -> None:
-    """The same with a thousand requests."""
-    overload(tmp_path, 1_000)
-
-
-# Hostile
-
-
-def hostile_bodies(count: int) -> Iterator[bytes]:
-    """Make requests that nobody should send."""
-    dice = random.Random(7)
-    good = batch(range(3))
-    pieces: list[Callable[[], bytes]] = [
-        lambda: good[: dice.randrange(len(good))],
-        lambda: dice.randbytes(dice.randrange(1, 300)),
-        lambda: b"[" * dice.randrange(1, 20_000),
-        lambda: good.replace(b'"n"', b'"\\u0000\\ud800"'),
-        lambda: good.replace(b"e000001", b"x" * 100_000),
-        lambda: good.replace(
-            b'"v1"', dice.choice([b"null", b"{}", b"[]", b"1e400", b"-0", b"1" * 5_000, b'"\\udfff"'])
-        ),
-        lambda: good.replace(b"1790000060", dice.choice([b"-1", b"1e308", b"NaN", b'"0000-00-00"', b"[]", b"9" * 400])),
-        lambda: bytes(one ^ (dice.random() < 0.01) for one in good),
-        lambda: b"data=" + good,
-        lambda: b"\x1f\x8b" + good,
-        lambda: b'{"batch": [[[[]]], null, 5, {"event": {}}], "api_key": "phc_test", "sent_at": {}}',
-    ]
-    for _ in range(count):
-        yield dice.choice(pieces)()
-
-
-def attack(server: ServerProcess, eyes: Eyes, count: int) -> None:
-    dice = random.Random(3)
-    paths = (
-        "/api/v1/events",
-        "/e/",
-        "/batch/",
-        "/i/v1/analytics/events",
-        "/s/",
-        "/flags/",
-        "/decide/",
-        "/array/x/config",
-    )
-    types = (
-        "application/json",
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/x-ndjson",
-        "image/png",
-        "",
-    )
-    encodings = (None, None, None, "gzip", "deflate", "br")
-    statuses: Counter[int] = Counter()
-    for body in hostile_bodies(count):
-        headers = {
-            "content-type": dice.choice(types),
-            "authorization": dice.choice(["", "Bearer phc_test", "Bearer \x7f"]),
-        }
-        if encoding := dice.choice(encodings):
-            headers["content-encoding"] = encoding
-        path = dice.choice(paths) + dice.choice(["", "?_=NaN", "?data=%ff%00", "?write_key=phc_test", "?sent_at=1e999"])
-        statuses[server.http.post(path, content=body, headers=headers).status_code] += 1
-    assert statuses.keys() <= {200, 400, 401, 413, 415}
-    assert statuses[400]
-    assert "Traceback" not in server.log
-    assert server.http.post("/api/v1/events", content=batch([1]), headers=JSON).status_code == 200
-    eyes.check()
-
-
-def test_hostile_requests(tmp_path: Path) -> None:
-    """Whatever comes is answered with 4xx or taken as far as it makes sense: never a 5xx, never a traceback."""
-    with event_server(tmp_path) as (server, eyes):
-        attack(server, eyes, 300)
-
-
-@pytest.mark.faults
-def test_two_thousand_hostile_requests(tmp_path: Path) -> None:
-    """The same, two thousand times."""
-    with event_server(tmp_path) as (server, eyes):
-        attack(server, eyes, 2_000)
-
-
-def test_a_request_that_never_ends_is_cut_off_at_the_limit(tmp_path: Path) -> None:
-    """A body without a length is read up to the limit and no further."""
-    with event_server(tmp_path) as (server, _), socket.create_connection(("127.0.0.1", server.port)) as raw:
-        raw.sendall(b"POST /e/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
-        raw.settimeout(30)
-        for _ in range(22):
-            raw.sendall(chunk)
-        assert b" 413 " in raw.recv(4_096).split(b"\r\n")[0] + b" "
