@@ -109,7 +109,8 @@ def test_a_restart_costs_one_failure_at_most(postgres: PostgresServer, postgres_
 def test_a_frozen_server_is_cut_off_on_any_driver(postgres: PostgresServer, postgres_url: str) -> None:
     """psycopg2 waits inside libpq, where no timeout of Python's reaches; the call ends nevertheless."""
     with engine_of(postgres_url, "psycopg2 engine") as engine:
-        seen = LastSeen.open(engine, migrate=True, deadline=timedelta(milliseconds=200))
+        LastSeen.open(engine, migrate=True).close()
+        seen = LastSeen.open(engine, deadline=timedelta(seconds=1))
         postgres.pause()
         try:
             with pytest.raises(StoreUnavailable, match="no answer"):
