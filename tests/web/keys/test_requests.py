@@ -19,8 +19,8 @@ from lastseen.web.keys import asgi, wsgi
 from lastseen.web.keys import django as keys_django
 from tests.web.cases import Case
 from tests.web.drivers import request_asgi, request_wsgi
+from tests.web.keys.apps.source import DEVICE
 from tests.web.keys.world import (
-    DEVICE,
     DRIVERS,
     Driver,
     World,

@@ -16,7 +16,6 @@ from django.urls import re_path
 from fastapi import Depends, FastAPI, Request, Response
 
 from lastseen import LastSeen
-from lastseen.activity.identify import first_of, header, json_body, path
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, Secret
 from lastseen.devices.store import KeyQuery
@@ -25,9 +24,6 @@ from lastseen.web.keys import django as keys_django
 from lastseen.web.keys.fastapi import RequiredKey
 from tests.web.cases import Case
 from tests.web.drivers import Answer, request_asgi, request_wsgi
-
-DEVICE = first_of(header("X-Device-ID"), path("/devices/{device_id}/location", "device_id"), json_body("device_id"))
-"""Every place that a device can be named in."""
 
 
 class World:

@@ -1,0 +1,1 @@
+"""Applications with a location report, for real servers."""
