@@ -6,8 +6,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.servers import PostgresServer, ServerMissingError
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("lastseen", deadline=None)
+settings.load_profile("lastseen")
 
 
 @pytest.fixture(scope="session")
