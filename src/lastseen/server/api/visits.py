@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import unquote
 
+import msgspec
 from litestar import Controller, get
 from litestar.params import Parameter, QueryParameter
 
@@ -33,8 +34,10 @@ Visitor = Annotated[
 ]
 Name = Annotated[str | None, Parameter(min_length=1, max_length=MAX_ID_LENGTH, description="only events of this name")]
 Entry = Annotated[str | None, Parameter(min_length=1, max_length=2_000, description="text in the entry's address")]
-From = Annotated[datetime | None, QueryParameter(name="from", description="at or after; ISO 8601")]
-Before = Annotated[datetime | None, QueryParameter(name="to", description="before; ISO 8601")]
+# Texts here: as a datetime, Litestar would take `2026` for the seconds since 1970.
+_MOMENT = {"format": "date-time"}
+From = Annotated[str | None, QueryParameter(name="from", description="at or after; ISO 8601", schema_extra=_MOMENT)]
+Before = Annotated[str | None, QueryParameter(name="to", description="before; ISO 8601", schema_extra=_MOMENT)]
 BotsParameter = Annotated[Bots, Parameter(description="whether what programs did is listed")]
 
 _BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
@@ -131,8 +134,8 @@ class VisitsController(Controller):
         query = VisitQuery(
             site_id=found_site.id,
             visitor_id=visitor,
-            started_from=_aware("from", since),
-            started_before=_aware("to", until),
+            started_from=_moment("from", since),
+            started_before=_moment("to", until),
             start_reason=start_reason,
             url=entry,
             bots=_BOTS[bots],
@@ -169,8 +172,8 @@ class VisitsController(Controller):
         query = VisitQuery(
             site_id=find_site(seen, principal, site).id,
             visitor_id=visitor,
-            started_from=_aware("from", since),
-            started_before=_aware("to", until),
+            started_from=_moment("from", since),
+            started_before=_moment("to", until),
             bots=_BOTS[bots],
         )
         return VisitCount(count=seen.store.visits.count_visits(query))
@@ -213,8 +216,8 @@ class VisitsController(Controller):
             site_id=find_site(seen, principal, site).id,
             distinct_id=distinct_id,
             name=name,
-            happened_from=_aware("from", since),
-            happened_before=_aware("to", until),
+            happened_from=_moment("from", since),
+            happened_before=_moment("to", until),
             after=_place(cursor),
             limit=limit + 1,
         )
@@ -236,8 +239,14 @@ def _is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and "\0" not in text and text.isprintable()
 
 
-def _aware(name: str, moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
+def _moment(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text, datetime)
+    except msgspec.ValidationError as error:
+        raise Problem.bad_parameter(name, "must be a moment in ISO 8601, such as 2026-01-31T00:00:00Z") from error
+    if moment.tzinfo is None:
         raise Problem.bad_parameter(name, "say the offset from UTC too, such as 2026-01-31T00:00:00Z")
     return moment
 
