@@ -45,7 +45,7 @@ class Identity(msgspec.Struct):
 
     What follows is kept at that identity: the place of the visitor's newest event where that is in no visit, which may
     be that of an older one otherwise, and `marks`, the JSON of earlier states of the newest visit, the oldest first.
-    Give the fields by place, in the order of the row's columns; `visit` and `is_loaded` are not among them.
+    Give the fields by place, in the order of the row's columns; those from `visit` on are not among them.
     """
 
     no: int
@@ -57,6 +57,10 @@ class Identity(msgspec.Struct):
     marks: str | None = None
     visit: Visit | None = None
     """The visitor's newest visit, if it has one and `is_loaded`."""
+    visit_no: int = 0
+    """The number of that visit's row, where rows have one."""
+    size: int = 0
+    """So many characters of JSON are known of it, where a store remembers that."""
     is_loaded: bool = False
 
     def newest(self, visit: Visit | None) -> Place | None:

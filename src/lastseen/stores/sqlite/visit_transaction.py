@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from itertools import count, repeat
 from typing import Any
 
 import msgspec
 
+from lastseen.stores.sqlite.visit_memory import Memory
 from lastseen.stores.visit_rows import (
     Identity,
     body_of,
@@ -25,8 +27,6 @@ from lastseen.stores.visit_saving import Held, Key, Outcome
 from lastseen.visits.event import Event
 from lastseen.visits.identity import Link
 from lastseen.visits.visit import Visit
-
-COUNTER = "SELECT value FROM lastseen_visit_counter"
 
 COUNT = "UPDATE lastseen_visit_counter SET value = ?"
 
@@ -105,7 +105,7 @@ CROSS JOIN lastseen_identity_links AS l ON l.site_id = ?1 AND l.event_id = wante
 """
 
 NEWEST_VISITS = """
-SELECT wanted.value, v.body FROM json_each(?) AS wanted
+SELECT wanted.value, v.no, v.body FROM json_each(?) AS wanted
 JOIN lastseen_visits AS v ON v.visitor = wanted.value AND v.started_at = (
     SELECT max(started_at) FROM lastseen_visits WHERE visitor = wanted.value
 )
@@ -119,20 +119,28 @@ JOIN lastseen_visits AS v ON v.visitor = CAST(wanted.key AS INTEGER) AND v.start
 ), wanted.value)
 """
 
+HIGHEST_VISIT = "SELECT coalesce(max(no), 0) FROM lastseen_visits"
+
 PUT_VISIT = """
 INSERT INTO lastseen_visits
-    (seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (no, seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (site_id, id) DO UPDATE SET
     seq = excluded.seq, visitor = excluded.visitor, started_at = excluded.started_at,
     last_activity_at = excluded.last_activity_at, is_open = excluded.is_open, is_bot = excluded.is_bot,
     start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
 """
 
-# The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
+# SQLite writes every index of whose columns one is set, changed or not: so only those are.
 EXTEND_VISIT = """
 UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
 WHERE site_id = ? AND id = ?
+"""
+
+# The usual case.
+EXTEND_NEWEST = """
+UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
+WHERE no = ?
 """
 
 REMOVE_VISIT = "DELETE FROM lastseen_visits WHERE site_id = ? AND id = ?"
@@ -142,9 +150,7 @@ INSERT INTO lastseen_visits_removed (site_id, id, seq) VALUES (?, ?, ?)
 ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 """
 
-SET_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
-
-SET_MARKS = "UPDATE lastseen_identities SET marks = ? WHERE no = ?"
+NOTE = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ?, marks = ? WHERE no = ?"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -152,40 +158,42 @@ _encode = msgspec.json.Encoder().encode
 class SQLiteVisitTransaction:
     """See `VisitTransaction`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._seq: int = connection.execute(COUNTER).fetchone()[0]
+    def __init__(self, connection: sqlite3.Connection, memory: Memory) -> None:
+        self.connection = connection
+        self.memory = memory
+        self._held = memory.held
+        self._seq = memory.count
 
     def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
         """See `VisitTransaction`."""
-        held = Held()
-        for site_id, ids in _by_site(keys).items():
-            self._add(held, FIND_IDENTITIES, (site_id, _json(ids)))
+        held = self._held
         missing = [key for key in keys if key not in held.by_key]
-        if missing:
-            self._make(held, missing)
+        for site_id, ids in _by_site(missing).items():
+            self._add(FIND_IDENTITIES, (site_id, _json(ids)))
+        self._make([key for key in missing if key not in held.by_key])
         for site_id, ids in _by_site(linked).items():
-            self._add(held, REACHED_IDENTITIES, (site_id, _json(ids)))
-        others = {one.visitor for one in held.by_no.values() if one.visitor not in held.by_no}
-        if others:
-            self._add(held, IDENTITIES, (_json(others),))
+            self._add(REACHED_IDENTITIES, (site_id, _json(ids)))
         return held
 
     def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
         """Return the identities that there are, and those that stand for their visitors."""
-        held = Held()
-        self._add(held, FIND_IDENTITIES, (site_id, _json(distinct_ids)))
-        self._add(held, IDENTITIES, (_json([one.visitor for one in held.by_no.values()]),))
-        return held
+        self._add(FIND_IDENTITIES, (site_id, _json(distinct_ids)))
+        found = Held()
+        for key in zip(repeat(site_id), distinct_ids, strict=False):
+            if key in self._held.by_key:
+                found.add(self._held.by_key[key])
+        for one in list(found.by_no.values()):
+            found.add(self._held.by_no[one.visitor])
+        return found
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
         before = self._seq
         self._seq += len(events)
         rows = self._event_rows(events, before + 1, held.by_key)
-        if self._connection.executemany(ADD_EVENT, rows).rowcount == len(events):
+        if self.connection.executemany(ADD_EVENT, rows).rowcount == len(events):
             return events
-        added = {seq for (seq,) in self._connection.execute(ADDED_EVENTS, (before,))}
+        added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
         return [event for seq, event in enumerate(events, before + 1) if seq in added]
 
     @staticmethod
@@ -209,45 +217,44 @@ class SQLiteVisitTransaction:
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
         """See `VisitTransaction`."""
         rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
-        self._connection.executemany(ADD_LINK, rows)
+        self.connection.executemany(ADD_LINK, rows)
         ends = _json({end for link in links for end in link.ids})
-        found = self._connection.execute(LINKS, (site_id, ends))
+        found = self.connection.execute(LINKS, (site_id, ends))
         return {link_of_text(text): owner for text, owner in found}
 
     def set_owners(self, site_id: str, owners: Mapping[str, str | None]) -> None:
         """See `VisitTransaction`."""
-        self._connection.executemany(SET_OWNER, [(site_id, *item) for item in owners.items()])
+        self.connection.executemany(SET_OWNER, [(site_id, *item) for item in owners.items()])
 
     def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
         """See `VisitTransaction`."""
-        return dict(self._connection.execute(OWNERS, (site_id, _json(event_ids))))
+        return dict(self.connection.execute(OWNERS, (site_id, _json(event_ids))))
 
     def regroup(self, identities: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        self._connection.executemany(REGROUP, [(one.visitor, self._next(), one.no) for one in identities])
+        self.connection.executemany(REGROUP, [(one.visitor, self._next(), one.no) for one in identities])
 
     def load_newest(self, visitors: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        newest: dict[int, Visit] = {}
-        for visitor, text in self._connection.execute(NEWEST_VISITS, (_json([one.no for one in visitors]),)):
-            visit = visit_of(text)
-            # Two visits may begin in the same microsecond.
-            if visitor not in newest or newest[visitor].id < visit.id:
-                newest[visitor] = visit
         for one in visitors:
-            one.visit, one.is_loaded = newest.get(one.no), True
+            one.visit, one.is_loaded = None, True
+        for no, visit_no, text in self.connection.execute(NEWEST_VISITS, (_json([one.no for one in visitors]),)):
+            one, visit = self._held.by_no[no], visit_of(text)
+            # Two visits may begin in the same microsecond.
+            if one.visit is None or one.visit.id < visit.id:
+                self._remember(no, visit, visit_no, text)
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
         visits: dict[int, list[Visit]] = defaultdict(list)
-        for visitor, text in self._connection.execute(VISITS_AROUND, (_json(moments),)):
+        for visitor, text in self.connection.execute(VISITS_AROUND, (_json(moments),)):
             visits[visitor].append(visit_of(text))
         return visits
 
     def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
         """See `VisitTransaction`."""
         events: dict[int, list[Event]] = defaultdict(list)
-        for visitor, *row in self._connection.execute(EVENTS_FROM, (_json(moments),)):
+        for visitor, *row in self.connection.execute(EVENTS_FROM, (_json(moments),)):
             events[visitor].append(event_of(row))
         for of_visitor in events.values():
             of_visitor.sort(key=lambda event: event.order)
@@ -255,38 +262,91 @@ class SQLiteVisitTransaction:
 
     def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
         """See `VisitTransaction`."""
-        rows = self._connection.execute(FIRST_MOMENTS, (_json(identities),))
+        rows = self.connection.execute(FIRST_MOMENTS, (_json(identities),))
         return {no: at for no, at in rows if at is not None}
 
     def write(self, outcome: Outcome) -> None:
         """See `VisitTransaction`."""
-        run = self._connection.executemany
+        run = self.connection.executemany
         run(REMOVE_VISIT, outcome.removed)
         run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
-        run(
-            PUT_VISIT,
-            [(self._next(), *columns_of(visitor, visit)) for visitor, visit in [*outcome.visits, *outcome.begun]],
-        )
-        run(EXTEND_VISIT, [(self._next(), *_extension(visit)) for _, visit in outcome.extended])
-        run(SET_NEWEST, [(*(place or (None, None)), no) for no, place in outcome.newest.items()])
-        run(SET_MARKS, [(text_of_marks(marks), no) for no, marks in outcome.marks.items()])
-        self._connection.execute(COUNT, (self._seq,))
+        self._put(outcome)
+        self._extend(outcome.extended)
+        self._note(outcome)
+        self.connection.execute(COUNT, (self._seq,))
+        self.memory.count = self._seq
+
+    def _put(self, outcome: Outcome) -> None:
+        """Write visits that are new, or changed in more than what they go on with."""
+        if not (outcome.visits or outcome.begun):
+            return
+        rows: list[tuple[Any, ...]] = []
+        numbers = count(self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1)
+        for visitor, visit in outcome.visits:
+            rows.append((next(numbers), self._next(), *columns_of(visitor, visit)))
+            self._held.by_no[visitor].is_loaded = False
+        for visitor, visit in outcome.begun:
+            rows.append((next(numbers), self._next(), *columns_of(visitor, visit)))
+            self._remember(visitor, visit, rows[-1][0], rows[-1][-1])
+        self.connection.executemany(PUT_VISIT, rows)
+
+    def _extend(self, extended: Iterable[tuple[int, Visit]]) -> None:
+        newest, others = [], []
+        for visitor, visit in extended:
+            one, text = self._held.by_no[visitor], text_of(visit)
+            what = (self._next(), visit.last_activity, visit.is_bot, visit.start_reason.value, visit.entry_url, text)
+            if one.is_loaded and one.visit is not None and one.visit.id == visit.id:
+                newest.append((*what, one.visit_no))
+                self._remember(visitor, visit, one.visit_no, text)
+            else:
+                others.append((*what, visit.site_id, visit.id))
+        self.connection.executemany(EXTEND_NEWEST, newest)
+        self.connection.executemany(EXTEND_VISIT, others)
+
+    def _note(self, outcome: Outcome) -> None:
+        """Write what identities know of their visitors."""
+        for no, place in outcome.newest.items():
+            one = self._held.by_no[no]
+            one.newest_at, one.newest_id = place or (None, None)
+        for no, marks in outcome.marks.items():
+            one = self._held.by_no[no]
+            text = text_of_marks(marks)
+            self.memory.weigh(one, one.size - len(one.marks or "") + len(text or ""))
+            one.marks = text
+        noted = [self._held.by_no[no] for no in outcome.newest.keys() | outcome.marks.keys()]
+        self.connection.executemany(NOTE, [(one.newest_at, one.newest_id, one.marks, one.no) for one in noted])
+
+    def _remember(self, visitor: int, visit: Visit, visit_no: int, text: str) -> None:
+        one = self._held.by_no[visitor]
+        one.visit, one.visit_no, one.is_loaded = visit, visit_no, True
+        self.memory.weigh(one, len(text) + len(one.marks or ""))
 
     def _next(self) -> int:
         self._seq += 1
         return self._seq
 
-    def _add(self, held: Held, statement: str, parameters: tuple[Any, ...]) -> None:
-        for row in self._connection.execute(statement, parameters):
+    def _add(self, statement: str, parameters: tuple[Any, ...]) -> None:
+        """Hold what a question finds, and the identities that stand for those visitors."""
+        held = self._held
+        added = []
+        for row in self.connection.execute(statement, parameters):
             if row[0] not in held.by_no:
-                held.add(identity_of(row))
+                one = identity_of(row)
+                held.add(one)
+                added.append(one)
+                self.memory.weigh(one, len(one.marks or ""))
+        others = {one.visitor for one in added if one.visitor not in held.by_no}
+        if others:
+            self._add(IDENTITIES, (_json(others),))
 
-    def _make(self, held: Held, keys: Iterable[Key]) -> None:
-        highest: int = self._connection.execute(HIGHEST_IDENTITY).fetchone()[0]
+    def _make(self, keys: Collection[Key]) -> None:
+        if not keys:
+            return
+        highest: int = self.connection.execute(HIGHEST_IDENTITY).fetchone()[0]
         rows = [(no, *key) for no, key in enumerate(keys, highest + 1)]
-        self._connection.executemany(ADD_IDENTITY, rows)
+        self.connection.executemany(ADD_IDENTITY, rows)
         for no, site_id, distinct_id in rows:
-            held.add(Identity(no, site_id, distinct_id, no, is_loaded=True))
+            self._held.add(Identity(no, site_id, distinct_id, no, is_loaded=True))
 
 
 def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
@@ -298,15 +358,3 @@ def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
 
 def _json(values: Collection[Any]) -> str:
     return _encode(values).decode()
-
-
-def _extension(visit: Visit) -> tuple[Any, ...]:
-    return (
-        visit.last_activity,
-        visit.is_bot,
-        visit.start_reason.value,
-        visit.entry_url,
-        text_of(visit),
-        visit.site_id,
-        visit.id,
-    )

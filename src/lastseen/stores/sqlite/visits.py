@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from msgspec.structs import replace
 
 from lastseen.clock import to_micros
 from lastseen.errors import InvalidCursor
-from lastseen.stores.sqlite.database import Database
+from lastseen.stores.sqlite.database import Database, SQLiteDatabase
+from lastseen.stores.sqlite.visit_memory import VisitMemory
 from lastseen.stores.sqlite.visit_reading import SQLiteVisitReading, find_visit
 from lastseen.stores.sqlite.visit_transaction import EVENT, SQLiteVisitTransaction
 from lastseen.stores.text import can_be_stored
@@ -41,25 +43,35 @@ class SQLiteVisits(SQLiteVisitReading):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._memory = VisitMemory()
+        # On a connection that is lent to us the application may write as well, which no version tells.
+        self._remembers = isinstance(database, SQLiteDatabase)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[SQLiteVisitTransaction]:
+        with self._database.write() as connection:
+            transaction = SQLiteVisitTransaction(connection, self._memory.begin(connection))
+            yield transaction
+        if self._remembers:
+            self._memory.keep(transaction.memory)
 
     def save(self, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
         """See `VisitStore`."""
         if not events:
             return SaveResult(new=0, duplicates=0)
         rule_of = rules_of(events, rules)
-        with self._database.write() as connection:
-            return save(SQLiteVisitTransaction(connection), events, rule_of)
+        with self._transaction() as transaction:
+            return save(transaction, events, rule_of)
 
     def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
         """See `VisitStore`."""
         if not (can_be_stored(site_id) and can_be_stored(visit_id)):
             return False
-        with self._database.write() as connection:
-            visit = find_visit(connection, site_id, visit_id)
+        with self._transaction() as transaction:
+            visit = find_visit(transaction.connection, site_id, visit_id)
             if visit is None or visit.end is not None or visit.last_activity > to_micros(at):
                 return False
             ended = replace(visit, end=to_micros(at), end_reason=EndReason(reason), end_evidence=evidence)
-            transaction = SQLiteVisitTransaction(connection)
             held = transaction.find(site_id, [visit.visitor_id])
             visitor = held.by_key[site_id, visit.visitor_id].no
             transaction.write(Outcome(visits=[(visitor, ended)]))
@@ -67,8 +79,7 @@ class SQLiteVisits(SQLiteVisitReading):
 
     def refold(self, site_id: str, visitor_ids: Sequence[str], rule: VisitRule) -> int:
         """See `VisitStore`."""
-        with self._database.write() as connection:
-            transaction = SQLiteVisitTransaction(connection)
+        with self._transaction() as transaction:
             held = transaction.find(site_id, [each for each in visitor_ids if can_be_stored(each)])
             return refold(transaction, [one for one in held.by_no.values() if one.visitor == one.no], held, rule)
 

@@ -7,8 +7,9 @@ CREATE TABLE lastseen_visit_counter (
 );
 INSERT INTO lastseen_visit_counter (one, value) VALUES (1, 0);
 -- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event
--- where that is in no visit: mostly it is the last one of the newest visit, which need not be said twice. `marks` are earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity
--- last changed its visitor.
+-- where that is in no visit: mostly it is the last one of the newest visit, which need not be said twice. `marks` are
+-- earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity last changed
+-- its visitor.
 CREATE TABLE lastseen_identities (
     no INTEGER PRIMARY KEY,
     site_id TEXT NOT NULL,
