@@ -10,19 +10,9 @@ from typing import Any, Unpack
 
 from lastseen.devices.key import ApiKey
 from lastseen.devices.manager import ApiKeys, Devices
-from lastseen.errors import ConfigurationError
 from lastseen.web.asgi import ActivityMiddleware
 from lastseen.web.asgi_types import ASGIApp, Receive, Scope, Send
-from lastseen.web.keys.gate import (
-    ANONYMOUS,
-    KEY,
-    DeviceOfKey,
-    KeyGate,
-    KeyOptions,
-    RequestKey,
-    SeenDevices,
-    secret_of,
-)
+from lastseen.web.keys.gate import ANONYMOUS, KEY, KeyGate, KeyOptions, RequestKey, key_in, secret_of
 from lastseen.web.lifespan import serve_lifespan
 from lastseen.web.sessions.asgi import head_of
 from lastseen.web.sessions.refusal import Refusal
@@ -44,15 +34,8 @@ class ApiKeyMiddleware:
     ) -> None:
         self.app = app
         self._gate = KeyGate(keys, devices, **options)
-        self._tracked: ASGIApp = app
-        if devices is not None:
-            self._tracked = ActivityMiddleware(
-                app,
-                SeenDevices(devices),
-                source=DeviceOfKey(self._gate.source, lambda scope: scope.get(KEY, ANONYMOUS)),
-                exclude=(),
-                clock=self._gate.clock,
-            )
+        sightings = self._gate.sightings(key_in)
+        self._tracked: ASGIApp = app if sightings is None else ActivityMiddleware(app, sightings[0], **sightings[1])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -68,21 +51,23 @@ class ApiKeyMiddleware:
         if self._gate.excludes(_path_of(scope)):
             await self.app(scope, receive, send)
             return
-        found = self._gate.let_in(await self._authenticate(scope))
+        found = self._gate.let_in(await authenticated_by(self._gate, *_credentials_in(scope)))
         if isinstance(found, Refusal):
             await _refuse(found, scope, send)
             return
         scope[KEY] = found
         await (self._tracked if self._gate.must_look(found) else self.app)(scope, receive, send)
 
-    async def _authenticate(self, scope: Scope) -> RequestKey | Refusal:
-        secret = _secret_in(scope)
-        if secret is None:
-            return ANONYMOUS
-        if isinstance(secret, Refusal):
-            return secret
-        remembered = self._gate.remembered(secret)
-        return await in_thread(self._gate.verify, secret) if remembered is None else remembered
+
+async def authenticated_by(gate: KeyGate, authorization: str | None, api_key: str | None) -> RequestKey | Refusal:
+    """Return what is known of the key in these two headers; the store is asked in a thread."""
+    secret = secret_of(authorization, api_key)
+    if secret is None:
+        return ANONYMOUS
+    if isinstance(secret, Refusal):
+        return secret
+    remembered = gate.remembered(secret)
+    return await in_thread(gate.verify, secret) if remembered is None else remembered
 
 
 def _path_of(scope: Scope) -> str:
@@ -91,14 +76,14 @@ def _path_of(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _secret_in(scope: Scope) -> str | Refusal | None:
+def _credentials_in(scope: Scope) -> tuple[str | None, str | None]:
     authorization = api_key = None
     for name, value in scope["headers"]:
         if name == b"authorization":
             authorization = value.decode("latin-1")
         elif name == b"x-api-key":
             api_key = value.decode("latin-1")
-    return secret_of(authorization, api_key)
+    return authorization, api_key
 
 
 async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
@@ -114,11 +99,7 @@ async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
 
 def request_key(request: Any) -> RequestKey:
     """Return everything that is known of the request's key; `ConfigurationError` without the middleware."""
-    scope = request if isinstance(request, MutableMapping) else request.scope
-    found = scope.get(KEY)
-    if found is None:
-        raise ConfigurationError("ApiKeyMiddleware is not installed around this application")
-    return found  # type: ignore[no-any-return]
+    return key_in(request if isinstance(request, MutableMapping) else request.scope)
 
 
 def current_key(request: Any) -> ApiKey | None:

@@ -22,7 +22,7 @@ from lastseen.sessions.cookie import RequestHead
 from lastseen.web.django import ActivityMiddleware, lastseen
 from lastseen.web.exclude import DEFAULT_EXCLUDED
 from lastseen.web.facts import RequestTracking
-from lastseen.web.keys.gate import ANONYMOUS, DEFAULT_DEVICE, KEY, DeviceOfKey, KeyGate, RequestKey, SeenDevices
+from lastseen.web.keys.gate import ANONYMOUS, DEFAULT_DEVICE, KEY, KeyGate, RequestKey
 from lastseen.web.keys.wsgi import authenticated_by
 from lastseen.web.sessions.refusal import Refusal
 from lastseen.web.sessions.threads import in_thread
@@ -59,9 +59,10 @@ class ApiKeyMiddleware:
             scopes=options.get("SCOPES", ()),
             exclude=options.get("EXCLUDE", DEFAULT_EXCLUDED),
         )
+        sightings = self._gate.sightings(request_key)
         self._tracked: Callable[[HttpRequest], Any] = get_response
-        if devices is not None:
-            self._tracked = _DeviceTracking(get_response, self._gate)
+        if sightings is not None:
+            self._tracked = _DeviceTracking(get_response, RequestTracking(sightings[0], **sightings[1]))
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
@@ -95,21 +96,13 @@ class ApiKeyMiddleware:
 class _DeviceTracking(ActivityMiddleware):
     """Notes the device of a request whose key is valid, around the rest of the application."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], Any], gate: KeyGate) -> None:
-        self._gate = gate
+    def __init__(self, get_response: Callable[[HttpRequest], Any], sightings: RequestTracking) -> None:
+        self._sightings = sightings
         super().__init__(get_response)
 
     def make_tracking(self) -> RequestTracking:
         """Return the tracking of sightings."""
-        gate = self._gate
-        if gate.devices is None:
-            raise ConfigurationError("devices are tracked where there are some")
-        return RequestTracking(
-            SeenDevices(gate.devices),
-            source=DeviceOfKey(gate.source, request_key),
-            exclude=(),
-            clock=gate.clock,
-        )
+        return self._sightings
 
 
 def request_key(request: HttpRequest) -> RequestKey:

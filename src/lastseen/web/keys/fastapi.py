@@ -15,26 +15,16 @@ from typing import Any
 
 from fastapi import HTTPException
 from fastapi.security import HTTPBearer
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 
 from lastseen.activity.identify import ClientSource
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.devices.key import ApiKey, Scope
 from lastseen.devices.manager import ApiKeys, Devices
 from lastseen.web.facts import DEFAULT_PEEK_LIMIT, RequestTracking, is_json
-from lastseen.web.keys.gate import (
-    ANONYMOUS,
-    DEFAULT_DEVICE,
-    KEY,
-    DeviceOfKey,
-    KeyGate,
-    RequestKey,
-    SeenDevices,
-    key_required,
-    secret_of,
-)
+from lastseen.web.keys.asgi import authenticated_by
+from lastseen.web.keys.gate import DEFAULT_DEVICE, KEY, KeyGate, key_in, key_required
 from lastseen.web.sessions.refusal import Refusal
-from lastseen.web.sessions.threads import in_thread
 
 
 class RequiredKey(HTTPBearer):
@@ -54,15 +44,14 @@ class RequiredKey(HTTPBearer):
     ) -> None:
         super().__init__(scheme_name="API key", description="An API key: `ls_…`", auto_error=False)
         self._gate = KeyGate(keys, devices, device=device, scopes=scopes, exclude=(), clock=clock)
-        self._tracking = None
-        if devices is not None:
-            source = DeviceOfKey(self._gate.source, lambda scope: scope.get(KEY, ANONYMOUS))
-            self._tracking = RequestTracking(SeenDevices(devices), source=source, clock=self._gate.clock)
+        sightings = self._gate.sightings(key_in)
+        self._tracking = None if sightings is None else RequestTracking(sightings[0], **sightings[1])
 
     async def __call__(self, request: Request) -> ApiKey:  # type: ignore[override]
         """Authenticate, note what was used and seen, and return the key."""
         arrived_at = self._gate.clock.now()
-        found = self._gate.let_in(await self._authenticate(request))
+        given = request.headers.get("authorization"), request.headers.get("x-api-key")
+        found = self._gate.let_in(await authenticated_by(self._gate, *given))
         if isinstance(found, Refusal) or found.key is None:
             refusal = found if isinstance(found, Refusal) else key_required(found)
             raise HTTPException(refusal.status, refusal.detail, dict(refusal.headers))
@@ -71,15 +60,6 @@ class RequiredKey(HTTPBearer):
             body = await _json_of(request) if self._tracking.reads_body else None
             self._tracking.record(_Facts(request, arrived_at, body))
         return found.key
-
-    async def _authenticate(self, request: HTTPConnection) -> RequestKey | Refusal:
-        secret = secret_of(request.headers.get("authorization"), request.headers.get("x-api-key"))
-        if secret is None:
-            return ANONYMOUS
-        if isinstance(secret, Refusal):
-            return secret
-        remembered = self._gate.remembered(secret)
-        return await in_thread(self._gate.verify, secret) if remembered is None else remembered
 
 
 async def _json_of(request: Request) -> bytes | None:

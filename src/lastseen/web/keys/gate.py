@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypedDict
@@ -22,6 +22,7 @@ from lastseen.devices.key import ApiKey, Scope
 from lastseen.devices.manager import ApiKeys, Devices
 from lastseen.errors import ConfigurationError, FlushError, StoreError
 from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
+from lastseen.web.facts import TrackingOptions
 from lastseen.web.sessions.refusal import CONFLICT, Refusal
 
 KEY = "lastseen.api_key"
@@ -136,6 +137,16 @@ class KeyGate:
         key = found.key
         return self.devices is not None and key is not None and key.device_id is None and key.site_id is None
 
+    def sightings(self, key_of: Callable[[Any], RequestKey]) -> tuple[SeenDevices, TrackingOptions] | None:
+        """Return what the tracking of requests needs to note the devices that they name; None where none are tracked.
+
+        `key_of` finds what is known of the key in the framework's own request.
+        """
+        if self.devices is None:
+            return None
+        source = DeviceOfKey(self.source, key_of)
+        return SeenDevices(self.devices), {"source": source, "exclude": (), "clock": self.clock}
+
     def flush(self) -> None:
         """Write what waits, at the shutdown of a server; raises `FlushError`."""
         problem: FlushError | None = None
@@ -147,6 +158,14 @@ class KeyGate:
                 problem = error
         if problem is not None:
             raise problem
+
+
+def key_in(place: Mapping[str, Any]) -> RequestKey:
+    """Return what a middleware has put into the scope or the environ; `ConfigurationError` when there was none."""
+    found: RequestKey | None = place.get(KEY)
+    if found is None:
+        raise ConfigurationError("ApiKeyMiddleware is not installed around this application")
+    return found
 
 
 def secret_of(authorization: str | None, api_key: str | None) -> str | Refusal | None:

@@ -7,17 +7,7 @@ from typing import Any, Unpack
 
 from lastseen.devices.key import ApiKey
 from lastseen.devices.manager import ApiKeys, Devices
-from lastseen.errors import ConfigurationError
-from lastseen.web.keys.gate import (
-    ANONYMOUS,
-    KEY,
-    DeviceOfKey,
-    KeyGate,
-    KeyOptions,
-    RequestKey,
-    SeenDevices,
-    secret_of,
-)
+from lastseen.web.keys.gate import ANONYMOUS, KEY, KeyGate, KeyOptions, RequestKey, key_in, secret_of
 from lastseen.web.sessions.refusal import Refusal
 from lastseen.web.sessions.wsgi import head_of
 from lastseen.web.wsgi import ActivityMiddleware, Environ, StartResponse, WSGIApp, native_text
@@ -36,15 +26,8 @@ class ApiKeyMiddleware:
     ) -> None:
         self.app = app
         self._gate = KeyGate(keys, devices, **options)
-        self._tracked: WSGIApp = app
-        if devices is not None:
-            self._tracked = ActivityMiddleware(
-                app,
-                SeenDevices(devices),
-                source=DeviceOfKey(self._gate.source, lambda environ: environ.get(KEY, ANONYMOUS)),
-                exclude=(),
-                clock=self._gate.clock,
-            )
+        sightings = self._gate.sightings(key_in)
+        self._tracked: WSGIApp = app if sightings is None else ActivityMiddleware(app, sightings[0], **sightings[1])
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -75,11 +58,7 @@ def _refuse(refusal: Refusal, environ: Environ, start_response: StartResponse) -
 
 def request_key(request: Any) -> RequestKey:
     """Return everything that is known of the request's key; `ConfigurationError` without the middleware."""
-    environ = request if isinstance(request, dict) else request.environ
-    found = environ.get(KEY)
-    if found is None:
-        raise ConfigurationError("ApiKeyMiddleware is not installed around this application")
-    return found  # type: ignore[no-any-return]
+    return key_in(request if isinstance(request, dict) else request.environ)
 
 
 def current_key(request: Any) -> ApiKey | None:
