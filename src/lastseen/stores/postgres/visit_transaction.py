@@ -3,24 +3,35 @@
 Nobody waits in a circle: each makes the identities that are missing, in the order of their ids, then locks all that it
 touches, in the order of their numbers, then adds events, in the order of their ids. Whoever waits in one of the three
 waits for somebody who is further.
+
+Events are mostly new, so they are copied as if all were: that takes the server half as long as looking for each of them
+first, and they are folded meanwhile. Where one is there already, the transaction begins again, and looks.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from lastseen.errors import LastSeenError
 from lastseen.stores.postgres.database import Cursor
+from lastseen.stores.postgres.visit_holding import (
+    KnownIdentities,
+    MoreToHoldError,
+    hold_all,
+    hold_those_there,
+    load_newest,
+)
+from lastseen.stores.postgres.visit_statements import Statements
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
     Identity,
     body_of,
     columns_of,
     event_of,
-    identity_of,
     link_of_text,
+    text_of,
     text_of_link,
     text_of_marks,
     visit_of,
@@ -38,33 +49,6 @@ SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off'
     set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
     set_config('jit', 'off', true)
 """
-
-IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id, i.marks"
-
-MAKE_IDENTITIES = """
-INSERT INTO lastseen_identities (no, site_id, distinct_id, visitor)
-SELECT no, site_id, distinct_id, no FROM (
-    SELECT nextval('lastseen_identity_numbers') AS no, wanted.site_id, wanted.distinct_id
-    FROM unnest(%b::text[], %b::text[]) AS wanted (site_id, distinct_id)
-    WHERE NOT EXISTS (
-        SELECT 1 FROM lastseen_identities AS i
-        WHERE i.site_id = wanted.site_id AND i.distinct_id = wanted.distinct_id
-    )
-) AS missing
-ORDER BY site_id COLLATE "C", distinct_id COLLATE "C"
-ON CONFLICT (site_id, distinct_id) DO NOTHING
-"""
-
-HOLD = f"""
-WITH wanted AS MATERIALIZED (
-    SELECT i.no, i.visitor
-    FROM unnest(%b::text[], %b::text[]) AS key (site_id, distinct_id)
-    JOIN lastseen_identities AS i ON i.site_id = key.site_id AND i.distinct_id = key.distinct_id
-)
-SELECT {IDENTITY} FROM lastseen_identities AS i
-WHERE i.no IN (SELECT no FROM wanted UNION SELECT visitor FROM wanted)
-ORDER BY i.no FOR NO KEY UPDATE
-"""  # noqa: S608 - constants
 
 # Both ways in two branches, so that each finds its index.
 REACHED = """
@@ -96,6 +80,10 @@ SELECT * FROM unnest(
 """
 
 ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE tx = pg_current_xact_id()"
+
+COPY_EVENTS = """
+COPY lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body) FROM STDIN
+"""
 
 EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
 
@@ -140,13 +128,6 @@ UPDATE lastseen_identities AS i SET visitor = moved.visitor, tx = pg_current_xac
 FROM unnest(%b::bigint[], %b::bigint[], %b::integer[]) AS moved (no, visitor, seq) WHERE i.no = moved.no
 """
 
-NEWEST_VISITS = """
-SELECT wanted.no, newest.body FROM unnest(%b::bigint[]) AS wanted (no)
-CROSS JOIN LATERAL (
-    SELECT v.body FROM lastseen_visits AS v WHERE v.visitor = wanted.no ORDER BY v.started_at DESC, v.id DESC LIMIT 1
-) AS newest
-"""
-
 VISITS_AROUND = """
 SELECT v.visitor, v.body FROM unnest(%b::bigint[], %b::bigint[]) AS wanted (no, at)
 JOIN lastseen_visits AS v ON v.visitor = wanted.no AND v.started_at >= coalesce((
@@ -154,16 +135,31 @@ JOIN lastseen_visits AS v ON v.visitor = wanted.no AND v.started_at >= coalesce(
 ), wanted.at)
 """
 
-PUT_VISITS = """
+_VISIT_ROWS = """
 INSERT INTO lastseen_visits
     (seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
 SELECT * FROM unnest(
     %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::boolean[], %b::boolean[],
     %b::text[], %b::text[], %b::text[]
-) ON CONFLICT (site_id, id) DO UPDATE SET
+)
+"""
+
+BEGIN_VISITS = _VISIT_ROWS
+
+PUT_VISITS = f"""{_VISIT_ROWS} ON CONFLICT (site_id, id) DO UPDATE SET
     tx = EXCLUDED.tx, seq = EXCLUDED.seq, visitor = EXCLUDED.visitor, started_at = EXCLUDED.started_at,
     last_activity_at = EXCLUDED.last_activity_at, is_open = EXCLUDED.is_open, is_bot = EXCLUDED.is_bot,
     start_reason = EXCLUDED.start_reason, entry_url = EXCLUDED.entry_url, body = EXCLUDED.body
+"""
+
+EXTEND_VISITS = """
+UPDATE lastseen_visits AS v SET
+    tx = pg_current_xact_id(), seq = n.seq, last_activity_at = n.last_activity_at, is_bot = n.is_bot,
+    start_reason = n.start_reason, entry_url = n.entry_url, body = n.body
+FROM unnest(
+    %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[], %b::text[], %b::text[]
+) AS n (seq, site_id, id, last_activity_at, is_bot, start_reason, entry_url, body)
+WHERE v.site_id = n.site_id AND v.id = n.id
 """
 
 NOTE_WRITES = """
@@ -197,35 +193,31 @@ FROM unnest(%b::bigint[], %b::text[]) AS changed (no, marks) WHERE i.no = change
 """
 
 
-class MoreToHoldError(LastSeenError):
-    """What was to be locked is not all that hangs together: begin a new transaction with these keys as well."""
-
-    def __init__(self, keys: Collection[Key]) -> None:
-        super().__init__("more identities hang together than were locked")
-        self.keys = keys
-
-
 class PostgresVisitTransaction:
-    """See `VisitTransaction`. `known` are keys whose identities are there, as far as we know."""
+    """See `VisitTransaction`.
 
-    def __init__(self, cursor: Cursor, *, known: set[Key] | None = None, more: Collection[Key] = ()) -> None:
-        self._cursor = cursor
-        self._known = set() if known is None else known
+    `known` remembers numbers of identities; `more` are keys to hold as well. With `may_copy`, events that are there
+    already end the transaction with `AlreadyThereError`, at the latest when it writes.
+    """
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        *,
+        known: KnownIdentities | None = None,
+        more: Collection[Key] = (),
+        may_copy: bool = False,
+    ) -> None:
+        self._statements = Statements(cursor)
+        self._known = KnownIdentities() if known is None else known
         self._more = more
+        self._may_copy = may_copy and self._statements.can_copy
         self._seq = 0
 
     def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
-        """See `VisitTransaction`. Raises `MoreToHoldError` instead of locking twice, which could end in a circle."""
-        wanted = sorted({*keys, *self._more})
-        self._cursor.execute(PREPARE)
-        missing = [key for key in wanted if key not in self._known]
-        if missing:
-            self._cursor.execute(MAKE_IDENTITIES, _columns(missing, 2))
-        held = self._hold(wanted)
-        lost = [key for key in wanted if key not in held.by_key]
-        if lost or any(one.visitor not in held.by_no for one in held.by_key.values()):
-            self._known.difference_update(lost)
-            raise MoreToHoldError(lost)
+        """See `VisitTransaction`. Raises `MoreToHoldError`."""
+        self._statements.run(PREPARE)
+        held = hold_all(self._statements, {*keys, *self._more}, self._known)
         beyond = [key for key in self._reached(linked) if key not in held.by_key]
         if beyond:
             raise MoreToHoldError(beyond)
@@ -233,21 +225,15 @@ class PostgresVisitTransaction:
 
     def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
         """Hold the identities that there are, and those that stand for their visitors."""
-        self._cursor.execute(PREPARE)
-        return self._hold([(site_id, each) for each in sorted(distinct_ids)])
-
-    def _hold(self, keys: Sequence[Key]) -> Held:
-        held = Held()
-        for row in self._ask(HOLD, _columns(keys, 2)):
-            held.add(identity_of(row))
-        return held
+        self._statements.run(PREPARE)
+        return hold_those_there(self._statements, [(site_id, each) for each in distinct_ids])
 
     def _reached(self, linked: Collection[Key]) -> Iterable[Key]:
         by_site: dict[str, list[str]] = defaultdict(list)
         for site_id, each in linked:
             by_site[site_id].append(each)
         for site_id, ids in by_site.items():
-            for (each,) in self._ask(REACHED_KEYS, {"site": site_id, "ids": ids}):
+            for (each,) in self._statements.ask(REACHED_KEYS, {"site": site_id, "ids": ids}):
                 yield site_id, each
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
@@ -255,7 +241,7 @@ class PostgresVisitTransaction:
         numbered = dict(enumerate(sorted(events, key=_key_of), 1))
         self._seq = len(numbered)
         by_key = held.by_key
-        rows = [
+        rows = (
             (
                 seq,
                 event.site_id,
@@ -268,52 +254,51 @@ class PostgresVisitTransaction:
                 body_of(event),
             )
             for seq, event in numbered.items()
-        ]
-        self._cursor.execute(ADD_EVENTS, _columns(rows, 9))
-        if self._cursor.rowcount == len(rows):
+        )
+        if self._may_copy:
+            self._statements.copy(COPY_EVENTS, rows)
             return events
-        return [numbered[seq] for (seq,) in self._ask(ADDED_EVENTS, None)]
+        if self._statements.run(ADD_EVENTS, _columns(list(rows), 9)) == len(numbered):
+            return events
+        return [numbered[seq] for (seq,) in self._statements.ask(ADDED_EVENTS)]
 
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
         """See `VisitTransaction`."""
         rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
-        self._cursor.execute(ADD_LINKS, _columns(rows, 5))
+        self._statements.run(ADD_LINKS, _columns(rows, 5))
         ends = sorted({end for link in links for end in link.ids})
-        found = self._ask(LINKS, {"site": site_id, "ids": ends})
+        found = self._statements.ask(LINKS, {"site": site_id, "ids": ends})
         return {link_of_text(text): owner for text, owner in found}
 
     def set_owners(self, site_id: str, owners: Mapping[str, str | None]) -> None:
         """See `VisitTransaction`."""
         if owners:
-            self._cursor.execute(SET_OWNERS, (list(owners), list(owners.values()), site_id))
+            self._statements.run(SET_OWNERS, (list(owners), list(owners.values()), site_id))
 
     def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
         """See `VisitTransaction`."""
-        return dict(self._ask(OWNERS, (list(event_ids), site_id)))
+        return dict(self._statements.ask(OWNERS, (list(event_ids), site_id)))
 
     def regroup(self, identities: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
         rows = [(one.no, one.visitor, self._next()) for one in identities]
-        self._cursor.execute(REGROUP, _columns(rows, 3))
+        self._statements.run(REGROUP, _columns(rows, 3))
 
     def load_newest(self, visitors: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        found = self._ask(NEWEST_VISITS, ([one.no for one in visitors],))
-        newest = {visitor: visit_of(text) for visitor, text in found}
-        for one in visitors:
-            one.visit, one.is_loaded = newest.get(one.no), True
+        load_newest(self._statements, visitors)
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
         visits: dict[int, list[Visit]] = defaultdict(list)
-        for visitor, text in self._ask(VISITS_AROUND, (list(moments), list(moments.values()))):
+        for visitor, text in self._statements.ask(VISITS_AROUND, (list(moments), list(moments.values()))):
             visits[visitor].append(visit_of(text))
         return visits
 
     def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
         """See `VisitTransaction`."""
         events: dict[int, list[Event]] = defaultdict(list)
-        for visitor, *row in self._ask(EVENTS_FROM, (list(moments), list(moments.values()))):
+        for visitor, *row in self._statements.ask(EVENTS_FROM, (list(moments), list(moments.values()))):
             events[visitor].append(event_of(row))
         for of_visitor in events.values():
             in_order(of_visitor)
@@ -321,36 +306,50 @@ class PostgresVisitTransaction:
 
     def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
         """See `VisitTransaction`."""
-        return dict(self._ask(FIRST_MOMENTS, (list(identities),)))
+        return dict(self._statements.ask(FIRST_MOMENTS, (list(identities),)))
 
     def write(self, outcome: Outcome) -> None:
         """See `VisitTransaction`."""
-        run = self._cursor.execute
+        self._statements.run_all(list(self._writes(outcome)))
+
+    def _writes(self, outcome: Outcome) -> Iterator[tuple[str, Any]]:
         if outcome.removed:
-            run(REMOVE_VISITS, _columns(outcome.removed, 2))
-            run(NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3))
+            yield REMOVE_VISITS, _columns(outcome.removed, 2)
+            yield NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3)
         if outcome.visits:
-            run(FORGET_REMOVALS, _columns([(visit.site_id, visit.id) for _, visit in outcome.visits], 2))
-        visits = [*outcome.visits, *outcome.extended, *outcome.begun]
-        if visits:
-            rows = [(self._next(), *columns_of(visitor, visit)) for visitor, visit in visits]
-            run(PUT_VISITS, _columns(rows, 11))
-            # Two of a visitor may begin in the same microsecond.
-            places = {(visitor, visit.start) for visitor, visit in visits}
-            run(NOTE_WRITES, (len(places), *_columns(places, 2)))
+            yield FORGET_REMOVALS, _columns([(visit.site_id, visit.id) for _, visit in outcome.visits], 2)
+            yield PUT_VISITS, _columns([(self._next(), *columns_of(*each)) for each in outcome.visits], 11)
+        if outcome.extended:
+            yield EXTEND_VISITS, _columns([(self._next(), *_extension(visit)) for _, visit in outcome.extended], 8)
+        if outcome.begun:
+            yield BEGIN_VISITS, _columns([(self._next(), *columns_of(*each)) for each in outcome.begun], 11)
+        # Two of a visitor may begin in the same microsecond.
+        places = {(visitor, visit.start) for visitor, visit in chain(outcome.visits, outcome.extended, outcome.begun)}
+        if places:
+            yield NOTE_WRITES, (len(places), *_columns(places, 2))
         if outcome.newest:
             newest = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
-            run(SET_NEWEST, _columns(newest, 3))
+            yield SET_NEWEST, _columns(newest, 3)
         if outcome.marks:
-            run(SET_MARKS, _columns([(no, text_of_marks(marks)) for no, marks in outcome.marks.items()], 2))
+            marks = [(no, text_of_marks(marks)) for no, marks in outcome.marks.items()]
+            yield SET_MARKS, _columns(marks, 2)
 
     def _next(self) -> int:
         self._seq += 1
         return self._seq
 
-    def _ask(self, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
-        self._cursor.execute(statement, parameters)
-        return self._cursor.fetchall()
+
+def _extension(visit: Visit) -> tuple[Any, ...]:
+    """Return what changes of a visit that goes on, behind its key."""
+    return (
+        visit.site_id,
+        visit.id,
+        visit.last_activity,
+        visit.is_bot,
+        visit.start_reason.value,
+        visit.entry_url,
+        text_of(visit),
+    )
 
 
 def _columns(rows: Collection[Sequence[Any]], width: int) -> list[list[Any]]:

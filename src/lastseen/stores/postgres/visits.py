@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from lastseen.clock import to_micros
 from lastseen.stores.postgres.database import PostgresDatabase
 from lastseen.stores.postgres.visit_feed import is_from_elsewhere, number_anew, read_changes
+from lastseen.stores.postgres.visit_holding import KnownIdentities, MoreToHoldError
 from lastseen.stores.postgres.visit_reading import PostgresVisitReading, find_visit
-from lastseen.stores.postgres.visit_transaction import MoreToHoldError, PostgresVisitTransaction
+from lastseen.stores.postgres.visit_statements import AlreadyThereError
+from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_saving import Key, Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
@@ -21,8 +23,6 @@ from lastseen.visits.visit import EndReason, Evidence
 
 EVENTS_IN_TIME = 5_000
 """So many events more in a batch give it another deadline."""
-MOST_KNOWN = 200_000
-"""So many identities are remembered as being there."""
 
 
 class PostgresVisits(PostgresVisitReading):
@@ -30,7 +30,7 @@ class PostgresVisits(PostgresVisitReading):
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
-        self._known: set[Key] = set()
+        self._known = KnownIdentities()
 
     def save(self, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
         """See `VisitStore`."""
@@ -38,15 +38,16 @@ class PostgresVisits(PostgresVisitReading):
             return SaveResult(new=0, duplicates=0)
         rule_of = rules_of(events, rules)
         more: set[Key] = set()
+        may_copy = True
         while True:
             try:
                 with self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor:
-                    result = save(PostgresVisitTransaction(cursor, known=self._known, more=more), events, rule_of)
+                    transaction = PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy)
+                    return save(transaction, events, rule_of)
             except MoreToHoldError as error:
                 more.update(error.keys)
-            else:
-                self._remember({(event.site_id, event.distinct_id) for event in events})
-                return result
+            except AlreadyThereError:
+                may_copy = False
 
     def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
         """See `VisitStore`."""
@@ -84,8 +85,3 @@ class PostgresVisits(PostgresVisitReading):
             number_anew(cursor)
         with self._database.transaction() as cursor:
             return read_changes(cursor, position, limit)
-
-    def _remember(self, keys: Collection[Key]) -> None:
-        if len(self._known) > MOST_KNOWN:
-            self._known = set()
-        self._known.update(keys)
