@@ -186,13 +186,15 @@ def _browsing() -> Visitors:
 
 
 def _messages() -> Visitors:
-    found: dict[str, list[Event]] = {}
+    """Return the messages of each sender, made one sender after the other, as a store hands them out."""
+    found: dict[str, list[tuple[int, int]]] = {}
     with gzip.open(MESSAGES, "rt") as lines:
         for number, line in enumerate(lines):
             sender, _, second = line.split()
-            at = int(second) * SECOND
-            event = Event(
-                id=f"{number:06d}", site_id="default", distinct_id=sender, name="message", at=at, received_at=at
-            )
-            found.setdefault(sender, []).append(event)
-    return [(sender, sorted(events, key=lambda event: event.order)) for sender, events in found.items()]
+            found.setdefault(sender, []).append((int(second), number))
+    return [(sender, [_message(sender, *each) for each in sorted(sent)]) for sender, sent in found.items()]
+
+
+def _message(sender: str, second: int, number: int) -> Event:
+    at = second * SECOND
+    return Event(id=f"{number:06d}", site_id="default", distinct_id=sender, name="message", at=at, received_at=at)

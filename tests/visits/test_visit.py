@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from lastseen.errors import ConfigurationError
-from lastseen.visits.limits import limits_of, span, span_beyond
+from lastseen.visits.limits import REMEMBERED, evidence_of_silence, limits_of, span, span_beyond
 from lastseen.visits.rule import VisitRule
-from lastseen.visits.visit import StartReason, Visit
+from lastseen.visits.visit import Evidence, StartReason, Visit
 from tests.visits.streams import HOUR, MINUTE, SECOND
 
 
@@ -88,6 +90,29 @@ def test_a_span_beyond_a_limit_never_reads_like_the_limit() -> None:
     assert span_beyond(31 * MINUTE, 30 * MINUTE, "30m") == "31m"
     assert span_beyond(30 * MINUTE + 500_000, 30 * MINUTE, "30m") == "30m and 0.5s"
     assert span_beyond(49 * HOUR + MINUTE, 49 * HOUR, "2d 1h") == "2d 1h and 1m"
+
+
+@given(st.integers(1, 100 * HOUR), st.integers(0, 200 * HOUR), st.integers(0, SECOND))
+def test_what_is_said_of_a_silence_is_the_same_whatever_was_said_before(
+    timeout: int, minutes: int, micros: int
+) -> None:
+    """Silences that read alike share one text, and none that reads differently gets it."""
+    limits = limits_of(VisitRule(timeout=timedelta(microseconds=timeout)))
+    near = (timeout + 1, timeout + micros + 1, timeout + minutes + micros + 1)
+    for silence in (*near, *(one - one % 60_000_000 + 59_999_999 for one in near)):
+        expected = Evidence(before=span_beyond(silence, timeout, span(timeout)), after=span(timeout))
+        assert evidence_of_silence(silence, limits) == expected
+        assert evidence_of_silence(silence, limits) == expected
+
+
+def test_texts_of_silences_are_remembered_up_to_a_bound() -> None:
+    """Only those that are told in minutes or hours, and no more than some thousands of them."""
+    limits = limits_of(VisitRule(timeout=timedelta(minutes=31)))
+    assert evidence_of_silence(32 * MINUTE, limits) is not evidence_of_silence(32 * MINUTE, limits)
+    assert evidence_of_silence(62 * MINUTE, limits) is evidence_of_silence(62 * MINUTE + SECOND, limits)
+    for hours in range(48, 20_000):
+        evidence_of_silence(hours * HOUR, limits)
+    assert len(limits.silences) == REMEMBERED
 
 
 def test_a_rule_needs_spans_and_is_compiled_once() -> None:

@@ -22,11 +22,13 @@ from lastseen.visits.limits import Limits, limits_of
 from lastseen.visits.opened import OpenVisit, Run, user_of
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.splitting import cannot_begin, is_asked_for, only_attaches, split_before
-from lastseen.visits.usual import usual_run
+from lastseen.visits.usual import begins_usually, usual_run, usual_visits
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 
 _place = attrgetter("at", "id")
 _NOBODY: Mapping[str, str] = {}
+_Standing = tuple[OpenVisit | None, Event | None]
+"""The visit that is open, if there is one, and the event to be folded next, where that was read already."""
 
 
 def fold(
@@ -45,9 +47,7 @@ def fold_sorted(
 ) -> list[Visit]:
     """Fold events that are in order and free of copies, as a store reads them."""
     done: list[Visit] = []
-    visit = _Fold(limits_of(rule), visitor_id, others, done).go_on(None, events)
-    if visit is not None:
-        done.append(visit.visit())
+    _Fold(limits_of(rule), visitor_id, others, done).go_on(None, events)
     return done
 
 
@@ -56,11 +56,9 @@ def fold_visitors(visitors: Iterable[tuple[str, Sequence[Event]]], rule: VisitRu
     limits = limits_of(rule)
     done: list[Visit] = []
     for visitor_id, events in visitors:
-        visit = _Fold(limits, visitor_id, _NOBODY, done).go_on(None, events)
+        _Fold(limits, visitor_id, _NOBODY, done).go_on(None, events)
         yield from done
         done.clear()
-        if visit is not None:
-            yield visit.visit()
 
 
 def resume(
@@ -80,21 +78,21 @@ def resume(
     """
     limits = limits_of(rule)
     done: list[Visit] = []
-    state, events = None, in_order(later_events)
+    state: OpenVisit | None = None
+    events = in_order(later_events)
     rest = iter(events)
     if visit is not None:
         visit = as_open(visit)
         if events and events[0].order <= visit.last_event:
             rest = iter(events[bisect_right(events, visit.last_event, key=_place) :])
-        run, other = usual_run(visit, rest, limits)
-        if run is not None:
-            visit = _gone_along(visit, run)
+        run = usual_run(visit, rest, limits)
+        last, *_, other = run
+        if last is not None:
+            visit = _gone_along(visit, last, run)
         if other is None:
             return [visit]
         state, rest = OpenVisit.of(visit), chain([other], rest)
-    state = _Fold(limits, visitor_id, others, done).go_on(state, rest)
-    if state is not None:
-        done.append(state.visit())
+    _Fold(limits, visitor_id, others, done).go_on(state, rest)
     return done
 
 
@@ -141,15 +139,16 @@ def in_order(events: Iterable[Event]) -> list[Event]:
     return list(first.values())
 
 
-def _gone_along(visit: Visit, run: Run) -> Visit:
+def _gone_along(visit: Visit, last: Event, run: Run) -> Visit:
+    _, events, page_views, engaged_ms, exit_page, _ = run
     return replace(
         visit,
-        last_activity=run.last.at,
-        last_event=run.last.order,
-        event_count=visit.event_count + run.events,
-        page_views=visit.page_views + run.page_views,
-        engaged_ms=visit.engaged_ms + run.engaged_ms,
-        exit_page=run.exit_page,
+        last_activity=last.at,
+        last_event=last.order,
+        event_count=visit.event_count + events,
+        page_views=visit.page_views + page_views,
+        engaged_ms=visit.engaged_ms + engaged_ms,
+        exit_page=exit_page,
     )
 
 
@@ -164,35 +163,38 @@ class _Fold:
         self._others = others
         self._done = done
 
-    def go_on(self, visit: OpenVisit | None, events: Iterable[Event]) -> OpenVisit | None:
-        """Fold events behind the visit's last one; return the visit that is open then."""
+    def go_on(self, visit: OpenVisit | None, events: Iterable[Event]) -> None:
+        """Fold events behind the visit's last one; all visits are done then, the last one open."""
         rest = iter(events)
+        event: Event | None = None
         while True:
-            if visit is None:
+            if event is None and visit is not None:
+                run = usual_run(visit, rest, self._limits)
+                visit.go_along(run)
+                event = run[-1]
+            elif event is None:
                 event = next(rest, None)
-            else:
-                run, event = usual_run(visit, rest, self._limits)
-                if run is not None:
-                    visit.go_along(run)
             if event is None:
-                return visit
-            visit = self._step(visit, event)
+                break
+            visit, event = self._step(visit, event, rest)
+        if visit is not None:
+            self._done.append(visit.visit())
 
-    def _step(self, visit: OpenVisit | None, event: Event) -> OpenVisit | None:
-        """Fold one event."""
+    def _step(self, visit: OpenVisit | None, event: Event, rest: Iterator[Event]) -> _Standing:
+        """Fold one event, and those behind it if they are usual."""
         limits = self._limits
         if cannot_begin(event, limits):
             if visit is not None and visit.admits(event.at, limits):
                 self._add(visit, event)
-            return visit
+            return visit, None
         if visit is None:
-            return self._begin(event, StartReason.FIRST, None, None)
+            return self._begin(event, rest, StartReason.FIRST, None, None)
         split = split_before(visit, event, limits)
         if split is None:
             visit.take(event, limits)
-            return visit
+            return visit, None
         self._done.append(visit.ended(split.end, split.evidence))
-        return self._begin(event, split.start, split.evidence, visit.id)
+        return self._begin(event, rest, split.start, split.evidence, visit.id)
 
     def _add(self, visit: OpenVisit, event: Event) -> None:
         """Add to an open visit what can begin none."""
@@ -204,13 +206,20 @@ class _Fold:
             visit.take(event, self._limits)
 
     def _begin(
-        self, event: Event, reason: StartReason, evidence: Evidence | None, previous_id: str | None
-    ) -> OpenVisit:
+        self,
+        event: Event,
+        rest: Iterator[Event],
+        reason: StartReason,
+        evidence: Evidence | None,
+        previous_id: str | None,
+    ) -> _Standing:
+        if begins_usually(event):
+            return usual_visits(
+                (event, reason, evidence, previous_id), rest, self._limits, self._visitor_id, self._done
+            )
         if is_asked_for(event):
             reason, evidence = StartReason.ASKED, None
         elif event.id in self._others:
             reason = StartReason.OTHER_USER
             evidence = Evidence(before=self._others[event.id], after=user_of(event))
-        return OpenVisit(
-            event, self._limits, self._visitor_id, reason=reason, evidence=evidence, previous_id=previous_id
-        )
+        return OpenVisit((event, reason, evidence, previous_id), self._limits, self._visitor_id), None

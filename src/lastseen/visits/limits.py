@@ -8,11 +8,18 @@ from functools import lru_cache
 
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.utm import UtmParams
+from lastseen.visits.visit import Evidence
 
 _MICROSECOND = timedelta(microseconds=1)
 _MINUTES_UNTIL_HOURS = 60
 _HOURS_UNTIL_DAYS = 48
 _NOTHING = "-"
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+_MINUTES_OF_TWO_DAYS = 2_880
+REMEMBERED = 1 << 13
+"""So many texts of silences are kept for each rule."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,21 +35,25 @@ class Limits:
     """Referrers from here say nothing about where a visitor came from."""
     timeout_text: str
     max_duration_text: str
+    silences: dict[int, Evidence]
+    """Evidence of silences longer than the timeout, by their minutes, or by those of their whole hours."""
 
 
 @lru_cache(maxsize=256)
 def limits_of(rule: VisitRule) -> Limits:
     """Return the rule in the units of the fold; the same rule again costs next to nothing."""
     timeout, max_duration = rule.timeout // _MICROSECOND, rule.max_duration // _MICROSECOND
+    timeout_text = span(timeout)
     return Limits(
         timeout=timeout,
         max_duration=max_duration,
-        timeout_text=span(timeout),
+        timeout_text=timeout_text,
         max_duration_text=span(max_duration),
         splits_by_referrer=rule.new_visit_on_referrer_change,
         splits_by_campaign=rule.new_visit_on_utm_change,
         counts_servers=rule.count_server_events,
         unknown_domains=rule.own_domains | rule.excluded_referrers,
+        silences={},
     )
 
 
@@ -66,6 +77,30 @@ def span(micros: int) -> str:
         return f"{hours}h {seconds}s" if seconds else f"{hours}h"
     days, hours = divmod(hours, 24)
     return f"{days}d {hours}h" if hours else f"{days}d"
+
+
+def evidence_of_silence(micros: int, limits: Limits) -> Evidence:
+    """Return a silence and the timeout, which it exceeds, as texts that differ."""
+    minutes = micros // MINUTE
+    if minutes >= _MINUTES_OF_TWO_DAYS:
+        minutes -= minutes % 60
+    found = limits.silences.get(minutes)
+    if found is None:
+        found = Evidence(before=span_beyond(micros, limits.timeout, limits.timeout_text), after=limits.timeout_text)
+        if minutes > limits.timeout // MINUTE and _is_told_by_minutes(minutes) and len(limits.silences) < REMEMBERED:
+            limits.silences[minutes] = found
+    return found
+
+
+def _is_told_by_minutes(minutes: int) -> bool:
+    """Return whether `span` tells no seconds."""
+    return minutes >= _MINUTES_OF_TWO_DAYS or (minutes > _MINUTES_UNTIL_HOURS and minutes % 60 != 0)
+
+
+def evidence_of_length(micros: int, limits: Limits) -> Evidence:
+    """Return the length of a visit and the maximum, which it exceeds, as texts that differ."""
+    text = limits.max_duration_text
+    return Evidence(before=span_beyond(micros, limits.max_duration, text), after=text)
 
 
 def campaign_text(utm: UtmParams) -> str:

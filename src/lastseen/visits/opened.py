@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.visits.attribution import channel_of
+from lastseen.visits.attribution import DIRECT, channel_of
 from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
@@ -17,17 +17,14 @@ MAX_WINDOWS = 100
 """So many windows of a visit are kept, the first ones; programs make up a new one with every page."""
 _BOT = int(EventFlags.BOT)
 _LATE = int(EventFlags.LATE)
-_NOTHING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = {}
 
 
-class Run(msgspec.Struct, frozen=True, gc=False):
-    """What some usual events come to."""
-
-    last: Event
-    events: int
-    page_views: int
-    engaged_ms: int
-    exit_page: str | None
+Begun = tuple[Event, StartReason, Evidence | None, str | None]
+"""The first event of a visit, why it began there, and the id of the visit before it."""
+Run = tuple[Event | None, int, int, int, str | None, Event | None]
+"""What some usual events come to: the last of them, their number, page views and milliseconds of use, and the visit's
+exit page then. At the end the event behind them, which may do more. There may be none of either."""
 
 
 class OpenVisit:
@@ -64,25 +61,14 @@ class OpenVisit:
         "window_ids",
     )
 
-    def __init__(
-        self,
-        first: Event,
-        limits: Limits,
-        visitor_id: str,
-        *,
-        reason: StartReason,
-        evidence: Evidence | None,
-        previous_id: str | None,
-    ) -> None:
+    def __init__(self, begun: Begun, limits: Limits, visitor_id: str) -> None:
+        first, self.start_reason, self.start_evidence, self.previous_id = begun
         self.id = first.id
         self.site_id = first.site_id
         self.visitor_id = visitor_id
         self.distinct_id = first.distinct_id
         self.start = self.last_activity = first.at
         self.last_event = first.at, first.id
-        self.start_reason = reason
-        self.start_evidence = evidence
-        self.previous_id = previous_id
         self.end: int | None = None
         flags, window = first.flags, first.window_id
         self.is_bot = flags & _BOT != 0
@@ -96,7 +82,7 @@ class OpenVisit:
         self.page_views = 0
         self.landing_page: str | None = None
         self.exit_page: str | None = None
-        self.custom = _NOTHING
+        self.custom = NOTHING
         if first.name == PAGEVIEW:
             self._see_page(first.url)
         elif first.name == IDENTIFY:
@@ -180,12 +166,14 @@ class OpenVisit:
 
     def go_along(self, run: Run) -> None:
         """Go on with usual events."""
-        self.last_activity = run.last.at
-        self.last_event = run.last.order
-        self.event_count += run.events
-        self.page_views += run.page_views
-        self.engaged_ms += run.engaged_ms
-        self.exit_page = run.exit_page
+        last, events, page_views, engaged_ms, self.exit_page, _ = run
+        if last is None:
+            return
+        self.last_activity = last.at
+        self.last_event = last.order
+        self.event_count += events
+        self.page_views += page_views
+        self.engaged_ms += engaged_ms
 
     def end_by_hand(self, event: Event) -> None:
         """End it at the event, which is its last."""
@@ -234,10 +222,10 @@ class OpenVisit:
     def _enter(self, event: Event, limits: Limits) -> None:
         """Take address and origin from the first event that has any; the origin of a later one is not the visit's."""
         url, referrer, domain, utm = event.url, event.referrer, event.referrer_domain, event.utm
-        if self.channel is None and not (url is None and referrer is None and domain is None and utm is None):
-            self.referrer, self.referrer_domain, self.utm = referrer, domain, utm
-            known = known_referrer(domain, limits)
-            self.channel = channel_of(utm, known, url, None if known is None else referrer)
+        if self.channel is None:
+            self.channel = channel_of_entry(url, referrer, domain, utm, limits)
+            if self.channel is not None:
+                self.referrer, self.referrer_domain, self.utm = referrer, domain, utm
         self.entry_url = url
 
     def _see_page(self, url: str | None) -> None:
@@ -271,6 +259,16 @@ def user_of(event: Event) -> str | None:
 def known_referrer(domain: str | None, limits: Limits) -> str | None:
     """Return the domain that a visitor came from, None where the rule says that it tells nothing."""
     return None if domain in limits.unknown_domains else domain
+
+
+def channel_of_entry(
+    url: str | None, referrer: str | None, domain: str | None, utm: UtmParams | None, limits: Limits
+) -> str | None:
+    """Return the channel of a visit by the first event that says where its visitor was or came from; else None."""
+    known = None if domain in limits.unknown_domains else domain
+    if utm is None and known is None and (url is None or "?" not in url):
+        return None if url is None and referrer is None and domain is None else DIRECT
+    return channel_of(utm, known, url, None if known is None else referrer)
 
 
 def _custom(first: Event) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from lastseen.visits.event import (
     Event,
     EventFlags,
 )
-from lastseen.visits.limits import Limits, campaign_text, span_beyond
+from lastseen.visits.limits import Limits, campaign_text, evidence_of_length, evidence_of_silence
 from lastseen.visits.opened import OpenVisit, known_referrer, user_of
 from lastseen.visits.visit import EndReason, Evidence, StartReason
 
@@ -41,11 +41,9 @@ def split_before(visit: OpenVisit, event: Event, limits: Limits) -> Split | None
         return Split(StartReason.ENDED, EndReason.ASKED)
     silence, length = event.at - visit.last_activity, event.at - visit.start
     if silence > limits.timeout:
-        evidence = _evidence(span_beyond(silence, limits.timeout, limits.timeout_text), limits.timeout_text)
-        return Split(StartReason.TIMEOUT, EndReason.TIMEOUT, evidence)
+        return Split(StartReason.TIMEOUT, EndReason.TIMEOUT, evidence_of_silence(silence, limits))
     if length > limits.max_duration:
-        text = span_beyond(length, limits.max_duration, limits.max_duration_text)
-        evidence = _evidence(text, limits.max_duration_text)
+        evidence = evidence_of_length(length, limits)
         return Split(StartReason.MAX_DURATION, EndReason.MAX_DURATION, evidence)
     user = user_of(event)
     if user is not None and visit.user_id is not None and user != visit.user_id:
