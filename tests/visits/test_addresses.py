@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
@@ -71,10 +71,9 @@ def as_read(text: str) -> Read | None:
 
 
 def referrer_by_the_library(text: str) -> tuple[str, str | None] | None:
-    parts = taken_apart(text)
-    if parts is None or parts[1] is None:
+    address, host, _ = taken_apart(text) or ("", None, "")
+    if host is None:
         return None
-    address, host, _ = parts
     return address[:MAX_ADDRESS_LENGTH], host if address.startswith("android-app:") else registrable_domain(host)
 
 
@@ -117,3 +116,12 @@ def test_an_address_is_read_as_the_standard_library_reads_it(text: str) -> None:
 def test_the_comparison_sees_a_difference(text: str) -> None:
     """An address with another field at its end is told apart."""
     assert as_read(text.partition("#")[0] + "&utm_medium=mail") != by_the_library(text)
+
+
+@pytest.mark.parametrize("read", [read_page, read_referrer])
+def test_only_short_addresses_are_remembered(read: Callable[[str], object]) -> None:
+    """So that what is remembered has a bound in bytes; a short one is read once."""
+    short, long = "https://shop.example/" + "a" * 1_900, "https://shop.example/" + "a" * 2_000
+    assert read(short) is read(short)
+    assert read(long) == read(long)
+    assert read(long) is not read(long)

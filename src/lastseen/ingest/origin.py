@@ -33,7 +33,7 @@ def is_browser(user_agent: str | None) -> bool:
 
 def id_text(value: Any) -> str | None:
     """Return an id as text, a number as it is written; None for what is none or too long to be one."""
-    if isinstance(value, str):
+    if type(value) is str:
         text = value.strip()
     elif isinstance(value, int | float) and not isinstance(value, bool):
         text = str(value)

@@ -144,6 +144,8 @@ class _Collector:
     def __init__(self, origin: Origin, sent_at: Any) -> None:
         self.received = Received()
         self._origin = origin
+        self._nobody = Origin(received_at=origin.received_at)
+        self._is_browser = is_browser(origin.user_agent)
         self._skew = skew(None if sent_at is None else micros_of(sent_at), origin.received_at)
         self._identical: Counter[str] | None = None
 
@@ -167,36 +169,42 @@ class _Collector:
                 reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds since 1970"
                 return self.drop(index, "no moment", reason)
             at = told
-        distinct_id = event.distinct_id and id_text(event.distinct_id)
-        if not distinct_id and event.distinct_id not in {None, ""}:
-            return self.drop(index, "bad id", "distinct_id must be text of at most 200 characters")
+        distinct_id = None
+        if event.distinct_id is not None and event.distinct_id != "":
+            distinct_id = id_text(event.distinct_id)
+            if distinct_id is None:
+                return self.drop(index, "bad id", "distinct_id must be text of at most 200 characters")
         event_id = (event.id and id_text(event.id)) or self._id_of(event, at)
-        at = min(at + self._skew, received_at)
-        self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], event_id, at, distinct_id or None))
+        at += self._skew
+        at = at if at <= received_at else received_at
+        self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], event_id, at, distinct_id))
         return None
 
     def _raw(self, event: WireEvent, name: str, event_id: str, at: int, distinct_id: str | None) -> RawEvent:
-        origin = self._origin
         # A program that names the visitor sends for somebody else: its own agent and address say nothing of them.
-        is_sender = event.server or (distinct_id is not None and not is_browser(origin.user_agent))
+        origin = self._nobody if event.server or (distinct_id is not None and not self._is_browser) else self._origin
+        # In the order of the fields: by name it takes twice as long.
         return RawEvent(
-            id=event_id,
-            name=name,
-            distinct_id=distinct_id,
-            at=max(at, 0),
-            received_at=origin.received_at,
-            url=event.url or None,
-            referrer=event.referrer or None,
-            user_agent=event.user_agent or (None if is_sender else origin.user_agent),
-            address=event.ip or (None if is_sender else origin.address),
-            user_id=None if event.user_id is None else id_text(event.user_id),
-            session_id=event.session_id and id_text(event.session_id),
-            window_id=event.window_id and id_text(event.window_id),
-            is_server=event.server,
-            passive=event.passive,
-            engaged_ms=int(event.engaged_ms) if event.engaged_ms > 0 else 0,
-            screen=event.screen or None,
-            properties=NO_PROPERTIES if event.properties is None else event.properties,
+            name,
+            at if at > 0 else 0,
+            origin.received_at,
+            event_id,
+            distinct_id,
+            event.url or None,
+            event.referrer or None,
+            event.user_agent or origin.user_agent,
+            event.ip or origin.address,
+            None if event.user_id is None else id_text(event.user_id),
+            None if event.session_id is None else id_text(event.session_id),
+            None if event.window_id is None else id_text(event.window_id),
+            event.server,
+            event.passive,
+            int(event.engaged_ms) if event.engaged_ms > 0 else 0,
+            event.screen or None,
+            None,  # device
+            None,  # geo
+            None,  # utm
+            NO_PROPERTIES if event.properties is None else event.properties,
         )
 
     def _id_of(self, event: WireEvent, at: int) -> str:

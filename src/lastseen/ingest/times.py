@@ -12,6 +12,7 @@ MICROS = 1_000_000
 TOLERATED_SKEW = 30 * MICROS
 """A clock that is off by less is taken for the way through the network, which looks the same."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_read = datetime.fromisoformat
 _MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
 _LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds
@@ -20,7 +21,7 @@ _LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a
 def micros_of_text(text: str) -> int | None:
     """Return the moment that ISO 8601 text names, UTC where it names no offset; None for what is no moment."""
     try:
-        moment = datetime.fromisoformat(text)
+        moment = _read(text)
         since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
     except (ValueError, OverflowError):
         return None

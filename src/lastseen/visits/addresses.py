@@ -35,6 +35,9 @@ MAX_CLICK_ID_LENGTH = 500
 _MOST_FIELDS = 1_000
 """A query of more is none."""
 _CACHED = 1 << 14
+_LONGEST_REMEMBERED = 2_000
+"""Characters of an address; a cache of longer ones would have no bound in bytes."""
+_LONGEST_HOST = 253  # RFC 1035, 2.3.4
 _READ = CAMPAIGN_PARAMETERS | frozenset(CLICK_IDS)
 _IS_PLAIN_FIELD = re.compile("[A-Za-z0-9_.~-]+=[A-Za-z0-9_.~-]*", re.ASCII).fullmatch
 _PLAIN_ADDRESS = re.compile(
@@ -56,12 +59,15 @@ class PageAddress(msgspec.Struct, frozen=True, kw_only=True):
     click_ids: Mapping[str, str] = _NO_CLICK_IDS
 
 
-@lru_cache(maxsize=_CACHED)
 def read_page(text: str, kept: frozenset[str] = KEPT_PARAMETERS) -> PageAddress | None:
     """Return a page's address as it is kept, or None for a text that is no address of a page.
 
     A mere path (`/a?b=c`) is an address too: access logs have no more.
     """
+    return _read_known_page(text, kept) if len(text) <= _LONGEST_REMEMBERED else _read_page(text, kept)
+
+
+def _read_page(text: str, kept: frozenset[str]) -> PageAddress | None:
     parts = _take_apart(text)
     if parts is None:
         return None
@@ -79,12 +85,18 @@ def read_page(text: str, kept: frozenset[str] = KEPT_PARAMETERS) -> PageAddress 
     )
 
 
-@lru_cache(maxsize=_CACHED)
+_read_known_page = lru_cache(maxsize=_CACHED)(_read_page)
+
+
 def read_referrer(text: str) -> tuple[str, str | None] | None:
     """Return a referrer without its query, and whose it is: a registrable domain, or what stands for one.
 
     None for a text that is no address of another place, such as `-`, `about:blank` and `$direct`.
     """
+    return _read_known_referrer(text) if len(text) <= _LONGEST_REMEMBERED else _read_referrer(text)
+
+
+def _read_referrer(text: str) -> tuple[str, str | None] | None:
     parts = _take_apart(text)
     if parts is None:
         return None
@@ -93,6 +105,9 @@ def read_referrer(text: str) -> tuple[str, str | None] | None:
         return None
     whose = host if address.startswith("android-app:") else registrable_domain(host)
     return address[:MAX_ADDRESS_LENGTH], whose
+
+
+_read_known_referrer = lru_cache(maxsize=_CACHED)(_read_referrer)
 
 
 def _take_apart(text: str) -> tuple[str, str | None, str] | None:
@@ -157,7 +172,6 @@ def _unquoted(text: str) -> str:
     return unquote(text.replace("+", " "), errors="replace")
 
 
-@lru_cache(maxsize=_CACHED)
 def registrable_domain(host: str) -> str:
     """Return the part of a host name that somebody registered: `example.co.uk` of `www.example.co.uk`.
 
@@ -165,10 +179,17 @@ def registrable_domain(host: str) -> str:
     somebody else's. What has no such part, an IP address, `localhost` or a suffix itself, is returned whole. Raises
     `MissingExtra` when the list is not installed.
     """
+    return _known_domain(host) if len(host) <= _LONGEST_HOST else _registrable_domain(host)
+
+
+def _registrable_domain(host: str) -> str:
     host = host.lower().rstrip(".")
     if _is_ip_address(host):
         return host
     return _private_suffix()(host) or host
+
+
+_known_domain = lru_cache(maxsize=_CACHED)(_registrable_domain)
 
 
 @cache
