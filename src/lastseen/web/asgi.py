@@ -48,14 +48,14 @@ class ActivityMiddleware:
         if scope["type"] == "lifespan":
             await serve_lifespan(self.app, self._tracking.tracker, scope, receive, send)
             return
-        request = self._begin(scope, receive, send)
+        request, app = self._begin(scope, receive, send), self.app
         if request is None:
-            await self.app(scope, receive, send)
+            await app(scope, receive, send)
             return
         try:
-            await self.app(scope, request.receive, request.send)
+            await app(scope, request.receive, request.send)
         finally:
-            if not request.recorded or request.ahead is not None:
+            if not request.recorded or request.decode_text is None:
                 request.finish()
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> _WatchedRequest | None:
@@ -63,15 +63,37 @@ class ActivityMiddleware:
         tracking = self._tracking
         try:
             path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
-            if tracking.excludes(path):
+            # Before the first of the excluded ones in the alphabet there is none.
+            if path >= tracking.first_excluded and tracking.excludes(path):
                 return None
-            has_body = tracking.reads_body and _has_json(scope)
-            if has_body or tracking.reads_principal:
-                return _WatchedRequest(scope, tracking, receive, send, has_body)
-            tracking.record(ASGIFacts(scope, tracking.now()))
+            content_type = None
+            if tracking.reads_body and scope["type"] == "http":
+                # One look at each is cheaper than a dictionary of all.
+                for name, value in scope["headers"]:
+                    if name == b"content-type":
+                        content_type = value
+                    elif name == b"content-encoding" and value.lower() != b"identity":
+                        content_type = None
+                        break
+            has_body = content_type == b"application/json" or (
+                content_type is not None and is_json(content_type.decode("latin-1"))
+            )
+            now = tracking.now
+            if not has_body and not tracking.reads_principal:
+                tracking.record(ASGIFacts(scope, now()))
+                return None
+            # Filled in here: a call of `__init__` would cost a twentieth of all this, at every request.
+            request = _WatchedRequest()
+            request.native, request.tracking, request.arrived_at = scope, tracking, now()
+            request.server_receive, request.server_send = receive, send
+            request.recorded = request.app_reads = False
+            request.decode_text = tracking.decode_text
+            if not has_body or tracking.decode_text is None:
+                request.look_closely(settled=not has_body)
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
             tracking.tell(error)
-        return None
+            return None
+        return request
 
 
 def _path_below_root(scope: Scope) -> str:
@@ -83,29 +105,14 @@ def _path_below_root(scope: Scope) -> str:
     return path
 
 
-def _has_json(scope: Scope) -> bool:
-    """Return whether a body to look at may follow: JSON that is not compressed."""
-    if scope["type"] != "http":
-        return False
-    content_type = None
-    # One look at each is cheaper than a dictionary of all.
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            return False
-    return content_type == b"application/json" or (content_type is not None and is_json(content_type.decode("latin-1")))
+class _ScopeFacts:
+    """What a scope tells; see `RequestFacts`."""
 
+    __slots__ = ("arrived_at", "native")
 
-class ASGIFacts:
-    """See `RequestFacts`."""
-
-    body: bytes | None = None
+    native: Scope
+    arrived_at: float
     refused = False
-
-    def __init__(self, scope: Scope, arrived_at: float) -> None:
-        self.native = scope
-        self.arrived_at = arrived_at
 
     @property
     def path(self) -> str:
@@ -141,73 +148,122 @@ class ASGIFacts:
         return None
 
 
-class _WatchedRequest(ASGIFacts):
+class ASGIFacts(_ScopeFacts):
+    """The facts of a request whose body is of no interest."""
+
+    __slots__ = ()
+
+    body: bytes | None = None
+
+    def __init__(self, scope: Scope, arrived_at: float) -> None:
+        self.native = scope
+        self.arrived_at = arrived_at
+
+
+class _WatchedRequest(_ScopeFacts):
     """A request whose facts are still coming in: its body passes by, its answer has not started.
 
-    One object is both the facts and the pair of channels, and what is rare has its default in the class, because one is
-    made for every request.
+    One object is both the facts and the pair of channels. Whoever makes one fills in the first eight attributes; nearly
+    every body comes in one message and names the client by a text, for which they will do. `look_closely` makes ready
+    for whatever else comes.
     """
 
-    recorded = False
-    # The body: what was seen of it, and whether there is anything left to see.
-    _chunks: list[bytes] | None = None
-    _settled = False
-    # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
-    _app_reads = False
-    _replay: deque[Message] | None = None
-    ahead: asyncio.Task[Message] | None = None
+    __slots__ = (
+        "_chunks",
+        "_left",
+        "_replay",
+        "_settled",
+        "ahead",
+        "app_reads",
+        "body",
+        "decode_text",
+        "recorded",
+        "refused",
+        "server_receive",
+        "server_send",
+        "tracking",
+    )
 
-    def __init__(
-        self,
-        scope: Scope,
-        tracking: RequestTracking,
-        receive: Receive,
-        send: Send,
-        has_body: bool,  # noqa: FBT001 - a name costs a twentieth of a microsecond, at every request
-    ) -> None:
-        self.native = scope
-        self.arrived_at = tracking.now()
-        self._tracking = tracking
-        self._receive = receive
-        self._send = send
-        if not has_body:
-            self._settled = True
+    tracking: RequestTracking
+    server_receive: Receive
+    server_send: Send
+    recorded: bool
+    app_reads: bool
+    decode_text: Callable[[bytes], Any] | None
+    """See `RequestTracking`; None from the moment on that a glance is not enough."""
+
+    def look_closely(self, *, settled: bool = False) -> None:
+        """Make ready for any body and any order of messages. Settled: there is no body to see."""
+        self.decode_text = None
+        self.body: bytes | None = None
+        self.refused = False
+        # What was seen of the body, and whether there is anything left to see.
+        self._chunks: list[bytes] | None = None
+        self._settled = settled
+        # Read for the application before it asked: messages it has yet to see, and the receive that is under way.
+        self._replay: deque[Message] | None = None
+        self.ahead: asyncio.Task[Message] | None = None
 
     async def receive(self) -> Message:
         """Hand the next message to the application."""
-        if self._replay is not None:
+        if self.decode_text is None and self._replay is not None:
             if self._replay:
                 return self._replay.popleft()
             if self.ahead is not None:
                 ahead, self.ahead = self.ahead, None
                 return await ahead
-        self._app_reads = True
+        # What is called is named first: CPython 3.11 calls an attribute that is no method of the class the slow way.
+        receive = self.server_receive
+        self.app_reads = True
         try:
-            message = await self._receive()
+            message = await receive()
         finally:
-            self._app_reads = False
-        if not self._settled:
-            self._note(message)
+            self.app_reads = False
+        if not self.recorded:
+            tracking, decode, client = self.tracking, self.decode_text, None
+            try:
+                if decode is not None and not message["more_body"] and len(message["body"]) <= tracking.peek_limit:
+                    client = decode(message["body"]).client
+            except Exception:  # noqa: BLE001 - whatever it is, it is looked at closely
+                client = None
+            try:
+                if client:
+                    self.recorded = True
+                    record = tracking.record_client
+                    record(client, self.arrived_at)
+                else:
+                    self._note(message)
+            except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
+                tracking.tell(error)
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
         """Hand the application's message to the server."""
         if not self.recorded:
-            kind = message["type"]
-            if kind == "http.response.start":
-                self.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
-                if not self._settled and not self._app_reads and self._may_read_ahead():
-                    return self._read_ahead_and_send(message)
-                self._answer_starts()
-            elif kind == "websocket.accept":
-                self._answer_starts()
-            elif kind in ("websocket.close", "websocket.http.response.start"):
-                # Closed before it was accepted: refused.
-                self.refused = True
-        return self._send(message)
+            return self._send_unrecorded(message)
+        send = self.server_send
+        return send(message)
+
+    def _send_unrecorded(self, message: Message) -> Awaitable[None]:
+        if self.decode_text is not None:
+            self.look_closely()
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.refused = message.get("status") == 401  # noqa: PLR2004 - 401 Unauthorized
+            if not self._settled and not self.app_reads and self._may_read_ahead():
+                return self._read_ahead_and_send(message)
+            self._answer_starts()
+        elif kind == "websocket.accept":
+            self._answer_starts()
+        elif kind in ("websocket.close", "websocket.http.response.start"):
+            # Closed before it was accepted: refused.
+            self.refused = True
+        return self.server_send(message)
 
     def finish(self) -> None:
         """Record what could not be recorded before: the body never came to its end, or no answer was started."""
+        if self.decode_text is not None:
+            self.look_closely()
         if not self.recorded:
             self._record()
         if self.ahead is not None:
@@ -215,8 +271,12 @@ class _WatchedRequest(ASGIFacts):
             self.ahead.add_done_callback(_forget)
 
     def _note(self, message: Message) -> None:
-        """Take in one message of the body; record when nothing more is to be learned from it."""
-        tracking = self._tracking
+        """Take in one message; record when nothing more is to be learned from the body."""
+        if self.decode_text is not None:
+            self.look_closely()
+        if self._settled:
+            return
+        tracking = self.tracking
         try:
             if message["type"] != "http.request":
                 self._settled = True
@@ -245,13 +305,13 @@ class _WatchedRequest(ASGIFacts):
         if not client:
             return False
         self.recorded = True
-        self._tracking.record_client(client, self.arrived_at)
+        self.tracking.record_client(client, self.arrived_at)
         return True
 
     def _note_chunk(self, chunk: bytes, *, more: bool) -> None:
         if self._chunks is None:
             self._chunks = []
-            self._left = self._tracking.peek_limit
+            self._left = self.tracking.peek_limit
         self._left -= len(chunk)
         self._chunks.append(chunk)
         if not more and self._left >= 0:
@@ -265,10 +325,10 @@ class _WatchedRequest(ASGIFacts):
 
         A client that expects "100 Continue" sends its body only when the application asks for it.
         """
-        if not self._tracking.finish_reading or self.header("expect") is not None:
+        if not self.tracking.finish_reading or self.header("expect") is not None:
             return False
         length = content_length(self.header("content-length"))
-        return length is not None and 0 < length <= self._tracking.peek_limit
+        return length is not None and 0 < length <= self.tracking.peek_limit
 
     def _answer_starts(self) -> None:
         if self._settled:
@@ -276,16 +336,16 @@ class _WatchedRequest(ASGIFacts):
 
     def _record(self) -> None:
         self.recorded = True
-        self._tracking.record(self)
+        self.tracking.record(self)
 
     async def _read_ahead_and_send(self, message: Message) -> None:
         try:
             await self._read_ahead()
         except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
-            self._tracking.tell(error)
+            self.tracking.tell(error)
         if not self.recorded:
             self._answer_starts()
-        await self._send(message)
+        await self.server_send(message)
 
     async def _read_ahead(self) -> None:
         """Read the rest of the body, for the tracking now and for the application whenever it asks.
@@ -308,9 +368,8 @@ class _WatchedRequest(ASGIFacts):
             self._replay.append(ahead.result())
 
     async def _receive_and_note(self) -> Message:
-        message = await self._receive()
-        if not self._settled:
-            self._note(message)
+        message = await self.server_receive()
+        self._note(message)
         return message
 
 

@@ -42,5 +42,10 @@ def excluded_paths(patterns: Iterable[str]) -> Callable[[str], bool]:
     return excludes if matches is None else excludes_or_matches
 
 
+def first_excluded(patterns: Iterable[str]) -> str:
+    """Return a text before which, in the order of texts, no path is excluded: to compare two is cheaper than to ask."""
+    return min((_WILD.split(pattern)[0] for pattern in patterns), default="")
+
+
 def _is_prefix(pattern: str) -> bool:
     return pattern.endswith("*") and not _WILD.search(pattern[:-1])

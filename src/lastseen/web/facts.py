@@ -17,7 +17,7 @@ from lastseen.activity.identify import (
 )
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import ConfigurationError, MissingAbility
-from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
+from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths, first_excluded
 
 DEFAULT_PEEK_LIMIT = 1024 * 1024
 
@@ -81,7 +81,9 @@ class RequestTracking:
         if peek_limit < 0:
             raise ConfigurationError("peek_limit must not be negative")
         self.tracker = tracker
+        exclude = tuple(exclude)
         self.excludes = excluded_paths(exclude)
+        self.first_excluded = first_excluded(exclude)
         self.peek_limit = peek_limit
         self.finish_reading = finish_reading
         self.reads_body = reads_body(source) and peek_limit > 0
