@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 
 from lastseen.stores.columnar import duckdb_feed as feed
+from lastseen.stores.columnar import duckdb_settling as settling
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 
 DAYS = 90
@@ -49,13 +50,9 @@ SELECT 'default', 'e' || event, md5_number('default:' || visitor_id), md5_number
     CASE WHEN event % 3 = 0
         THEN json_object('plan', ['free', 'pro', 'team'][1 + event // 3 % 3], 'team', 't' || event % 50)::VARIANT
         ELSE '{{}}'::JSON::VARIANT END,
-    md5_number('default:e' || number * 100), start, is_bot, is_first_on_page,
-    CASE WHEN is_first_on_page THEN duration END, CASE WHEN is_first_on_page THEN size * 9000 END,
-    CASE WHEN is_first_on_page THEN is_bounce END
-FROM (
-    SELECT *, row_number() OVER (PARTITION BY number, page ORDER BY moment) = 1 AS is_first_on_page
-    FROM happened JOIN ended USING (number)
-) ORDER BY moment
+    md5_number('default:e' || number * 100), start, is_bot,
+    row_number() OVER (PARTITION BY number, page ORDER BY moment) = 1
+FROM happened ORDER BY moment
 """
 ENDED = """
 CREATE TEMP TABLE ended AS
@@ -72,7 +69,7 @@ INSERT INTO visits
 SELECT 'default', 'e' || number * 100, md5_number('default:e' || number * 100), md5_number('default:' || visitor_id),
     start, end_moment, 'e' || number * 100 + size - 1, duration, size * 9000, is_bounce, is_bot,
     entry, last_page, source, 'https://' || source || '/', CASE WHEN source IS NULL THEN 'direct' ELSE 'search' END,
-    NULL, NULL, NULL, NULL, NULL, country, NULL, NULL, device, browser, os
+    NULL, NULL, NULL, NULL, NULL, country, NULL, NULL, device, browser, os, false
 FROM drawn JOIN ended USING (number)
 ORDER BY start
 """
@@ -87,6 +84,7 @@ def fill(path: Path, events: int) -> int:
     names = {"first": FIRST_DAY, "days": DAYS, "visits": visits, "visitors": max(visits // 3, 10)}
     for statement in (VISITS, EVENTS, ENDED, FILL_EVENTS, FILL_VISITS):
         connection.execute(statement.format(**names))
+    settling.build(connection, settling.QUIET)
     feed.put_fact(connection, "is_built", "yes")
     found = connection.execute("SELECT count(*) FROM events").fetchall()[0][0]
     connection.close()

@@ -12,8 +12,13 @@ from lastseen.visits.visit import Visit
 from tests.reports.plain import path, truth_of
 
 EVENTS = """
-SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, duration, engaged_ms, is_bounce, moment, page
-FROM events
+SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, page FROM events
+"""
+SETTLED = "SELECT visit FROM visits WHERE is_settled"
+SEEN = """
+SELECT site, visit, page, visitor, visit_start, is_bot, previous_start, previous_start_of_kind, duration, engaged_ms,
+    is_bounce
+FROM seen
 """
 VISITS = "SELECT site, id, visitor, start, last_moment, last_id, duration, is_bounce, source, entry FROM visits"
 
@@ -27,6 +32,7 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
     """Fail unless every event and visit is there once, under its visitor and in its visit."""
     events: list[tuple[Any, ...]] = []
     visits: list[tuple[Any, ...]] = []
+    seen: list[tuple[Visit, str | None]] = []
     for site in sites:
         truth = truth_of(store, site)
         seen_pages: set[tuple[str, str | None]] = set()
@@ -36,8 +42,9 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
             if visit is not None:
                 seen_pages.add((visit.id, page))
             in_visit = (digest(site, visit.id), visit.start) if visit else (None, None)
-            figures = (duration_of(visit), visit.engaged_ms, visit.is_bounce) if visit and is_first else (None,) * 3
-            marks = (*in_visit, each.is_bot, is_first, *figures)
+            marks = (*in_visit, each.is_bot, is_first)
+            if visit is not None and is_first:
+                seen.append((visit, page))
             events.append((site, event.id, digest(site, each.visitor), *marks, event.at, page))
         for v in truth.visits:
             source = (v.utm and v.utm.source) or v.referrer_domain
@@ -45,6 +52,23 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
             visits.append((*row, path(v.landing_page)))
     assert sorted(rows(copy, EVENTS), key=repr) == sorted(events, key=repr)
     assert sorted(rows(copy, VISITS), key=repr) == sorted(visits, key=repr)
+    settled = {visit for (visit,) in rows(copy, SETTLED)}
+    expected = seen_rows([(v, page) for v, page in seen if digest(v.site_id, v.id) in settled])
+    assert sorted(rows(copy, SEEN), key=repr) == sorted(expected, key=repr)
+
+
+def seen_rows(seen: Iterable[tuple[Visit, str | None]]) -> list[tuple[Any, ...]]:
+    """Return the rows of pages seen by settled visits, each knowing when its visitor had seen the page before."""
+    found: list[tuple[Any, ...]] = []
+    last: dict[tuple[Any, ...], int] = {}
+    for v, page in sorted(seen, key=lambda pair: (pair[0].start, digest(pair[0].site_id, pair[0].id))):
+        who = (v.site_id, v.visitor_id, page)
+        before = (last.get(who), last.get((*who, v.is_bot)))
+        last[who] = last[(*who, v.is_bot)] = v.start
+        figures = (duration_of(v), v.engaged_ms, v.is_bounce)
+        keys = (v.site_id, digest(v.site_id, v.id), page, digest(v.site_id, v.visitor_id))
+        found.append((*keys, v.start, v.is_bot, *before, *figures))
+    return found
 
 
 def duration_of(visit: Visit) -> int:

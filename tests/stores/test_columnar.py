@@ -24,6 +24,7 @@ from tests.reports.equal import assert_equal, rows
 from tests.reports.material import histories
 
 RULE = VisitRule()
+HOUR = 3_600_000_000
 OTHER_RULE = VisitRule(timeout=timedelta(hours=3), new_visit_on_utm_change=False)
 
 
@@ -45,12 +46,13 @@ def feed(copy: DuckDBCopy, store: VisitStore, limit: int, batches: int = 1_000_0
     cuts=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     limits=st.lists(st.sampled_from([1, 3, 7, 30]), min_size=6, max_size=6),
     is_refolded=st.booleans(),
+    settle_from=st.sampled_from([0, 1, 3, 1_000]),
 )
 def test_the_copy_equals_the_truth_after_any_batches(
-    history: Sequence[Event], cuts: Sequence[int], limits: Sequence[int], is_refolded: bool
+    history: Sequence[Event], cuts: Sequence[int], limits: Sequence[int], is_refolded: bool, settle_from: int
 ) -> None:
     """Late events, joined visitors, ended visits and another rule, fed in pieces of any size between them."""
-    store, copy = MemoryVisits(), DuckDBCopy(None, threads=1)
+    store, copy = MemoryVisits(), DuckDBCopy(None, threads=1, settle_from=settle_from, quiet=HOUR)
     waiting = list(history)
     for cut, limit in zip([*cuts, len(waiting)], limits, strict=False):
         store.save(waiting[:cut], lambda _: RULE)

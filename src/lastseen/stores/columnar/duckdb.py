@@ -17,10 +17,11 @@ from lastseen.reports.copy import CopyBroken, CopyInUse, Figures
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.stores.columnar import duckdb_feed as feed
+from lastseen.stores.columnar import duckdb_settling as settling
 from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.visits.store import Changes
 
-FORMAT = "3"
+FORMAT = "4"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
 
@@ -33,6 +34,7 @@ class DuckDBCopy:
 
     A file that is broken, of another format, or of another truth (`truth` names the database that is copied) is thrown
     away: what the copy holds can always be had again. One process at a time may have the file open: `CopyInUse`.
+    `settle_from` and `quiet` say when visits are settled; see `duckdb_settling`. They change no answer.
     """
 
     def __init__(
@@ -42,9 +44,12 @@ class DuckDBCopy:
         truth: str = "",
         threads: int | None = None,
         memory: str = "",
+        settle_from: int = settling.SETTLE_FROM,
+        quiet: int = settling.QUIET,
         on_close: Callable[[], object] = lambda: None,
     ) -> None:
         self._path = path
+        self._settle_from, self._quiet = settle_from, quiet
         self._on_close = on_close
         self._truth = truth
         self._options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory} if memory else {}
@@ -67,7 +72,7 @@ class DuckDBCopy:
         connection = self._connect()
         try:
             with _translated():
-                connection.execute(feed.TABLES)
+                connection.execute(feed.TABLES + settling.TABLE)
                 self._facts = dict(connection.execute(feed.READ_FACTS).fetchall())
                 if not self._facts:
                     self._begin(connection)
@@ -114,6 +119,9 @@ class DuckDBCopy:
         """Apply a batch and remember its position, all in one transaction."""
         with self._transaction() as connection:
             feed.apply(connection, changes, assign=self.is_built)
+            if self.is_built:
+                at_least = self._settle_from if changes.is_complete else settling.SETTLE_BEHIND
+                settling.settle(connection, at_least, self._quiet)
             feed.put_fact(connection, _POSITION, changes.position)
         self._facts[_POSITION] = changes.position
 
@@ -122,7 +130,7 @@ class DuckDBCopy:
         if self.is_built:
             return
         with self._transaction() as connection:
-            feed.build(connection)
+            feed.build(connection, self._quiet)
             feed.put_fact(connection, _IS_BUILT, "yes")
         self._facts[_IS_BUILT] = "yes"
 

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import msgspec
 
+from lastseen.stores.columnar import duckdb_settling as settling
 from lastseen.stores.columnar.rows import event_row, visit_row
 from lastseen.visits.store import Changes
 
@@ -21,15 +22,14 @@ CREATE TABLE IF NOT EXISTS identities (identity UHUGEINT, visitor UHUGEINT);
 CREATE TABLE IF NOT EXISTS events (
     site VARCHAR, id VARCHAR, identity UHUGEINT, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR,
     is_page_view BOOLEAN, is_passive BOOLEAN, is_bot_event BOOLEAN, properties VARIANT,
-    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN, is_first_on_page BOOLEAN,
-    duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN
+    visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN, is_first_on_page BOOLEAN
 );
 CREATE TABLE IF NOT EXISTS visits (
     site VARCHAR, id VARCHAR, visit UHUGEINT, visitor UHUGEINT, start BIGINT, last_moment BIGINT, last_id VARCHAR,
     duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN, is_bot BOOLEAN, entry VARCHAR, "exit" VARCHAR,
     source VARCHAR, referrer VARCHAR, channel VARCHAR, utm_source VARCHAR, utm_medium VARCHAR, utm_campaign VARCHAR,
     utm_term VARCHAR, utm_content VARCHAR, country VARCHAR, region VARCHAR, city VARCHAR, device VARCHAR,
-    browser VARCHAR, os VARCHAR
+    browser VARCHAR, os VARCHAR, is_settled BOOLEAN
 );
 """
 
@@ -79,6 +79,13 @@ MOVE_EVENTS = "UPDATE events SET visitor = moved.visitor FROM moved WHERE events
 FORGET_IDENTITIES = "DELETE FROM identities USING moved WHERE identities.identity = moved.identity"
 ADD_IDENTITIES = "INSERT INTO identities SELECT identity, visitor FROM moved WHERE visitor <> identity"
 
+TOUCH_ERASED = """
+INSERT INTO touched
+SELECT events.visitor, events.moment, events.moment
+FROM events JOIN (
+    SELECT row.* FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) AS row)
+) AS gone ON events.site = gone.site AND events.id = gone.id
+"""
 ERASE_EVENTS = """
 DELETE FROM events USING (
     SELECT row.* FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) AS row)
@@ -109,14 +116,14 @@ ADD_VISITS = """
 INSERT INTO visits
 SELECT site, id, visit, visitor, start, last_moment, last_id, duration, engaged_ms, is_bounce, is_bot, entry, "exit",
     source, referrer, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, region, city,
-    device, browser, os
+    device, browser, os, false
 FROM new_visits ORDER BY start
 """
 ADD_EVENTS = """
 INSERT INTO events
 SELECT new.site, new.id, new.identity, coalesce(identities.visitor, new.identity), new.moment, new.name, new.page,
     new.is_page_view, new.is_passive, new.is_bot, new.properties::VARIANT, NULL, NULL,
-    new.is_bot, false, NULL, NULL, NULL
+    new.is_bot, false
 FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
 ORDER BY new.moment
 """
@@ -140,21 +147,14 @@ WHERE visits.start <= $high AND visits.last_moment >= $low
 """
 # Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
 # constants so that whole blocks of rows are skipped by their least and greatest value.
-# The figures on marked events save reports by page the join with visits, a third of their processor time. They are
-# written again whenever a visit grows: cheap where visits see a few pages, four to seven times the cost of a batch
-# where it continues thousands of visits of twenty pages each.
 ASSIGN = """
 UPDATE events
-SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page,
-    duration = CASE WHEN found.is_first_on_page THEN found.duration END,
-    engaged_ms = CASE WHEN found.is_first_on_page THEN found.engaged_ms END,
-    is_bounce = CASE WHEN found.is_first_on_page THEN found.is_bounce END
+SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
 FROM (
     SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot,
         visits.visit IS NOT NULL AND 1 = row_number() OVER (
             PARTITION BY visits.visit, events.page ORDER BY events.moment, events.id
-        ) AS is_first_on_page,
-        visits.duration, visits.engaged_ms, visits.is_bounce
+        ) AS is_first_on_page
     FROM events
     JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
         ON span.visitor = events.visitor AND events.moment BETWEEN span.low AND span.high
@@ -169,10 +169,6 @@ WHERE events.rowid = found.place
     AND (
         events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot
         OR events.is_first_on_page IS DISTINCT FROM found.is_first_on_page
-        OR found.is_first_on_page AND (
-            events.duration IS DISTINCT FROM found.duration OR events.engaged_ms IS DISTINCT FROM found.engaged_ms
-            OR events.is_bounce IS DISTINCT FROM found.is_bounce
-        )
     )
 """
 FORGET_FACT = "DELETE FROM facts WHERE name = $1"
@@ -182,37 +178,25 @@ READ_FACTS = "SELECT name, value FROM facts"
 # The first event of a visit has the visit's id; behind it every event up to the visit's last one is in it.
 BUILD_EVENTS = """
 CREATE TABLE built AS
-SELECT * EXCLUDE (found_duration, found_engaged_ms, found_is_bounce),
-    CASE WHEN is_first_on_page THEN found_duration END AS duration,
-    CASE WHEN is_first_on_page THEN found_engaged_ms END AS engaged_ms,
-    CASE WHEN is_first_on_page THEN found_is_bounce END AS is_bounce
+SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
+    CASE WHEN is_in THEN visit END AS visit,
+    CASE WHEN is_in THEN visit_start END AS visit_start,
+    CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot,
+    is_in AND 1 = row_number() OVER (PARTITION BY visit, is_in, page ORDER BY moment, id) AS is_first_on_page
 FROM (
-    SELECT site, id, identity, visitor, moment, name, page, is_page_view, is_passive, is_bot_event, properties,
-        CASE WHEN is_in THEN visit END AS visit,
-        CASE WHEN is_in THEN visit_start END AS visit_start,
-        CASE WHEN is_in THEN is_bot ELSE is_bot_event END AS is_bot,
-        is_in AND 1 = row_number() OVER (PARTITION BY visit, is_in, page ORDER BY moment, id) AS is_first_on_page,
-        found_duration, found_engaged_ms, found_is_bounce
+    SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
     FROM (
-        SELECT *, coalesce(moment < last_moment OR (moment = last_moment AND id <= last_id), false) AS is_in
-        FROM (
-            SELECT events.* EXCLUDE (
-                    visit, visit_start, is_bot, is_first_on_page, duration, engaged_ms, is_bounce
-                ),
-                last_value(visits.visit IGNORE NULLS) OVER running AS visit,
-                last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
-                last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,
-                last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
-                last_value(visits.last_id IGNORE NULLS) OVER running AS last_id,
-                last_value(visits.duration IGNORE NULLS) OVER running AS found_duration,
-                last_value(visits.engaged_ms IGNORE NULLS) OVER running AS found_engaged_ms,
-                last_value(visits.is_bounce IGNORE NULLS) OVER running AS found_is_bounce
-            FROM events
-            LEFT JOIN visits ON visits.visit = md5_number(events.site || ':' || events.id)
-            WINDOW running AS (
-                PARTITION BY events.visitor ORDER BY events.moment, events.id
-                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-            )
+        SELECT events.* EXCLUDE (visit, visit_start, is_bot, is_first_on_page),
+            last_value(visits.visit IGNORE NULLS) OVER running AS visit,
+            last_value(visits.start IGNORE NULLS) OVER running AS visit_start,
+            last_value(visits.is_bot IGNORE NULLS) OVER running AS is_bot,
+            last_value(visits.last_moment IGNORE NULLS) OVER running AS last_moment,
+            last_value(visits.last_id IGNORE NULLS) OVER running AS last_id
+        FROM events
+        LEFT JOIN visits ON visits.visit = md5_number(events.site || ':' || events.id)
+        WINDOW running AS (
+            PARTITION BY events.visitor ORDER BY events.moment, events.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         )
     )
 )
@@ -235,6 +219,7 @@ def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bo
     if changes.identities:
         _move_identities(connection, changes.identities)
     if changes.erased:
+        connection.execute(TOUCH_ERASED, [_pairs(changes.erased)])
         connection.execute(ERASE_EVENTS, [_pairs(changes.erased)])
     if changes.removed:
         connection.execute(REMOVED, [_pairs(changes.removed)])
@@ -254,11 +239,12 @@ def put_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> No
     connection.execute(ADD_FACT, [name, value])
 
 
-def build(connection: duckdb.DuckDBPyConnection) -> None:
-    """Tell all events their visit and sort everything by time; within the caller's transaction."""
+def build(connection: duckdb.DuckDBPyConnection, quiet: int = settling.QUIET) -> None:
+    """Tell all events their visit, sort everything by time, and settle; within the caller's transaction."""
     connection.execute(BUILD_EVENTS)
     connection.execute(SORT_VISITS)
     connection.execute(TAKE_BUILT)
+    settling.build(connection, quiet)
 
 
 def _move_identities(connection: duckdb.DuckDBPyConnection, identities: Sequence[tuple[str, str, str]]) -> None:
@@ -277,6 +263,7 @@ def _assign(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(TOUCH_WHOLE_VISITS, {"low": low, "high": high})
     low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
     connection.execute(ASSIGN, {"low": low, "high": high})
+    settling.unsettle(connection, low, high)
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:

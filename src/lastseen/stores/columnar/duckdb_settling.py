@@ -1,0 +1,136 @@
+"""Which page a visit saw, with the visit's figures beside it: written once, when the visit has come to rest.
+
+Reports by page count different visitors. To remember every pair of a page and a visitor costs six times what the rest
+of the question does, so each row says when the visitor saw the same page in the visit before: whoever did so before the
+asked range began is counted by the first of the rows in it, and counting visitors is counting these rows.
+
+A row is in `seen` exactly while its visit is settled (`visits.is_settled`), and tells of the row before it among the
+rows that are there. Visits that go on or changed a moment ago are not; reports look at their events instead. Anything
+that touches a settled visit takes its rows out again within the same transaction, so when a visit is settled is a
+matter of speed alone.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+SETTLE_FROM = 10_000
+"""So many visits at rest are settled together: it takes a look at all that is settled."""
+SETTLE_BEHIND = 100_000
+"""The same while more changes wait to be copied."""
+QUIET = 3_600_000_000
+"""A visit is at rest when another one has been active an hour later, microseconds."""
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS seen (
+    site VARCHAR, page VARCHAR, visitor UHUGEINT, visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN,
+    previous_start BIGINT, previous_start_of_kind BIGINT, duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN
+);
+"""
+
+AT_REST = """
+CREATE OR REPLACE TEMP TABLE settling AS
+SELECT visit, visitor, start FROM (
+    SELECT visit, visitor, start, last_moment, max(last_moment) OVER () AS newest FROM visits WHERE NOT is_settled
+) WHERE last_moment <= newest - $quiet
+"""
+COUNT_AT_REST = "SELECT count(*) FROM settling"
+MARK_SETTLED = """
+UPDATE visits SET is_settled = true FROM settling
+WHERE visits.visit = settling.visit AND visits.start = settling.start
+"""
+ADD_SEEN = """
+INSERT INTO seen
+SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start, visits.is_bot, NULL, NULL,
+    visits.duration, visits.engaged_ms, visits.is_bounce
+FROM settling
+JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
+JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
+WHERE events.is_first_on_page
+ORDER BY visits.start
+"""
+# The row before among people only, or bots only, and among both: questions leave one of them out, or neither.
+BEFORE = """
+    lag(seen.visit_start) OVER (
+        PARTITION BY seen.visitor, seen.page ORDER BY seen.visit_start, seen.visit
+    ) AS previous_start,
+    lag(seen.visit_start) OVER (
+        PARTITION BY seen.visitor, seen.page, seen.is_bot ORDER BY seen.visit_start, seen.visit
+    ) AS previous_start_of_kind
+"""
+LINK = f"""
+UPDATE seen
+SET previous_start = linked.previous_start, previous_start_of_kind = linked.previous_start_of_kind
+FROM (
+    SELECT seen.rowid AS place, {BEFORE} FROM seen WHERE seen.visitor IN (SELECT visitor FROM settling)
+) AS linked
+WHERE seen.rowid = linked.place
+    AND (
+        seen.previous_start IS DISTINCT FROM linked.previous_start
+        OR seen.previous_start_of_kind IS DISTINCT FROM linked.previous_start_of_kind
+    )
+"""  # noqa: S608 - put together of constants
+
+SPAN = "SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor"
+UNSETTLING = f"""
+CREATE OR REPLACE TEMP TABLE settling AS
+WITH span AS ({SPAN})
+SELECT seen.visit, seen.visitor, seen.visit_start AS start
+FROM seen JOIN span ON span.visitor = seen.visitor AND seen.visit_start BETWEEN span.low AND span.high
+WHERE seen.visit_start BETWEEN $low AND $high
+UNION
+SELECT visits.visit, visits.visitor, visits.start
+FROM visits JOIN span ON span.visitor = visits.visitor AND visits.start BETWEEN span.low AND span.high
+WHERE visits.is_settled AND visits.start BETWEEN $low AND $high
+"""  # noqa: S608 - put together of constants
+REMOVE_SEEN = """
+DELETE FROM seen USING settling WHERE seen.visit = settling.visit AND seen.visit_start = settling.start
+"""
+MARK_UNSETTLED = """
+UPDATE visits SET is_settled = false FROM settling
+WHERE visits.visit = settling.visit AND visits.start = settling.start
+"""
+
+BUILD_SEEN = f"""
+CREATE TABLE built_seen AS
+SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is_bot, {BEFORE},
+    seen.duration, seen.engaged_ms, seen.is_bounce
+FROM (
+    SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot,
+        visits.duration, visits.engaged_ms, visits.is_bounce
+    FROM visits JOIN events ON events.visit = visits.visit AND events.visit_start = visits.start
+    WHERE visits.is_settled AND events.is_first_on_page
+) AS seen
+ORDER BY seen.visit_start
+"""  # noqa: S608 - put together of constants
+TAKE_BUILT = """
+DROP TABLE seen;
+ALTER TABLE built_seen RENAME TO seen;
+"""
+
+
+def settle(connection: duckdb.DuckDBPyConnection, at_least: int, quiet: int) -> None:
+    """Settle the visits that are at rest, if there are so many; in the caller's transaction."""
+    connection.execute(AT_REST, {"quiet": quiet})
+    if connection.execute(COUNT_AT_REST).fetchall()[0][0] < at_least:
+        return
+    connection.execute(MARK_SETTLED)
+    connection.execute(ADD_SEEN)
+    connection.execute(LINK)
+
+
+def unsettle(connection: duckdb.DuckDBPyConnection, low: int, high: int) -> None:
+    """Take out the visits that began in what was `touched`, all of which lies between two moments."""
+    connection.execute(UNSETTLING, {"low": low, "high": high})
+    if connection.execute(COUNT_AT_REST).fetchall()[0][0]:
+        connection.execute(REMOVE_SEEN)
+        connection.execute(MARK_UNSETTLED)
+        connection.execute(LINK)
+
+
+def build(connection: duckdb.DuckDBPyConnection, quiet: int) -> None:
+    """Settle all the visits that are at rest at once, where none is settled and events know their visits."""
+    connection.execute(AT_REST, {"quiet": quiet})
+    connection.execute(MARK_SETTLED)
+    connection.execute(BUILD_SEEN)
+    connection.execute(TAKE_BUILT)
