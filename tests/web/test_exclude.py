@@ -20,5 +20,5 @@ def test_nothing_before_the_first_is_excluded(patterns: list[str], path: str) ->
 
 @pytest.mark.parametrize(("path", "passes"), [("/api/orders", True), ("/favicon.ico", False), ("/static/a.js", False)])
 def test_the_first_of_the_default_ones(path: str, passes: bool) -> None:
-    """With the default patterns the usual path of an interface passes at once; the control, what is excluded, does not."""
+    """With the default patterns an ordinary path passes at once; the control, what is excluded, does not."""
     assert (path < first_excluded(DEFAULT_EXCLUDED)) is passes
