@@ -29,6 +29,7 @@ TABLES = (
     "lastseen_identities",
     "lastseen_identity_links",
     "lastseen_visits",
+    "lastseen_visit_writes",
     "lastseen_visits_removed",
 )
 IDS = st.sampled_from(["a", "b", "c", "ann", "ben"])

@@ -11,13 +11,7 @@ from typing import Any
 from lastseen.clock import to_micros
 from lastseen.stores.text import can_be_stored
 from lastseen.visits.event import Event
-from lastseen.visits.store import EventQuery, VisitOrder, VisitQuery
-
-VISIT_MOMENTS = {
-    VisitOrder.NEWEST: "started_at",
-    VisitOrder.OLDEST: "started_at",
-    VisitOrder.LAST_ACTIVE: "last_activity_at",
-}
+from lastseen.visits.store import EventQuery, VisitQuery
 
 
 def visit_conditions(query: VisitQuery) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from lastseen.clock import to_micros
 from lastseen.stores.sqlite.database import Database
-from lastseen.stores.sqlite.visit_transaction import EVENT
+from lastseen.stores.sqlite.visit_transaction import EVENT, slot_of
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_questions import (
-    VISIT_MOMENTS,
     after_conditions,
     event_conditions,
     in_order,
@@ -55,10 +54,22 @@ VISIT_CONDITIONS = {
     "visitor": """v.visitor = (
         SELECT visitor FROM lastseen_identities WHERE site_id = :site AND distinct_id = :visitor
     )""",
-    "active_since": "v.last_activity_at >= :active_since",
+    "active_since": "v.active_slot >= :active_slot AND v.last_activity_at >= :active_since",
     "bots": "v.is_bot = :bots",
     "start_reason": "v.start_reason = :start_reason",
     "url": "instr(v.entry_url, :url) > 0",
+}
+
+# The index knows ten minutes of the last activity, see the migration.
+VISIT_ORDERS = {
+    VisitOrder.NEWEST: "v.started_at DESC, v.id DESC",
+    VisitOrder.OLDEST: "v.started_at, v.id",
+    VisitOrder.LAST_ACTIVE: "v.active_slot DESC, v.last_activity_at DESC, v.id DESC",
+}
+VISIT_AFTER = {
+    VisitOrder.NEWEST: "(v.started_at, v.id) < (:after_at, :after_id)",
+    VisitOrder.OLDEST: "(v.started_at, v.id) > (:after_at, :after_id)",
+    VisitOrder.LAST_ACTIVE: "v.active_slot <= :after_slot AND (v.last_activity_at, v.id) < (:after_at, :after_id)",
 }
 
 EVENT_CONDITIONS = {
@@ -154,16 +165,15 @@ class SQLiteVisitReading:
         values = visit_conditions(query)
         if not is_answerable(values):
             return []
-        moment, oldest = VISIT_MOMENTS[query.order], query.order is VisitOrder.OLDEST
         conditions = [VISIT_CONDITIONS[name] for name in values]
         if query.after is not None:
-            conditions.append(f"(v.{moment}, v.id) {'>' if oldest else '<'} (:after_at, :after_id)")
-        way = "ASC" if oldest else "DESC"
+            conditions.append(VISIT_AFTER[query.order])
+            values |= after_conditions(query.after) | {"after_slot": slot_of(query.after[0])}
         statement = (
             f"SELECT v.body FROM lastseen_visits AS v WHERE {' AND '.join(conditions)} "  # noqa: S608 - constants
-            f"ORDER BY v.{moment} {way}, v.id {way} LIMIT :limit"
+            f"ORDER BY {VISIT_ORDERS[query.order]} LIMIT :limit"
         )
-        return self._visits(statement, {**values, **after_conditions(query.after), "limit": query.limit})
+        return self._visits(statement, {**_with_slot(values), "limit": query.limit})
 
     def count_visits(self, query: VisitQuery) -> int:
         """See `VisitStore`."""
@@ -171,7 +181,7 @@ class SQLiteVisitReading:
         if not is_answerable(values):
             return 0
         conditions = " AND ".join(VISIT_CONDITIONS[name] for name in values)
-        return int(self._ask(f"SELECT count(*) FROM lastseen_visits AS v WHERE {conditions}", values)[0][0])  # noqa: S608
+        return int(self._ask(f"SELECT count(*) FROM lastseen_visits AS v WHERE {conditions}", _with_slot(values))[0][0])  # noqa: S608
 
     def list_events(self, query: EventQuery) -> Sequence[Event]:
         """See `VisitStore`."""
@@ -240,6 +250,11 @@ class SQLiteVisitReading:
     def _ask(self, statement: str, parameters: Any) -> list[tuple[Any, ...]]:
         with self._database.read() as connection:
             return connection.execute(statement, parameters).fetchall()
+
+
+def _with_slot(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    since = values.get("active_since")
+    return values if since is None else {**values, "active_slot": slot_of(since)}
 
 
 def find_visit(connection: sqlite3.Connection, site_id: str, visit_id: str) -> Visit | None:

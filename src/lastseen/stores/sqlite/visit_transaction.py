@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from itertools import count, repeat
+from itertools import chain, repeat
 from typing import Any
 
 import msgspec
@@ -122,26 +122,25 @@ JOIN lastseen_visits AS v ON v.visitor = CAST(wanted.key AS INTEGER) AND v.start
 HIGHEST_VISIT = "SELECT coalesce(max(no), 0) FROM lastseen_visits"
 
 PUT_VISIT = """
-INSERT INTO lastseen_visits
-    (no, seq, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO lastseen_visits (
+    no, seq, active_slot,
+    site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (site_id, id) DO UPDATE SET
-    seq = excluded.seq, visitor = excluded.visitor, started_at = excluded.started_at,
-    last_activity_at = excluded.last_activity_at, is_open = excluded.is_open, is_bot = excluded.is_bot,
-    start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
+    no = excluded.no, seq = excluded.seq, active_slot = excluded.active_slot, visitor = excluded.visitor,
+    started_at = excluded.started_at, last_activity_at = excluded.last_activity_at, is_open = excluded.is_open,
+    is_bot = excluded.is_bot, start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
 """
 
-# SQLite writes every index of whose columns one is set, changed or not: so only those are.
+# The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
 EXTEND_VISIT = """
-UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
-WHERE site_id = ? AND id = ?
-"""
-
-# The usual case.
-EXTEND_NEWEST = """
 UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
 WHERE no = ?
 """
+
+SET_SLOT = "UPDATE lastseen_visits SET active_slot = ? WHERE no = ?"
+
+NOTE_WRITES = "INSERT INTO lastseen_visit_writes (last, first, size, visits) VALUES (?, ?, ?, ?)"
 
 REMOVE_VISIT = "DELETE FROM lastseen_visits WHERE site_id = ? AND id = ?"
 
@@ -151,6 +150,8 @@ ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 """
 
 NOTE = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ?, marks = ? WHERE no = ?"
+
+SLOT = 600_000_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -242,7 +243,7 @@ class SQLiteVisitTransaction:
             one, visit = self._held.by_no[no], visit_of(text)
             # Two visits may begin in the same microsecond.
             if one.visit is None or one.visit.id < visit.id:
-                self._remember(no, visit, visit_no, text)
+                self._remember(one, visit, visit_no, text)
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
@@ -270,38 +271,53 @@ class SQLiteVisitTransaction:
         run = self.connection.executemany
         run(REMOVE_VISIT, outcome.removed)
         run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
-        self._put(outcome)
-        self._extend(outcome.extended)
+        self._write_visits(outcome)
         self._note(outcome)
         self.connection.execute(COUNT, (self._seq,))
         self.memory.count = self._seq
 
-    def _put(self, outcome: Outcome) -> None:
-        """Write visits that are new, or changed in more than what they go on with."""
-        if not (outcome.visits or outcome.begun):
-            return
-        rows: list[tuple[Any, ...]] = []
-        numbers = count(self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1)
-        for visitor, visit in outcome.visits:
-            rows.append((next(numbers), self._next(), *columns_of(visitor, visit)))
-            self._held.by_no[visitor].is_loaded = False
-        for visitor, visit in outcome.begun:
-            rows.append((next(numbers), self._next(), *columns_of(visitor, visit)))
-            self._remember(visitor, visit, rows[-1][0], rows[-1][-1])
-        self.connection.executemany(PUT_VISIT, rows)
-
-    def _extend(self, extended: Iterable[tuple[int, Visit]]) -> None:
-        newest, others = [], []
-        for visitor, visit in extended:
-            one, text = self._held.by_no[visitor], text_of(visit)
-            what = (self._next(), visit.last_activity, visit.is_bot, visit.start_reason.value, visit.entry_url, text)
+    def _write_visits(self, outcome: Outcome) -> None:
+        before = self._seq
+        changed, extended = [*outcome.visits], []
+        for visitor, visit in outcome.extended:
+            one = self._held.by_no[visitor]
             if one.is_loaded and one.visit is not None and one.visit.id == visit.id:
-                newest.append((*what, one.visit_no))
-                self._remember(visitor, visit, one.visit_no, text)
+                extended.append((one, visit))
             else:
-                others.append((*what, visit.site_id, visit.id))
-        self.connection.executemany(EXTEND_NEWEST, newest)
-        self.connection.executemany(EXTEND_VISIT, others)
+                changed.append((visitor, visit))
+        # A visitor's newest visit may go on to its end before another one begins, and that is the newest then.
+        written = [*self._extend(extended), *self._put(changed, outcome.begun)]
+        if written:
+            self.connection.execute(NOTE_WRITES, (self._seq, before + 1, len(written), _json(written)))
+
+    def _put(self, changed: Collection[tuple[int, Visit]], begun: Collection[tuple[int, Visit]]) -> Collection[int]:
+        """Write visits that are new, or changed in more than what they go on with; return the numbers of their rows."""
+        if not (changed or begun):
+            return ()
+        rows: list[tuple[Any, ...]] = []
+        first: int = self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1
+        for no, (visitor, visit) in enumerate(chain(changed, begun), first):
+            rows.append((no, self._next(), slot_of(visit.last_activity), *columns_of(visitor, visit)))
+        self.connection.executemany(PUT_VISIT, rows)
+        for visitor, _ in changed:
+            self._held.by_no[visitor].is_loaded = False
+        for (visitor, visit), row in zip(begun, rows[len(changed) :], strict=True):
+            self._remember(self._held.by_no[visitor], visit, row[0], row[-1])
+        return range(first, first + len(rows))
+
+    def _extend(self, extended: Iterable[tuple[Identity, Visit]]) -> Collection[int]:
+        """Write newest visits that only went on; return the numbers of their rows."""
+        rows, slots = [], []
+        for one, visit in extended:
+            text, no = text_of(visit), one.visit_no
+            at = visit.last_activity
+            rows.append((self._next(), at, visit.is_bot, visit.start_reason.value, visit.entry_url, text, no))
+            if one.visit is None or slot_of(at) != slot_of(one.visit.last_activity):
+                slots.append((slot_of(at), no))
+            self._remember(one, visit, no, text)
+        self.connection.executemany(EXTEND_VISIT, rows)
+        self.connection.executemany(SET_SLOT, slots)
+        return [row[-1] for row in rows]
 
     def _note(self, outcome: Outcome) -> None:
         """Write what identities know of their visitors."""
@@ -316,8 +332,7 @@ class SQLiteVisitTransaction:
         noted = [self._held.by_no[no] for no in outcome.newest.keys() | outcome.marks.keys()]
         self.connection.executemany(NOTE, [(one.newest_at, one.newest_id, one.marks, one.no) for one in noted])
 
-    def _remember(self, visitor: int, visit: Visit, visit_no: int, text: str) -> None:
-        one = self._held.by_no[visitor]
+    def _remember(self, one: Identity, visit: Visit, visit_no: int, text: str) -> None:
         one.visit, one.visit_no, one.is_loaded = visit, visit_no, True
         self.memory.weigh(one, len(text) + len(one.marks or ""))
 
@@ -347,6 +362,11 @@ class SQLiteVisitTransaction:
         self.connection.executemany(ADD_IDENTITY, rows)
         for no, site_id, distinct_id in rows:
             self._held.add(Identity(no, site_id, distinct_id, no, is_loaded=True))
+
+
+def slot_of(micros: int) -> int:
+    """Return which ten minutes a moment is in, by which the index of last activities finds it."""
+    return micros // SLOT
 
 
 def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:

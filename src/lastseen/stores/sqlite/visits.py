@@ -9,33 +9,17 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from lastseen.clock import to_micros
-from lastseen.errors import InvalidCursor
 from lastseen.stores.sqlite.database import Database, SQLiteDatabase
+from lastseen.stores.sqlite.visit_feed import read_changes
 from lastseen.stores.sqlite.visit_memory import VisitMemory
 from lastseen.stores.sqlite.visit_reading import SQLiteVisitReading, find_visit
-from lastseen.stores.sqlite.visit_transaction import EVENT, SQLiteVisitTransaction
+from lastseen.stores.sqlite.visit_transaction import SQLiteVisitTransaction
 from lastseen.stores.text import can_be_stored
-from lastseen.stores.visit_rows import event_of, visit_of
 from lastseen.stores.visit_saving import Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, SaveResult
 from lastseen.visits.visit import EndReason, Evidence
-
-CHANGED_EVENTS = f"""
-SELECT e.seq, {EVENT} FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
-WHERE e.seq > ?1 ORDER BY e.seq LIMIT ?2
-"""  # noqa: S608 - constants
-
-CHANGED_VISITS = "SELECT seq, body FROM lastseen_visits WHERE seq > ?1 ORDER BY seq LIMIT ?2"
-
-REMOVED = "SELECT seq, site_id, id FROM lastseen_visits_removed WHERE seq > ?1 ORDER BY seq LIMIT ?2"
-
-CHANGED_IDENTITIES = """
-SELECT i.seq, i.site_id, i.distinct_id, v.distinct_id
-FROM lastseen_identities AS i JOIN lastseen_identities AS v ON v.no = i.visitor
-WHERE i.seq > ?1 ORDER BY i.seq LIMIT ?2
-"""
 
 
 class SQLiteVisits(SQLiteVisitReading):
@@ -84,33 +68,10 @@ class SQLiteVisits(SQLiteVisitReading):
             return refold(transaction, [one for one in held.by_no.values() if one.visitor == one.no], held, rule)
 
     def changes(self, position: str = "", limit: int = 10_000) -> Changes:
-        """See `VisitStore`. The position is a number of the one counter, which only one writer at a time advances."""
-        seq = _number(position)
+        """See `VisitStore`."""
         with self._database.read() as connection:
             connection.execute("BEGIN")
             try:
-                rows = sorted(
-                    (number, kind, rest)
-                    for kind, statement in enumerate((CHANGED_IDENTITIES, CHANGED_EVENTS, REMOVED, CHANGED_VISITS))
-                    for number, *rest in connection.execute(statement, (seq, limit + 1))
-                )
+                return read_changes(connection, position, limit)
             finally:
                 connection.execute("ROLLBACK")
-        batch = rows[:limit]
-        identities, events, removed, visits = (
-            [rest for _, kind, rest in batch if kind == wanted] for wanted in range(4)
-        )
-        return Changes(
-            position=str(batch[-1][0] if batch else seq),
-            events=tuple(map(event_of, events)),
-            visits=tuple(visit_of(text) for (text,) in visits),
-            removed=tuple((site_id, visit_id) for site_id, visit_id in removed),
-            identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
-            is_complete=len(rows) <= limit,
-        )
-
-
-def _number(position: str) -> int:
-    if position and not (position.isascii() and position.isdecimal()):
-        raise InvalidCursor("this is no position of the change feed of a SQLite file")
-    return int(position or 0)

@@ -1,0 +1,79 @@
+"""The change feed of visits in a SQLite file: one counter numbers everything, and one writer at a time advances it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from lastseen.errors import InvalidCursor
+from lastseen.stores.sqlite.visit_transaction import EVENT
+from lastseen.stores.visit_rows import event_of, visit_of
+from lastseen.visits.store import Changes
+
+CHANGED_IDENTITIES = """
+SELECT i.seq, i.site_id, i.distinct_id, v.distinct_id
+FROM lastseen_identities AS i JOIN lastseen_identities AS v ON v.no = i.visitor
+WHERE i.seq > :seq AND i.seq <= :last ORDER BY i.seq LIMIT :limit
+"""
+
+CHANGED_EVENTS = f"""
+SELECT e.seq, {EVENT} FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
+WHERE e.seq > :seq AND e.seq <= :last ORDER BY e.seq LIMIT :limit
+"""  # noqa: S608 - constants
+
+REMOVED = """
+SELECT seq, site_id, id FROM lastseen_visits_removed WHERE seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit
+"""
+
+WRITES = "SELECT last, size FROM lastseen_visit_writes WHERE last > ? ORDER BY last LIMIT ?"
+
+# CROSS JOIN: see visit_transaction. Those that have been written again since come with that later transaction.
+CHANGED_VISITS = """
+SELECT v.seq, v.body FROM lastseen_visit_writes AS w CROSS JOIN json_each(w.visits) AS written
+CROSS JOIN lastseen_visits AS v ON v.no = written.value AND v.seq BETWEEN w.first AND w.last AND v.seq > :seq
+WHERE w.last > :seq AND w.last <= :last ORDER BY v.seq LIMIT :limit
+"""
+
+_KINDS = (CHANGED_IDENTITIES, CHANGED_EVENTS, REMOVED, CHANGED_VISITS)
+_END = 2**63 - 1
+
+
+def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> Changes:
+    """Return one batch; see `VisitStore.changes`. The connection is in a transaction."""
+    seq = _number(position)
+    last = _last_to_read(connection, seq, limit)
+    parameters = {"seq": seq, "last": last, "limit": limit + 1}
+    rows = sorted(
+        (number, kind, rest)
+        for kind, statement in enumerate(_KINDS)
+        for number, *rest in connection.execute(statement, parameters)
+    )
+    batch = rows[:limit]
+    identities, events, removed, visits = ([rest for _, kind, rest in batch if kind == wanted] for wanted in range(4))
+    is_rest = len(rows) <= limit
+    return Changes(
+        position=str(last if is_rest and last < _END else batch[-1][0] if batch else seq),
+        events=tuple(map(event_of, events)),
+        visits=tuple(visit_of(text) for (text,) in visits),
+        removed=tuple((site_id, visit_id) for site_id, visit_id in removed),
+        identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
+        is_complete=is_rest and last == _END,
+    )
+
+
+def _last_to_read(connection: sqlite3.Connection, seq: int, limit: int) -> int:
+    """Return up to which number to read: most of the visits that transactions wrote may have been written again."""
+    writes: Sequence[tuple[Any, ...]] = connection.execute(WRITES, (seq, limit + 2)).fetchall()
+    size = 0
+    for number, (last, of_transaction) in enumerate(writes):
+        size += of_transaction
+        if size > limit or number > limit:
+            return int(last)
+    return _END
+
+
+def _number(position: str) -> int:
+    if position and not (position.isascii() and position.isdecimal()):
+        raise InvalidCursor("this is no position of the change feed of a SQLite file")
+    return int(position or 0)
