@@ -13,7 +13,7 @@ from lastseen.cli.output import absolute, console, print_json, print_table, rela
 from lastseen.cli.remote import ApiKeyOption, Url, client_for
 from lastseen.client import keys as calls
 from lastseen.devices.api_keys import DEFAULT_OVERLAP
-from lastseen.devices.key import Scope
+from lastseen.devices.key import KeyStatus, Scope
 from lastseen.devices.store import MAX_PAGE
 from lastseen.settings import Settings
 from lastseen.wire.keys import IssuedKey, KeyView
@@ -23,7 +23,7 @@ EXAMPLES = """\
 
   lastseen keys create "till 7" --scope activity:write
   lastseen keys create dashboards --scope devices:read --scope clients:read --expires-in 90d
-  lastseen keys list --group shop
+  lastseen keys list --group shop --status valid
   lastseen keys rotate KEY_ID --overlap 1h
   lastseen keys revoke KEY_ID
   LASTSEEN_API_KEY=ls_… lastseen keys list --url https://seen.example.org
@@ -51,13 +51,14 @@ def list_keys(
     device: Device = None,
     group_id: Group = None,
     site: Site = None,
+    status: Annotated[KeyStatus | None, typer.Option("--status", help="Only what is this now.")] = None,
     url: Url = None,
     api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
     settings: Settings,
 ) -> None:
     """List keys, the youngest first, also revoked and expired ones."""
-    call = calls.list(device_id=device, group_id=group_id, site_id=site, limit=MAX_PAGE)
+    call = calls.list(device_id=device, group_id=group_id, site_id=site, status=status, limit=MAX_PAGE)
     with client_for(settings, url, api_key) as client:
         found = [key for page in client.pages(call) for key in page.keys]
     if as_json:

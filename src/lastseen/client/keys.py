@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from lastseen.client.call import Call, once
-from lastseen.devices.key import Scope
+from lastseen.devices.key import KeyStatus, Scope
 from lastseen.wire.keys import IssuedKey, KeyList, KeyRotation, KeyView, NewApiKey
 
 PATH = "/api/v1/keys"
@@ -41,11 +41,13 @@ def list(  # noqa: A001 - read as keys.list
     device_id: str | None = None,
     group_id: str | None = None,
     site_id: str | None = None,
+    status: KeyStatus | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[KeyList]:
-    """Ask for one page of keys, the youngest first, also revoked and expired ones."""
-    query = {"device_id": device_id, "group_id": group_id, "site_id": site_id, "limit": limit, "cursor": cursor}
+    """Ask for one page of keys, the youngest first; also revoked and expired ones unless a status is given."""
+    owners = {"device_id": device_id, "group_id": group_id, "site_id": site_id}
+    query = {**owners, "status": status, "limit": limit, "cursor": cursor}
     return Call(operation="ListKeys", method="GET", template=PATH, answer=KeyList, query=query)
 
 

@@ -16,7 +16,7 @@ from lastseen.activity.tracker import ActivityTracker
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.devices.cache import KeyCache
 from lastseen.devices.cursor import decode_cursor, encode_cursor
-from lastseen.devices.key import ApiKey, NewKey, Scope, Secret, digest_of, new_id, new_secret, prefix_of
+from lastseen.devices.key import ApiKey, KeyStatus, NewKey, Scope, Secret, digest_of, new_id, new_secret, prefix_of
 from lastseen.devices.store import MAX_PAGE, DeviceStore, KeyQuery
 from lastseen.errors import AlreadyExists, ConfigurationError, FlushError, InvalidValue, MissingAbility, NotFound
 
@@ -214,11 +214,12 @@ class ApiKeys:
         device_id: str | None = None,
         group_id: str | None = None,
         site_id: str | None = None,
+        status: KeyStatus | None = None,
         limit: int = 100,
         cursor: str | None = None,
         within: str | None = None,
     ) -> KeyPage:
-        """Return one page of keys, the youngest first, also revoked and expired ones.
+        """Return one page of keys, the youngest first; also revoked and expired ones unless a status is given.
 
         `group_id` asks for the group's own keys and those of its devices. Raises `InvalidCursor`, and
         `ConfigurationError` for a limit out of range. What waits in this process is in the answer.
@@ -230,9 +231,16 @@ class ApiKeys:
             return KeyPage(keys=(), next_cursor=None)
         place = None if after is None or not isinstance(after[0], datetime) else (after[0], after[1])
         waiting = self._waiting()
-        found = self.store.list_keys(
-            KeyQuery(device_id=device_id, group_id=group_id or within, site_id=site_id, limit=limit + 1, after=place)
+        query = KeyQuery(
+            device_id=device_id,
+            group_id=group_id or within,
+            site_id=site_id,
+            status=status,
+            now=None if status is None else self._now(),
+            limit=limit + 1,
+            after=place,
         )
+        found = self.store.list_keys(query)
         keys = tuple(key.used(waiting.get(key.id)) for key in found[:limit])
         following = encode_cursor("keys", keys[-1].created_at, keys[-1].id) if len(found) > limit else None
         return KeyPage(keys=keys, next_cursor=following)

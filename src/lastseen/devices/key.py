@@ -47,6 +47,14 @@ class Scope(StrEnum):
     SESSIONS_WRITE = "sessions:write"
 
 
+class KeyStatus(StrEnum):
+    """Whether a key works. One that was revoked stays revoked, also when its time is over."""
+
+    VALID = "valid"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
 GROUP_SCOPES = frozenset(
     {
         Scope.ACTIVITY_WRITE,
@@ -108,6 +116,12 @@ class ApiKey:
     def is_valid(self, now: datetime) -> bool:
         """Return whether the key may be used at this moment; at its expiry itself it has expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def status(self, now: datetime) -> KeyStatus:
+        """Return in one word whether the key works at this moment."""
+        if self.revoked_at is not None:
+            return KeyStatus.REVOKED
+        return KeyStatus.VALID if self.is_valid(now) else KeyStatus.EXPIRED
 
     def used(self, at: datetime | None) -> ApiKey:
         """Return the key as it is after it was used then, which never moves `last_used_at` back."""

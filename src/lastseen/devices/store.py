@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.devices.device import Device, DeviceChange, Group
-from lastseen.devices.key import ApiKey, NewKey
+from lastseen.devices.key import ApiKey, KeyStatus, NewKey
 
 MAX_PAGE = 1_000
 """The most that one page of a listing holds."""
@@ -69,6 +69,9 @@ class KeyQuery:
     group_id: str | None = None
     """The group's own keys and those of its devices."""
     site_id: str | None = None
+    status: KeyStatus | None = None
+    now: datetime | None = None
+    """The moment of the status; given with one."""
     limit: int = 100
     after: tuple[datetime, str] | None = None
     """`created_at` and id of the last key of the page before."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastseen.devices.device import Device, DeviceChange, Group
-from lastseen.devices.key import ApiKey, NewKey, Scope
+from lastseen.devices.key import ApiKey, KeyStatus, NewKey, Scope
 from lastseen.devices.store import DeviceStore, KeyQuery
 from lastseen.errors import AlreadyExists, NotFound
 from lastseen.testing.factories import moment
@@ -119,6 +119,25 @@ class ApiKeyContract:
             paged += [key.id for key in page]
             after = (page[-1].created_at, page[-1].id)
         assert paged == ["k6", "k3", "k4", "k5", "k0", "k1", "k2"]
+
+    def test_keys_are_listed_by_status(self, store: DeviceStore) -> None:
+        """As `ApiKey.status` says at the moment that is given: at its expiry itself a key has expired."""
+        for key_id, fields in {
+            "k1": {},
+            "k2": {"expires_at": moment(60)},
+            "k3": {"expires_at": moment(30)},
+            "k4": {"expires_at": moment(30), "revoked_at": moment(10)},
+            "k5": {"revoked_at": moment(99)},
+        }.items():
+            store.add_key(new_key(key_id, **fields))
+        for seconds in (29.999999, 30, 60, 90):
+            now, everything = moment(seconds), store.list_keys(KeyQuery())
+            for status in KeyStatus:
+                expected = [key.id for key in everything if key.status(now) is status]
+                found = store.list_keys(KeyQuery(status=status, now=now))
+                assert [key.id for key in found] == expected, (seconds, status)
+        valid = KeyQuery(status=KeyStatus.VALID, now=moment(), limit=1, after=(moment(), "k1"))
+        assert [key.id for key in store.list_keys(valid)] == ["k2"]
 
     def test_revoking_is_final(self, store: DeviceStore) -> None:
         """The first moment stays, and the key is still found, to be refused."""

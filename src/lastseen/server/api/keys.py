@@ -10,7 +10,7 @@ from lastseen.accounts.audit import AuditAction
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
-from lastseen.devices.key import ApiKey, Scope, Secret
+from lastseen.devices.key import ApiKey, KeyStatus, Scope, Secret
 from lastseen.server.api.asking import Cursor, Limit, QueryId, checked_id, id_of
 from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
 from lastseen.server.problem import Problem
@@ -63,15 +63,17 @@ class KeysController(Controller):
         device_id: QueryId = None,
         group_id: QueryId = None,
         site_id: QueryId = None,
+        status: KeyStatus | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> KeyList:
-        """Return one page of keys, the youngest first, also revoked and expired ones."""
+        """Return one page of keys, the youngest first; also revoked and expired ones unless a status is given."""
         own = principal.device_id
         page = seen.keys.list(
             device_id=checked_id("device_id", device_id) if own is None else own,
             group_id=checked_id("group_id", group_id),
             site_id=checked_id("site_id", site_id),
+            status=status,
             limit=limit,
             cursor=cursor,
             within=principal.within,

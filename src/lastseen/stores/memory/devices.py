@@ -270,6 +270,7 @@ class MemoryDevices:
             query.device_id in {None, key.device_id}
             and query.site_id in {None, key.site_id}
             and (query.group_id is None or query.group_id == self._group_of(key))
+            and (query.status is None or query.now is None or query.status is key.status(query.now))
         )
 
 

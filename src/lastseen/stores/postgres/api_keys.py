@@ -46,6 +46,11 @@ IN_GROUP = """
 (group_id = {group}::text OR device_id IN (SELECT id FROM lastseen_devices WHERE group_id = {group}::text))
 """
 
+# The rule of `ApiKey.status`.
+STATUS = """
+CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= %(now)s::timestamptz THEN 'expired' ELSE 'valid' END
+"""
+
 WITHIN = f"(%(within)s::text IS NULL OR {IN_GROUP.format(group='%(within)s')})"
 
 GET_KEY = f"SELECT {KEY} FROM lastseen_api_keys WHERE id = %(id)s AND {WITHIN}"  # noqa: S608 - constants
@@ -55,6 +60,7 @@ SELECT {KEY} FROM lastseen_api_keys
 WHERE (%(device_id)s::text IS NULL OR device_id = %(device_id)s::text)
   AND (%(site_id)s::text IS NULL OR site_id = %(site_id)s::text)
   AND (%(group_id)s::text IS NULL OR {IN_GROUP.format(group="%(group_id)s")})
+  AND (%(status)s::text IS NULL OR %(status)s::text = {STATUS})
   AND (%(from_id)s::text IS NULL OR created_at < %(from)s::timestamptz
        OR (created_at = %(from)s::timestamptz AND id > %(from_id)s::text))
 ORDER BY lastseen_api_keys.created_at DESC, id LIMIT %(limit)s
@@ -101,6 +107,8 @@ class PostgresApiKeys:
             "device_id": query.device_id,
             "group_id": query.group_id,
             "site_id": query.site_id,
+            "status": None if query.status is None else query.status.value,
+            "now": query.now,
             "from": place,
             "from_id": from_id,
             "limit": query.limit,

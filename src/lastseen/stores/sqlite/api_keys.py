@@ -34,6 +34,9 @@ SELECT {KEY}, digest FROM lastseen_api_keys WHERE prefix = coalesce(
 
 IN_GROUP = "(group_id = {group} OR device_id IN (SELECT id FROM lastseen_devices WHERE group_id = {group}))"
 
+# The rule of `ApiKey.status`.
+STATUS = "CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= :now THEN 'expired' ELSE 'valid' END"
+
 GET_KEY = f"""
 SELECT {KEY} FROM lastseen_api_keys WHERE id = :id AND (:within IS NULL OR {IN_GROUP.format(group=":within")})
 """  # noqa: S608 - constants
@@ -42,6 +45,7 @@ LIST_KEYS = f"""
 SELECT {KEY} FROM lastseen_api_keys
 WHERE (:device_id IS NULL OR device_id = :device_id) AND (:site_id IS NULL OR site_id = :site_id)
   AND (:group_id IS NULL OR {IN_GROUP.format(group=":group_id")})
+  AND (:status IS NULL OR :status = {STATUS})
   AND (:from_id IS NULL OR created_at < :from OR (created_at = :from AND id > :from_id))
 ORDER BY created_at DESC, id LIMIT :limit
 """  # noqa: S608 - constants
@@ -82,6 +86,8 @@ class SQLiteApiKeys:
             "device_id": query.device_id,
             "group_id": query.group_id,
             "site_id": query.site_id,
+            "status": query.status,
+            "now": encoded(query.now),
             "from": encoded(place),
             "from_id": from_id,
             "limit": query.limit,

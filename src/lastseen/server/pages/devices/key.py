@@ -10,7 +10,7 @@ from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, Scope
 from lastseen.server.pages.devices.asking import Pages, address, checked_id, groups_of
-from lastseen.server.pages.devices.key_rows import key_status, owner_of, told
+from lastseen.server.pages.devices.key_rows import owner_of, told
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.live import Page
 from lastseen.server.pages.relative import relative
@@ -36,7 +36,7 @@ class KeyPages(Pages):
             request,
             "devices/key.html",
             key=key,
-            state=key_status(key, now),
+            state=key.status(now).value,
             owner=owner_of(key, names),
             scopes=sorted(key.scopes),
             is_grantable=key.scopes <= principal.grantable,

@@ -8,7 +8,7 @@ from litestar import get
 
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
-from lastseen.devices.key import Scope
+from lastseen.devices.key import KeyStatus, Scope
 from lastseen.server.api.asking import Cursor
 from lastseen.server.pages.devices.asking import Pages, address, checked_id, find_group, groups_of
 from lastseen.server.pages.devices.device import find_device
@@ -37,12 +37,18 @@ class KeyListPages(Pages):
         device: str = "",
         group: str = "",
         site: str = "",
+        status: KeyStatus | None = None,
         cursor: Cursor = None,
     ) -> Page:
         """Show the whole page."""
-        fields = {"device": device, "group": group, "site": site}
+        owner = {"device": device, "group": group, "site": site}
         return show_live(
-            request, PART, _content(request, seen, principal, fields, cursor), title="Keys", path=PATH, styles=STYLES
+            request,
+            PART,
+            _content(request, seen, principal, owner, status, cursor),
+            title="Keys",
+            path=PATH,
+            styles=STYLES,
         )
 
     @get("/rows", needs=Scope.KEYS_READ, sync_to_thread=True)
@@ -54,42 +60,61 @@ class KeyListPages(Pages):
         device: str = "",
         group: str = "",
         site: str = "",
+        status: KeyStatus | None = None,
         cursor: Cursor = None,
     ) -> Page:
         """Show what changes on the page."""
-        fields = {"device": device, "group": group, "site": site}
-        return show_part(request, PART, _content(request, seen, principal, fields, cursor))
+        owner = {"device": device, "group": group, "site": site}
+        return show_part(request, PART, _content(request, seen, principal, owner, status, cursor))
 
 
-def _content(
-    request: AnyRequest, seen: LastSeen, principal: Principal, fields: dict[str, str], cursor: str | None
+def _content(  # noqa: PLR0917 - as the handlers have them
+    request: AnyRequest,
+    seen: LastSeen,
+    principal: Principal,
+    owner: dict[str, str],
+    status: KeyStatus | None,
+    cursor: str | None,
 ) -> dict[str, Any]:
     now = utc(SYSTEM_CLOCK.now())
     names = {group.id: group.name for group in groups_of(seen, principal)}
+    fields = {**owner, "status": status}
     chips = _filters(seen, principal, fields)
     page = seen.keys.list(
-        device_id=fields["device"] or None,
-        group_id=fields["group"] or None,
-        site_id=checked_id(fields["site"], "site") if fields["site"] else None,
+        device_id=owner["device"] or None,
+        group_id=owner["group"] or None,
+        site_id=checked_id(owner["site"], "site") if owner["site"] else None,
+        status=status,
         limit=PAGE_SIZE,
         cursor=cursor or None,
         within=principal.within,
     )
     rows = key_rows(page, now, names)
+    ids = {f"{name}_id": value for name, value in owner.items()}
     content = {
         "rows": rows,
         "filters": chips,
+        "statuses": _statuses(fields),
         "next": address(PATH, {**fields, "cursor": page.next_cursor}) if page.next_cursor else None,
-        "nothing": not rows and not chips and not cursor,
+        "nothing": not rows and not chips and not cursor and status is None,
         "first": address(PATH, fields) if cursor else None,
-        "new": address("/keys/new", fields),
-        "api": address("/api/v1/keys", {f"{name}_id": value for name, value in fields.items()} | {"cursor": cursor}),
+        "new": address("/keys/new", owner),
+        "api": address("/api/v1/keys", {**ids, "status": status, "cursor": cursor}),
     }
     return with_tag(content, now, is_set_up=request.scope.get(IS_SET_UP, True))
 
 
-def _filters(seen: LastSeen, principal: Principal, fields: dict[str, str]) -> list[dict[str, str]]:
-    """Say what the list is limited to; 404 for what is not there for this principal."""
+def _statuses(fields: dict[str, str | None]) -> list[dict[str, Any]]:
+    """Return what leads to the keys of each status, and to all."""
+    return [
+        {"words": "All" if one is None else one.capitalize(), "href": address(PATH, {**fields, "status": one})}
+        | {"css": one or "all", "current": fields["status"] == one}
+        for one in (None, *(status.value for status in KeyStatus))
+    ]
+
+
+def _filters(seen: LastSeen, principal: Principal, fields: dict[str, str | None]) -> list[dict[str, str]]:
+    """Say whose keys the list is limited to; 404 for what is not there for this principal."""
     words = {}
     if fields["device"]:
         device = find_device(seen, principal, fields["device"])

@@ -14,13 +14,6 @@ KEYS_OF_ONE = 20
 """How many keys the page of a device shows at once."""
 
 
-def key_status(key: ApiKey, now: datetime) -> str:
-    """Return in one word whether a key works: valid, expired or revoked."""
-    if key.revoked_at is not None:
-        return "revoked"
-    return "valid" if key.is_valid(now) else "expired"
-
-
 def owner_of(key: ApiKey, groups: Mapping[str, str]) -> dict[str, str] | None:
     """Return what a key belongs to and its page, or None for a key of its own; `groups` are names by id."""
     for kind in ("device", "group", "site"):
@@ -44,7 +37,7 @@ def key_rows(keys: Iterable[ApiKey], now: datetime, groups: Mapping[str, str]) -
             "created_at": key.created_at,
             "expires_at": key.expires_at,
             "last_used_at": key.last_used_at,
-            "status": key_status(key, now),
+            "status": key.status(now).value,
         }
         for key in keys
     ]
