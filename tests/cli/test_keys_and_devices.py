@@ -52,6 +52,8 @@ def test_keys_are_made_listed_rotated_and_revoked(there: Callable[..., Done]) ->
     assert there("keys", "revoke", made["key"]["id"]).out == "revoked till 7\n"
     table = there("keys", "list")
     assert "revoked" in table.out
+    revoked = there("keys", "list", "--status", "revoked", "--json").document["keys"]
+    assert [key["id"] for key in revoked] == [made["key"]["id"]]
     for secret in (made["secret"], rotated.out.split("secret")[1].split()[0]):
         assert secret not in table.out
 
@@ -77,6 +79,8 @@ def test_sites_are_made_and_get_new_write_keys(there: Callable[..., Done]) -> No
     assert (made["name"], made["domains"]) == ("Shop", ["shop.example"])
     assert made["write_key"] not in there("sites", "rotate-write-key", "shop").out
     assert {site["id"] for site in there("sites", "list", "--json").document["sites"]} >= {"shop"}
+    assert "visits and events stay" in there("sites", "delete", "shop").out
+    assert "shop" not in {site["id"] for site in there("sites", "list", "--json").document["sites"]}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +93,7 @@ def test_sites_are_made_and_get_new_write_keys(there: Callable[..., Done]) -> No
         (("keys", "create", "x", "--site", "nowhere"), "no such site"),
         (("keys", "create", "x", "--group", "nobodys"), "no such group"),
         (("sites", "rotate-write-key", "nowhere"), "no such site"),
+        (("sites", "delete", "nowhere"), "no such site"),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,
 )

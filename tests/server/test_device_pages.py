@@ -17,8 +17,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from lastseen import LastSeen
 from lastseen.activity.status import ClientStatus
 from lastseen.devices.device import Device
+from lastseen.devices.key import Scope
 from tests.server import people
-from tests.server.running import ServerProcess
+from tests.server.running import ServerProcess, eventually
 from tests.server.world import World
 
 # One server a module, and a module a process.
@@ -93,6 +94,18 @@ def test_an_empty_page_says_what_to_paste_and_fills_itself(new_server: ServerPro
     assert page.evaluate("window.sameDocument")
     page.goto(f"{new_server.address}/keys")
     expect(page.locator("#empty code").first).to_contain_text("lastseen keys create")
+
+
+@pytest.mark.parametrize("path", ["/devices", "/keys"])
+def test_a_line_to_paste_is_seen_whole_on_a_phone(new_server: ServerProcess, browser: Browser, path: str) -> None:
+    """It wraps; the negative control is the same line without that."""
+    window = browser.new_context(viewport={"width": 390, "height": 800})
+    page = window.new_page()
+    page.goto(new_server.address + path)
+    line = page.locator("#empty pre")
+    assert line.evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert line.evaluate("one => { one.classList.remove('wraps'); return one.scrollWidth > one.clientWidth }")
+    window.close()
 
 
 def test_status_never_and_group_are_filters_with_addresses(world: World, at: Any) -> None:
@@ -274,6 +287,29 @@ def test_a_key_from_its_making_to_its_end(world: World, at: Any) -> None:
         assert second not in place
 
 
+def test_keys_are_filtered_by_status(world: World, at: Any) -> None:
+    """A click shows what is valid, expired or revoked, of what is shown already; the address and the JSON say so."""
+    for name in ("stays", "rotated", "revoked"):
+        world.key(name, scopes={Scope.DEVICES_READ}, device_id="van-04")
+    world.ada.post(f"/api/v1/keys/{world.key_id('rotated')}/rotate", json={"overlap_seconds": 0})
+    keys = world.ada.get("/api/v1/keys?device_id=van-04").json()["keys"]
+    world.ada.delete(f"/api/v1/keys/{next(key['id'] for key in keys if key['name'] == 'revoked')}")
+    page = at("/keys?device=van-04")
+    expect(page.locator("#status-all")).to_have_attribute("aria-current", "page")
+    for status, expected in {"valid": ["rotated", "stays"], "expired": ["rotated"], "revoked": ["revoked"]}.items():
+        page.locator(f"#status-{status}").click()
+        expect(page.locator("tbody .client a")).to_have_text(expected)
+        expect(page.locator(f"#status-{status}")).to_have_attribute("aria-current", "page")
+        assert page.url.endswith(f"/keys?device=van-04&status={status}")
+        answer = world.ada.get(page.locator(".json").get_attribute("href") or "").json()
+        assert [key["name"] for key in answer["keys"]] == expected
+    page.locator("#status-all").click()
+    expect(page.locator("tbody .client a")).to_have_count(4)
+    at("/keys?device=van-05&status=expired")
+    expect(page.locator("#none")).to_contain_text("No key matches")
+    assert world.ada.get("/keys?status=lost").status_code == 400
+
+
 def test_a_rotation_at_once_ends_the_old_key(world: World) -> None:
     """The overlap is what was chosen from the list; another one is refused and changes nothing."""
     secret = world.key("short", scopes=["devices:read"])  # type: ignore[list-item]  # their names do
@@ -346,6 +382,29 @@ def test_a_site_from_its_making_to_a_new_write_key(world: World, at: Any) -> Non
     trail = audit(world)
     for words in ("site created shop", "site changed The shop", "write key replaced The shop"):
         assert words in trail
+
+
+def test_a_deleted_site_leaves_its_visits(world: World, at: Any) -> None:
+    """The question says so; its write key is refused then, and a site with the same id shows the visits again."""
+    event = {"name": "$pageview", "url": "https://gone.example/", "distinct_id": "hello"}
+    made = world.make("sites", id="gone", name="Gone")
+    sent = world.server.http.post("/api/v1/events", json={**event, "write_key": made["write_key"]})
+    assert sent.status_code == 200, sent.text
+    page = at("/site?id=gone")
+    page.locator("#delete").click()
+    expect(page.locator("main")).to_contain_text("visits and events are not deleted")
+    page.get_by_role("link", name="Keep it").click()
+    page.locator("#delete").click()
+    page.locator("#confirm").click()
+    expect(page.get_by_role("heading", name="Sites")).to_be_visible()
+    expect(page.locator("#site-gone")).to_have_count(0)
+    assert "site deleted Gone by ada" in audit(world)
+    late = {**event, "write_key": made["write_key"]}
+    eventually(lambda: world.server.http.post("/api/v1/events", json=late).status_code == 401, "it is refused")
+    for path in ("visits", "visits/count", "events", "reports/visits"):
+        assert world.ada.get(f"/api/v1/{path}?site=gone").status_code == 404
+    world.make("sites", id="gone")
+    assert world.ada.get("/api/v1/visits/count?site=gone").json() == {"count": 1}
 
 
 # Who may
@@ -421,7 +480,13 @@ def test_who_is_not_signed_in_is_led_to_the_sign_in(world: World) -> None:
 
 def test_another_site_cannot_send_these_forms(world: World) -> None:
     """A form that another origin made the browser send changes nothing, whatever the cookie."""
-    for path in ("/device/delete?id=van-03", "/groups", "/keys/new", "/site/rotate?id=default"):
+    for path in (
+        "/device/delete?id=van-03",
+        "/groups",
+        "/keys/new",
+        "/site/rotate?id=default",
+        "/site/delete?id=default",
+    ):
         answer = world.ada.post(path, data={"name": "x"}, headers={"sec-fetch-site": "cross-site"})
         assert answer.status_code == 403, path
     assert world.ada.get("/device?id=van-03").status_code == 200
@@ -441,6 +506,7 @@ def test_another_site_cannot_send_these_forms(world: World) -> None:
         ("/keys?cursor=nonsense", 400, "cursor"),
         ("/group?id=nothing", 404, "group"),
         ("/site?id=No+Such", 404, "site"),
+        ("/site/delete?id=nothing", 404, "site"),
     ],
 )
 def test_a_bad_address_is_a_page_that_says_so(world: World, path: str, status: int, words: str) -> None:

@@ -150,6 +150,10 @@ def _rotate_write_key(seen: LastSeen, call: Call[Any]) -> SiteView:
     return SiteView.of(seen.sites.rotate_write_key(call.path["site_id"]))
 
 
+def _delete_site(seen: LastSeen, call: Call[Any]) -> None:
+    seen.sites.delete(call.path["site_id"])
+
+
 _CARRIED_OUT: dict[str, Callable[[LastSeen, Call[Any]], Any]] = {
     "ListKeys": _list_keys,
     "CreateKey": _create_key,
@@ -161,6 +165,7 @@ _CARRIED_OUT: dict[str, Callable[[LastSeen, Call[Any]], Any]] = {
     "ListSites": _list_sites,
     "CreateSite": _create_site,
     "RotateWriteKey": _rotate_write_key,
+    "DeleteSite": _delete_site,
 }
 """What the commands ask, by operation."""
 

@@ -20,11 +20,12 @@ EXAMPLES = """\
   lastseen sites list
   lastseen sites create shop --name "The shop" --domain shop.example
   lastseen sites rotate-write-key shop
+  lastseen sites delete shop
 """
 
 SiteId = Annotated[str, typer.Argument(metavar="SITE_ID", help="Lower-case letters, digits and hyphens.")]
 
-group = typer.Typer(no_args_is_help=True, help="Sites: list, create, replace a write key.", epilog=EXAMPLES)
+group = typer.Typer(no_args_is_help=True, help="Sites: list, create, replace a write key, delete.", epilog=EXAMPLES)
 
 
 def register(app: typer.Typer) -> None:
@@ -79,6 +80,24 @@ def rotate_write_key(
     """Give a site a new write key; the old one ends within seconds."""
     with client_for(settings, url, api_key) as client:
         _print(client.send(calls.rotate_write_key(site_id)), as_json=as_json)
+
+
+@group.command()
+@with_settings()
+def delete(
+    site_id: SiteId,
+    *,
+    url: Url = None,
+    api_key: ApiKeyOption = None,
+    settings: Settings,
+) -> None:
+    """Remove a site, so that nothing more is taken for it. Its visits and events are not deleted.
+
+    They stay in the database, where nothing shows them unless a site with this id is made again.
+    """
+    with client_for(settings, url, api_key) as client:
+        client.send(calls.delete(site_id))
+    typer.echo(f"deleted the site {site_id}; its visits and events stay in the database")
 
 
 def _print(site: SiteView, *, as_json: bool) -> None:

@@ -62,5 +62,5 @@ def rotate_write_key(site_id: str) -> Call[SiteView]:
 
 
 def delete(site_id: str) -> Call[None]:
-    """Remove a site; its events and visits stay."""
+    """Remove a site; its visits and events stay, and are shown again when a site with this id is made."""
     return Call(operation="DeleteSite", method="DELETE", template=ONE, answer=type(None), path={"site_id": site_id})

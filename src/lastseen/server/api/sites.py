@@ -136,7 +136,11 @@ class SitesController(Controller):
         operation_id="DeleteSite",
     )
     def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, site_id: str) -> None:
-        """Remove a site, so that nothing more is taken for it. Events and visits that are there stay."""
+        """Remove a site, so that nothing more is taken for it.
+
+        Its visits and events are not deleted: they stay in the database, where nothing shows them unless a site with
+        this id is made again.
+        """
         site = _find(seen, principal, site_id)
         seen.sites.delete(site.id)
         accounts.note(actor, AuditAction.SITE_DELETED, site.id, site.name)

@@ -103,6 +103,30 @@ class SitePages(Pages):
         accounts.note(actor, AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
         return go(_address(site))
 
+    @get("/site/delete", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def ask_to_delete(self, request: AnyRequest, seen: LastSeen, id: str = "") -> Page:  # noqa: A002 - as above
+        """Ask once more."""
+        site = seen.sites.get(id)
+        return show(
+            request,
+            "devices/confirm.html",
+            question=f"Delete the site {site.name}?",
+            words="Nothing more is taken for it: what sends its write key is refused within seconds, and its API keys "
+            "do nothing any more. Its visits and events are not deleted: they stay in the database, where no page and "
+            f"no report shows them unless a site with the id {site.id} is made again.",
+            action=address("/site/delete", {"id": site.id}),
+            button="Delete the site",
+            back=_address(site),
+        )
+
+    @post("/site/delete", needs=Scope.SITES_WRITE, sync_to_thread=True)
+    def delete(self, seen: LastSeen, accounts: Accounts, actor: Actor, id: str = "") -> Page:  # noqa: A002 - as above
+        """Remove it; its visits and events stay."""
+        site = seen.sites.get(id)
+        seen.sites.delete(site.id)
+        accounts.note(actor, AuditAction.SITE_DELETED, site.id, site.name)
+        return go("/sites")
+
 
 def _name(data: Form) -> str | None:
     return data.get("name", "").strip() or None
