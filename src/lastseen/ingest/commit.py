@@ -51,7 +51,7 @@ class _Request:
     raws: Sequence[RawEvent]
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Sequence[int]]
-    events: list[Event] = field(default_factory=list)
+    events: Sequence[Event] = ()
     refused: list[int] = field(default_factory=list)
     """Places of events that the database refuses for ever."""
     error: Exception | None = None
@@ -107,30 +107,25 @@ class GroupCommit:
         Raises `Overloaded` when too many wait already, and `StoreUnavailable` when neither database nor spool keep
         them; then nothing was acknowledged, and the same request may come again.
         """
+        return await self.submit(make, raws)
+
+    def submit(self, make: Make, raws: Sequence[RawEvent]) -> asyncio.Future[Sequence[int]]:
+        """Return what will be the result of `save`; raises `Overloaded` at once. For the thread of an event loop."""
         loop = asyncio.get_running_loop()
         request = _Request(make, raws, loop, loop.create_future())
-        try:
-            if self._put(request):
-                # Not at once: what came in together is also saved together.
-                loop.call_soon(self._wake.set)
-            refused = await request.answer
-        except (Overloaded, StoreError):
-            self._figures.refused += len(raws)
-            raise
-        self._figures.accepted += len(raws) - len(refused)
-        return refused
-
-    def _put(self, request: _Request) -> bool:
-        """Let a request wait; return whether it is the first."""
+        count = len(raws)
         with self._lock:
-            if self._closing:
-                raise Overloaded("the server is stopping")
             # A request that brings more by itself than may wait is let in when nothing else waits.
-            if self._count and self._count + len(request.raws) > MOST_WAITING:
-                raise Overloaded("too many events wait to be saved")
+            if self._closing or (self._count and self._count + count > MOST_WAITING):
+                self._figures.refused += count
+                raise Overloaded("the server is stopping" if self._closing else "too many events wait to be saved")
             self._waiting.append(request)
-            self._count += len(request.raws)
-            return len(self._waiting) == 1
+            is_first = self._count == 0
+            self._count += count
+        if is_first:
+            # Not at once: what came in together is also saved together.
+            loop.call_soon(self._wake.set)
+        return request.answer
 
     def close(self) -> None:
         """Save what waits, answer, and end the thread. Safe twice; what is in the spool stays there."""
@@ -302,9 +297,22 @@ class GroupCommit:
             by_loop.setdefault(request.loop, []).append(request)
         for loop, answered in by_loop.items():
             try:
-                loop.call_soon_threadsafe(_resolve, answered)
+                loop.call_soon_threadsafe(self._resolve, answered)
             except RuntimeError:
                 _logger.warning("%d requests were saved and nobody waited for the answer", len(answered))
+
+    def _resolve(self, requests: list[_Request]) -> None:
+        """Hand everybody the answer; on their event loop."""
+        for request in requests:
+            if request.answer.done():  # its client left, and the task that waited was cancelled
+                continue
+            if request.error is None:
+                self._figures.accepted += len(request.raws) - len(request.refused)
+                request.answer.set_result(request.refused)
+            else:
+                if isinstance(request.error, Overloaded | StoreError):
+                    self._figures.refused += len(request.raws)
+                request.answer.set_exception(request.error)
 
 
 def _hand_out(refused: list[int], requests: list[_Request]) -> None:
@@ -315,13 +323,3 @@ def _hand_out(refused: list[int], requests: list[_Request]) -> None:
     for place in refused:
         index = bisect_right(starts, place) - 1
         requests[index].refused.append(place - starts[index])
-
-
-def _resolve(requests: list[_Request]) -> None:
-    for request in requests:
-        if request.answer.done():  # its client left, and the task that waited was cancelled
-            continue
-        if request.error is not None:
-            request.answer.set_exception(request.error)
-        else:
-            request.answer.set_result(request.refused)

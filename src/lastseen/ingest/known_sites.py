@@ -74,6 +74,11 @@ class KnownSites:
         found = self._by_key.get(key)
         return None if found is None else Found(found[0], self._clock.monotonic() < found[1])
 
+    def recall_fresh(self, key: str | None) -> Intake | None:
+        """Return the site of a key when that is known and fresh; None says nothing."""
+        found = self._by_key.get(key) if key else None
+        return found[0] if found is not None and self._clock.monotonic() < found[1] else None
+
     def look_up(self, key: str) -> Intake | None:
         """Ask the store for the site of a key, or of a domain.
 

@@ -144,9 +144,8 @@ class _Collector:
     def __init__(self, origin: Origin, sent_at: Any) -> None:
         self.received = Received()
         self._origin = origin
-        self._nobody = Origin(received_at=origin.received_at)
         self._is_browser = is_browser(origin.user_agent)
-        self._skew = skew(None if sent_at is None else micros_of(sent_at), origin.received_at)
+        self._skew = 0 if sent_at is None else skew(micros_of(sent_at), origin.received_at)
         self._identical: Counter[str] | None = None
 
     def drop(self, index: int, cause: str, reason: str) -> None:
@@ -182,7 +181,8 @@ class _Collector:
 
     def _raw(self, event: WireEvent, name: str, event_id: str, at: int, distinct_id: str | None) -> RawEvent:
         # A program that names the visitor sends for somebody else: its own agent and address say nothing of them.
-        origin = self._nobody if event.server or (distinct_id is not None and not self._is_browser) else self._origin
+        is_sender = event.server or (distinct_id is not None and not self._is_browser)
+        origin = self._origin
         # In the order of the fields: by name it takes twice as long.
         return RawEvent(
             name,
@@ -192,8 +192,8 @@ class _Collector:
             distinct_id,
             event.url or None,
             event.referrer or None,
-            event.user_agent or origin.user_agent,
-            event.ip or origin.address,
+            event.user_agent or (None if is_sender else origin.user_agent),
+            event.ip or (None if is_sender else origin.address),
             None if event.user_id is None else id_text(event.user_id),
             None if event.session_id is None else id_text(event.session_id),
             None if event.window_id is None else id_text(event.window_id),
