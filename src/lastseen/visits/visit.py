@@ -56,7 +56,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     after: str | None = None
 
 
-class Visit(msgspec.Struct, frozen=True, gc=False):
+class Visit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A visit. Moments inside are microseconds since 1970 UTC; the properties give aware moments.
 
     Give its fields by name. Only the fold gives them in their order: msgspec looks for each name among all fields, and
