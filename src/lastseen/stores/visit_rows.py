@@ -17,7 +17,7 @@ Place = tuple[int, str]
 """The moment and the id of an event."""
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What of an event no statement looks for."""
 
     url: str | None = None
@@ -40,7 +40,7 @@ _decode_marks = msgspec.json.Decoder(list[Visit]).decode
 _decode_link = msgspec.json.Decoder(Link).decode
 
 
-class Identity(msgspec.Struct):
+class Identity(msgspec.Struct, gc=False):
     """The row of a distinct id; `visitor` is the number of the identity that stands for the visitor.
 
     What follows is kept at that identity: the place of the visitor's newest event where that is in no visit, which may
@@ -60,7 +60,7 @@ class Identity(msgspec.Struct):
     visit_no: int = 0
     """The number of that visit's row, where rows have one."""
     size: int = 0
-    """So many characters of JSON are known of it, where a store remembers that."""
+    """So many characters of JSON the visit is, where a store remembers that."""
     is_loaded: bool = False
 
     def newest(self, visit: Visit | None) -> Place | None:
@@ -74,17 +74,17 @@ class Identity(msgspec.Struct):
 def body_of(event: Event) -> str:
     """Return the JSON of an event's other fields; raises `InvalidData` when that cannot be written as JSON."""
     body = _Body(
-        url=event.url,
-        referrer=event.referrer,
-        referrer_domain=event.referrer_domain,
-        utm=event.utm,
-        user_id=event.user_id,
-        session_id=event.session_id,
-        window_id=event.window_id,
-        engaged_ms=event.engaged_ms,
-        device=event.device,
-        geo=event.geo,
-        properties=event.properties,
+        event.url,
+        event.referrer,
+        event.referrer_domain,
+        event.utm,
+        event.user_id,
+        event.session_id,
+        event.window_id,
+        event.engaged_ms,
+        event.device,
+        event.geo,
+        event.properties,
     )
     try:
         return _encode(body).decode()

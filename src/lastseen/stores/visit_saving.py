@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from lastseen.errors import InvalidData
 from lastseen.stores.visit_rows import Identity, Place, marks_of
 from lastseen.visits.event import ALIAS, IDENTIFY, Event
-from lastseen.visits.fold import as_open, fold_sorted, resume
+from lastseen.visits.fold import as_open, fold_sorted, resume, resume_sorted
 from lastseen.visits.identity import Link, link_of, refused, resolve
+from lastseen.visits.limits import limits_of
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import SaveResult
 from lastseen.visits.visit import Visit
@@ -156,6 +157,7 @@ class _Folding:
         self._transaction = transaction
         self._held = held
         self._rules = rules
+        self._limits = {site_id: limits_of(rule) for site_id, rule in rules.items()}
         self._places: dict[int, Place] = {}
         self._gone: set[int] = set()
         self._others: dict[str, dict[str, str]] = defaultdict(dict)
@@ -234,17 +236,27 @@ class _Folding:
 
     def _go_on(self, visitor: Identity, events: Sequence[Event]) -> None:
         """Go on folding where all of a visitor's new events come after those that are there."""
-        before, no = visitor.visit, visitor.no
-        visits = self._resume(no, before, events)
-        newest, begun = events[-1].order, visits
+        before, no, site_id, last = visitor.visit, visitor.no, visitor.site_id, events[-1]
+        others, limits = self._others[site_id], self._limits[site_id]
+        visits = begun = resume_sorted(before, events, limits, visitor.distinct_id, others=others)
         if before is not None:
-            self._keep(no, [before], visits[:1], is_newest=len(visits) == 1)
+            self._keep_going_on(no, before, visits)
             begun = visits[1:]
             if before.event_count >= MARK_EVERY:
                 self._mark(no, marks_of(visitor.marks), before)
-        self.outcome.begun += [(no, visit) for visit in begun]
-        if not visits or visits[-1].last_event != newest:
-            self.outcome.newest[no] = newest
+        if begun:
+            self.outcome.begun += [(no, visit) for visit in begun]
+        if not visits or visits[-1].last_event[1] != last.id:
+            self.outcome.newest[no] = last.order
+
+    def _keep_going_on(self, no: int, before: Visit, visits: Sequence[Visit]) -> None:
+        """Note what has become of the newest visit; most are as open as they were."""
+        visit = visits[0]
+        if visit.end is None and before.end is None:
+            if visit != before:
+                self.outcome.extended.append((no, visit))
+        else:
+            self._keep(no, [before], visits[:1], is_newest=len(visits) == 1)
 
     def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
         visitor = self._held.by_no[no]

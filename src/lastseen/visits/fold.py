@@ -76,15 +76,25 @@ def resume(
     before `last_event` are left out; what they change is told by `lastseen.visits.refold`. None is a visitor without
     visits.
     """
-    limits = limits_of(rule)
-    done: list[Visit] = []
-    state: OpenVisit | None = None
     events = in_order(later_events)
-    rest = iter(events)
+    if visit is not None and events and events[0].order <= visit.last_event:
+        events = events[bisect_right(events, visit.last_event, key=_place) :]
+    return resume_sorted(visit, events, limits_of(rule), visitor_id, others=others)
+
+
+def resume_sorted(
+    visit: Visit | None,
+    later_events: Iterable[Event],
+    limits: Limits,
+    visitor_id: str,
+    *,
+    others: Mapping[str, str] = _NOBODY,
+) -> list[Visit]:
+    """Go on as `resume` does, with events that are in order, free of copies, and all behind the visit's last one."""
+    state: OpenVisit | None = None
+    rest = iter(later_events)
     if visit is not None:
         visit = as_open(visit)
-        if events and events[0].order <= visit.last_event:
-            rest = iter(events[bisect_right(events, visit.last_event, key=_place) :])
         run = usual_run(visit, rest, limits)
         last, *_, other = run
         if last is not None:
@@ -92,6 +102,7 @@ def resume(
         if other is None:
             return [visit]
         state, rest = OpenVisit.of(visit), chain([other], rest)
+    done: list[Visit] = []
     _Fold(limits, visitor_id, others, done).go_on(state, rest)
     return done
 

@@ -11,7 +11,6 @@ import sqlite3
 from collections import deque
 from dataclasses import dataclass, field
 
-from lastseen.stores.visit_rows import Identity
 from lastseen.stores.visit_saving import Held
 
 COUNTER = "SELECT value FROM lastseen_visit_counter"
@@ -32,11 +31,7 @@ class Memory:
     count: int
     held: Held = field(default_factory=Held)
     size: int = 0
-
-    def weigh(self, identity: Identity, size: int) -> None:
-        """Note how many characters of JSON are known of an identity now."""
-        self.size += size - identity.size
-        identity.size = size
+    """So many characters of JSON they are made of."""
 
 
 class VisitMemory:

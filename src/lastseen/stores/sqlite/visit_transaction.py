@@ -307,14 +307,16 @@ class SQLiteVisitTransaction:
 
     def _extend(self, extended: Iterable[tuple[Identity, Visit]]) -> Collection[int]:
         """Write newest visits that only went on; return the numbers of their rows."""
-        rows, slots = [], []
-        for one, visit in extended:
-            text, no = text_of(visit), one.visit_no
-            at = visit.last_activity
-            rows.append((self._next(), at, visit.is_bot, visit.start_reason.value, visit.entry_url, text, no))
-            if one.visit is None or slot_of(at) != slot_of(one.visit.last_activity):
+        rows, slots, size = [], [], self.memory.size
+        for seq, (one, visit) in enumerate(extended, self._seq + 1):
+            text, no, at = text_of(visit), one.visit_no, visit.last_activity
+            rows.append((seq, at, visit.is_bot, visit.start_reason.value, visit.entry_url, text, no))
+            if one.visit is None or at // SLOT != one.visit.last_activity // SLOT:
                 slots.append((slot_of(at), no))
-            self._remember(one, visit, no, text)
+            size += len(text) - one.size
+            one.visit, one.size = visit, len(text)
+        self._seq += len(rows)
+        self.memory.size = size
         self.connection.executemany(EXTEND_VISIT, rows)
         self.connection.executemany(SET_SLOT, slots)
         return [row[-1] for row in rows]
@@ -327,14 +329,15 @@ class SQLiteVisitTransaction:
         for no, marks in outcome.marks.items():
             one = self._held.by_no[no]
             text = text_of_marks(marks)
-            self.memory.weigh(one, one.size - len(one.marks or "") + len(text or ""))
+            self.memory.size += len(text or "") - len(one.marks or "")
             one.marks = text
         noted = [self._held.by_no[no] for no in outcome.newest.keys() | outcome.marks.keys()]
         self.connection.executemany(NOTE, [(one.newest_at, one.newest_id, one.marks, one.no) for one in noted])
 
     def _remember(self, one: Identity, visit: Visit, visit_no: int, text: str) -> None:
         one.visit, one.visit_no, one.is_loaded = visit, visit_no, True
-        self.memory.weigh(one, len(text) + len(one.marks or ""))
+        self.memory.size += len(text) - one.size
+        one.size = len(text)
 
     def _next(self) -> int:
         self._seq += 1
@@ -349,7 +352,7 @@ class SQLiteVisitTransaction:
                 one = identity_of(row)
                 held.add(one)
                 added.append(one)
-                self.memory.weigh(one, len(one.marks or ""))
+                self.memory.size += len(one.marks or "")
         others = {one.visitor for one in added if one.visitor not in held.by_no}
         if others:
             self._add(IDENTITIES, (_json(others),))
