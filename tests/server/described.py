@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Litestar
@@ -13,7 +14,8 @@ from litestar import Litestar
 from lastseen.app import LastSeen
 from lastseen.server import create_app
 from lastseen.server.access import Access
-from lastseen.server.api.openapi import DOCUMENT, operations
+from lastseen.server.api.openapi import API, DOCUMENT, operations
+from lastseen.server.rights import Need, Right, handlers_of, need_of
 from lastseen.settings import Settings
 
 
@@ -39,15 +41,53 @@ class Operation:
         return self.path.format(**dict.fromkeys(self.parameters, "unknown-x") | values)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageRoute:
+    """One verb of one page."""
+
+    method: str
+    path: str
+    need: Need
+    parameters: tuple[str, ...]
+    """What its address may name, in the path or behind it."""
+
+    def address(self, name: str, value: str) -> str:
+        """Return its address with one parameter, and something unknown for the others in the path."""
+        parts = [
+            (value if part[1:].partition(":")[0] == name else "unknown-x") if part.startswith("{") else part
+            for part in self.path.split("/")
+        ]
+        query = "" if f"{{{name}:" in self.path else f"?{urlencode({name: value})}"
+        return "/".join(parts) + query
+
+
 @cache
-def document() -> dict[str, Any]:
-    """Return the document of an application with nothing in it."""
+def _application() -> Litestar:
+    """Return an application with nothing in it."""
     with warnings.catch_warnings():
         # Litestar 3 wants dependencies marked; until then its warning is about each of them.
         warnings.simplefilter("ignore", DeprecationWarning)
-        app = create_app(LastSeen.open("memory:", migrate=True), Settings(database_url="memory:"))
-    decoded: dict[str, Any] = msgspec.json.decode(_litestar_of(app).state[DOCUMENT])
+        return _litestar_of(create_app(LastSeen.open("memory:", migrate=True), Settings(database_url="memory:")))
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the document of an application with nothing in it."""
+    decoded: dict[str, Any] = msgspec.json.decode(_application().state[DOCUMENT])
     return decoded
+
+
+def all_pages() -> list[PageRoute]:
+    """Return every page that needs something, and whatever else is no part of the API."""
+    return sorted(
+        (
+            PageRoute(method=method, path=path, need=need, parameters=tuple(handler.parsed_fn_signature.parameters))
+            for path, methods, handler in handlers_of(_application())
+            for method in methods - {"OPTIONS"}
+            if not path.startswith(API) and (need := need_of(handler)) not in {None, Right.PUBLIC}
+        ),
+        key=lambda route: (route.path, route.method),
+    )
 
 
 def _litestar_of(app: Any) -> Litestar:

@@ -207,6 +207,7 @@ WRONG = [
     ("/device?id=van-01", {"owner_id": "x" * 256}, "owner_id", "255"),
     ("/keys/new", {"name": ""}, "name", "empty"),
     ("/keys/new", {"name": "x", "owner": "device nothing"}, "owner", "no such device"),
+    ("/keys/new", {"name": "x", "owner": "site nothing"}, "owner", "no such site"),
     ("/keys/new", {"name": "x", "owner": "planet mars"}, "owner", "one of the list"),
     ("/keys/new", {"name": "x", "expires": "2001-01-01"}, "expires", "over"),
     ("/keys/new", {"name": "x", "expires": "soon"}, "expires", "2027-01-31"),

@@ -14,7 +14,8 @@ from litestar import Litestar, get
 from lastseen.devices.key import GROUP_SCOPES, SITE_SCOPES, Scope
 from lastseen.errors import ConfigurationError
 from lastseen.server.rights import STRANGER, Right, check_declared, require_right
-from tests.server.described import Operation, all_operations
+from tests.server import people
+from tests.server.described import Operation, PageRoute, all_operations, all_pages
 from tests.server.running import ServerProcess
 from tests.server.world import World
 
@@ -165,12 +166,38 @@ def _has_scope(who: str, operation: Operation) -> bool:
     return bool(scopes) and scopes <= group
 
 
+# What a page's address may name that belongs to somebody; `id` is of what the path says.
+NAMES = {"id", "device", "group", "site", "user_id", "session_id"}
+NAMING = [(page, name) for page in all_pages() for name in page.parameters if name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("page", "name"), NAMING, ids=[f"{page.method}-{page.path.split(':')[0]}-{name}" for page, name in NAMING]
+)
+def test_what_belongs_to_others_has_no_page(
+    world: World, strange_ids: dict[str, str], page: PageRoute, name: str
+) -> None:
+    """The same for every page, with each thing that its address may name; an administrator finds it there."""
+    kind = page.path.split("/")[1] if name == "id" else name.removesuffix("_id")
+    value = {**strange_ids, "user_id": people.user_id(world.ada, "ada"), "visit_id": "unknown"}[f"{kind}_id"]
+    address, body = page.address(name, value), {"name": "stolen"} if page.method == "POST" else None
+    answer = world.bob.request(page.method, address, data=body)
+    may = page.need in GROUP_SCOPES or page.need is Right.PERSON
+    assert answer.status_code == (404 if may else 403), people.words(answer.text)
+    for secret in ("far-device", "stolen", strange_ids["key_id"], strange_ids["session_id"]):
+        assert secret not in answer.text
+    if page.method == "GET" and page.path != "/visit":
+        assert world.ada.get(address).status_code == 200
+
+
 def test_nothing_of_others_was_touched(world: World) -> None:
     """After all of that, nothing of the other group was changed, taken or removed."""
     device = world.ada.get("/api/v1/devices/far-device").json()
     assert (device["name"], device["group_id"], device["last_seen_at"]) == ("", "far", None)
     assert world.ada.get("/api/v1/groups/far").json()["name"] == "Far"
     assert world.ada.get("/api/v1/sites/other").json()["name"] == "other"
+    assert world.ada.get("/account/devices").status_code == 200
+    assert world.with_key(world.far).get("/api/v1/devices").status_code == 200
 
 
 def test_the_owner_finds_it(world: World, strange_ids: dict[str, str]) -> None:

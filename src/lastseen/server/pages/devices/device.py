@@ -29,6 +29,7 @@ from lastseen.server.pages.devices.asking import (
     address,
     checked_id,
     checking,
+    find_group,
     groups_of,
     show_form,
 )
@@ -48,6 +49,8 @@ class DevicePages(Pages):
     @get("/devices/new", needs=Scope.DEVICES_WRITE, sync_to_thread=True)
     def ask(self, request: AnyRequest, seen: LastSeen, principal: Principal, group: str = "") -> Page:
         """Ask what the new device is."""
+        if group:
+            find_group(seen, principal, group)
         return _new_form(request, seen, principal, {"group_id": group})
 
     @post("/devices/new", needs=Scope.DEVICES_WRITE, sync_to_thread=True)

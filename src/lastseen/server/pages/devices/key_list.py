@@ -15,12 +15,15 @@ from lastseen.server.pages.devices.device import find_device
 from lastseen.server.pages.devices.key_rows import key_rows
 from lastseen.server.pages.frame import IS_SET_UP, AnyRequest
 from lastseen.server.pages.live import Page, show_live, show_part, with_tag
+from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 
 PATH = "/keys"
 STYLES = ("devices.css",)
 PART = "devices/key_rows.html"
 PAGE_SIZE = 50
+OWNERS = ("device", "group", "site")
+"""What a key may belong to."""
 
 
 class KeyListPages(Pages):
@@ -83,7 +86,7 @@ def _content(  # noqa: PLR0917 - as the handlers have them
     page = seen.keys.list(
         device_id=owner["device"] or None,
         group_id=owner["group"] or None,
-        site_id=checked_id(owner["site"], "site") if owner["site"] else None,
+        site_id=owner["site"] or None,
         status=status,
         limit=PAGE_SIZE,
         cursor=cursor or None,
@@ -115,12 +118,26 @@ def _statuses(fields: dict[str, str | None]) -> list[dict[str, Any]]:
 
 def _filters(seen: LastSeen, principal: Principal, fields: dict[str, str | None]) -> list[dict[str, str]]:
     """Say whose keys the list is limited to; 404 for what is not there for this principal."""
-    words = {}
-    if fields["device"]:
-        device = find_device(seen, principal, fields["device"])
-        words["device"] = f"device {device.name or device.id}"
-    if fields["group"]:
-        words["group"] = f"group {find_group(seen, principal, fields['group']).name}"
-    if fields["site"]:
-        words["site"] = f"site {fields['site']}"
-    return [{"words": word, "href": address(PATH, {**fields, name: None})} for name, word in words.items()]
+    return [
+        {
+            "words": f"{kind} {name_of_owner(seen, principal, kind, owner)}",
+            "href": address(PATH, {**fields, kind: None}),
+        }
+        for kind in OWNERS
+        if (owner := fields[kind])
+    ]
+
+
+def name_of_owner(seen: LastSeen, principal: Principal, kind: str, owner: str) -> str:
+    """Return how a device, a group or a site is called that may have keys; 404 when it is not there for this principal.
+
+    A site that was deleted has its keys still.
+    """
+    if kind == "device":
+        device = find_device(seen, principal, owner)
+        return device.name or device.id
+    if kind == "group":
+        return find_group(seen, principal, owner).name
+    if principal.is_limited:
+        raise Problem(404, "there is no such site")
+    return checked_id(owner, "site")

@@ -13,7 +13,6 @@ from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import GROUP_SCOPES, SITE_SCOPES, ApiKey, Scope, Secret
 from lastseen.devices.values import MAX_NAME_LENGTH, check_text
-from lastseen.errors import NotFound
 from lastseen.server.api.keys import require_grantable
 from lastseen.server.pages.devices.asking import (
     Form,
@@ -27,11 +26,13 @@ from lastseen.server.pages.devices.asking import (
 )
 from lastseen.server.pages.devices.device import find_device
 from lastseen.server.pages.devices.key import OVERLAPS, find_key
+from lastseen.server.pages.devices.key_list import OWNERS, name_of_owner
 from lastseen.server.pages.devices.key_rows import told
 from lastseen.server.pages.frame import AnyRequest, show
 from lastseen.server.pages.live import Page
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.visits.site import SiteNotFound
 
 SCOPE_WORDS = {
     Scope.ACTIVITY_WRITE: "say that a client was active",
@@ -50,7 +51,6 @@ SCOPE_WORDS = {
     Scope.SESSIONS_READ: "where users are signed in",
     Scope.SESSIONS_WRITE: "sign users out",
 }
-_KINDS = ("device", "group", "site")
 _FIELD = "scope "
 
 
@@ -71,8 +71,11 @@ class KeyMakingPages(Pages):
     ) -> Page:
         """Ask what the new key may do."""
         given = {"device": device, "group": group, "site": site}
-        owner = next((f"{kind} {given[kind]}" for kind in _KINDS if given[kind]), "")
-        return _new_form(request, seen, principal, {"owner": owner})
+        owner = next((kind for kind in OWNERS if given[kind]), None)
+        if owner is None:
+            return _new_form(request, seen, principal, {})
+        name_of_owner(seen, principal, owner, given[owner])
+        return _new_form(request, seen, principal, {"owner": f"{owner} {given[owner]}"})
 
     @post("/keys/new", needs=Scope.KEYS_WRITE, sync_to_thread=True)
     def create(  # noqa: PLR0917 - Litestar fills them by name
@@ -147,7 +150,7 @@ def _owner(seen: LastSeen, principal: Principal, text: str) -> dict[str, str]:
             seen.sites.get(owner_id)
         else:
             raise WrongField("owner", "Choose one of the list.")
-    except (Problem, NotFound) as error:
+    except (Problem, SiteNotFound) as error:
         raise WrongField("owner", f"There is no such {kind}.") from error
     return {f"{kind}_id": owner_id}
 
