@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import islice
 
 from lastseen.activity.recorder import ActivityRecorder
+from lastseen.activity.updates import Updates
 from lastseen.errors import InvalidData, StoreUnavailable
 
 
@@ -44,13 +43,13 @@ class BatchWriter:
     poison: dict[str, InvalidData] = field(default_factory=dict)
     error: Exception | None = None
 
-    def write(self, updates: Mapping[str, datetime]) -> None:
+    def write(self, updates: Updates) -> None:
         """Write everything, or as much as can be written."""
-        remaining = iter(updates.items())
-        while self.error is None and (chunk := dict(islice(remaining, self.chunk_size))):
-            self._write_chunk(chunk)
+        for begin in range(0, len(updates), self.chunk_size):
+            if self.error is None:
+                self._write_chunk(updates.part(begin, begin + self.chunk_size))
 
-    def _write_chunk(self, chunk: Mapping[str, datetime]) -> None:
+    def _write_chunk(self, chunk: Updates) -> None:
         if self.monotonic() >= self.deadline:
             self.error = StoreUnavailable("the flush did not finish within its deadline")
             return
@@ -61,14 +60,13 @@ class BatchWriter:
         except Exception as error:  # noqa: BLE001 - a recorder may be anybody's; whatever it raises, keep the keys
             self.error = error
         else:
-            self.saved.extend(chunk)
+            self.saved.extend(chunk.keys_sorted)
 
-    def _split(self, chunk: Mapping[str, datetime], error: InvalidData) -> None:
+    def _split(self, chunk: Updates, error: InvalidData) -> None:
         if len(chunk) == 1:
-            self.poison[next(iter(chunk))] = error
+            self.poison[chunk.keys_sorted[0]] = error
             return
-        items = list(chunk.items())
-        half = len(items) // 2
-        for part in (items[:half], items[half:]):
+        half = len(chunk) // 2
+        for part in (chunk.part(0, half), chunk.part(half, len(chunk))):
             if self.error is None:
-                self._write_chunk(dict(part))
+                self._write_chunk(part)

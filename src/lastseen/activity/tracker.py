@@ -22,7 +22,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 
 from lastseen.activity.backoff import jittered, retry_delay
@@ -32,6 +32,7 @@ from lastseen.activity.health import ActivityHealth, HealthStatus
 from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.recorder import ActivityRecorder, require_recorder
 from lastseen.activity.settings import TrackerSettings
+from lastseen.activity.updates import Updates
 from lastseen.clock import SYSTEM_CLOCK, Clock, seconds_since_1970, utc
 from lastseen.errors import FlushError, SchemaError
 from lastseen.forking import reset_in_forked_children
@@ -234,10 +235,13 @@ class ActivityTracker:
         self._tell(result)
         return result
 
-    def _updates(self, batch: dict[str, float]) -> dict[str, datetime]:
+    def _updates(self, batch: dict[str, float]) -> Updates:
         """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
-        latest, moment = self._latest_moment(), datetime.fromtimestamp
-        return {key: moment(at if (at := batch[key]) < latest else latest, UTC) for key in sorted(batch)}
+        keys, latest = sorted(batch), self._latest_moment()
+        seconds = list(map(batch.__getitem__, keys))
+        if max(seconds) > latest:
+            seconds = [min(at, latest) for at in seconds]
+        return Updates(keys, seconds)
 
     def _latest_moment(self) -> float:
         return self._now() + self.settings.future_tolerance.total_seconds()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from lastseen.activity.updates import sorted_seconds
+from lastseen.stores.postgres.arrays import FLOATS, TEXTS, floats, joined
 from lastseen.stores.postgres.catalog import TIME_TYPES, Column, TableShape, look_up
 from lastseen.stores.postgres.database import PostgresDatabase
 from lastseen.stores.table import ActivityTable, WriteMode
@@ -12,12 +14,13 @@ from lastseen.stores.table import ActivityTable, WriteMode
 # Rows are locked in the order in which they come, the same in every process, so two writers never deadlock: texts come
 # sorted, anything else is sorted here. In the list of columns `unnest` hands its rows on one by one; in FROM, all of
 # them are put aside first.
+RECORDED = f"SELECT {TEXTS} AS key, to_timestamp({FLOATS}) AS at"
+
 UPSERT = """
 INSERT INTO {table} AS stored ({columns})
 SELECT {values}
 FROM (
-    SELECT key::{key_type} AS key, {moment}::{time_type} AS at
-    FROM (SELECT unnest(%b::text[]) AS key, unnest(%b::timestamptz[]) AS at) AS recorded{group_by}
+    SELECT key::{key_type} AS key, {moment}::{time_type} AS at FROM ({recorded}) AS recorded{group_by}
 ) AS new{order_by}
 ON CONFLICT ({key}) DO UPDATE SET {time} = EXCLUDED.{time}
 WHERE stored.{time} < EXCLUDED.{time} OR stored.{time} IS NULL
@@ -25,8 +28,7 @@ WHERE stored.{time} < EXCLUDED.{time} OR stored.{time} IS NULL
 
 UPDATE = """
 WITH new AS MATERIALIZED (
-    SELECT key::{key_type} AS key, {moment}::{time_type} AS at
-    FROM unnest(%b::text[], %b::timestamptz[]) AS recorded (key, at){group_by}
+    SELECT key::{key_type} AS key, {moment}::{time_type} AS at FROM ({recorded}) AS recorded{group_by}
 ), locked AS MATERIALIZED (
     SELECT stored.{key} AS key, new.at
     FROM {table} AS stored JOIN new ON stored.{key} = new.key
@@ -63,11 +65,9 @@ class PostgresTableRecorder:
         """See `ActivityRecorder`."""
         if not updates:
             return 0
-        # A tracker's batch is sorted already; to see that costs next to nothing. Code points sort like their UTF-8.
-        keys = sorted(updates)
-        parameters = (keys, [updates[key] for key in keys])
+        keys, seconds = sorted_seconds(updates)
         with self._database.write() as cursor:
-            cursor.execute(self._statement, parameters)
+            cursor.execute(self._statement, (*joined(keys), floats(cursor, seconds)))
         return cursor.rowcount
 
 
@@ -90,6 +90,7 @@ def _statement(template: str, shape: TableShape, **parts: str) -> str:
         key=shape.key.name,
         key_type=shape.key.type.replace("%", "%%"),
         time=shape.time.name,
+        recorded=RECORDED,
         time_type=shape.time.exact_type.replace("%", "%%"),
         moment=TIME_TYPES[shape.time.base_type].format(LATEST_MOMENT if grouped else MOMENT),
         group_by=" GROUP BY 1" if grouped else "",
