@@ -106,3 +106,20 @@ def questions(draw: st.DrawFn) -> Question:
         offset=draw(st.sampled_from([0, 0, 0, 2])),
         bots=draw(st.sampled_from([Bots.WITHOUT, Bots.WITHOUT, *Bots])),
     )
+
+
+@st.composite
+def questions_by_page(draw: st.DrawFn) -> Question:
+    """Return a question about the visitors of pages, most of them without a filter."""
+    page = Dimension("page")
+    about_pages = filters().map(lambda each: Filter(page, each.operator, each.values))
+    first = date(2026, 3, 27) + timedelta(days=draw(st.integers(0, 3)))
+    return Question(
+        metrics=(Metric.VISITORS, *draw(st.lists(st.sampled_from([Metric.VISITS, Metric.PAGE_VIEWS]), unique=True))),
+        by=(page,),
+        filters=tuple(draw(st.lists(st.one_of(about_pages, about_pages, filters()), max_size=1))),
+        since=first,
+        until=first + timedelta(days=draw(st.integers(1, 3))),
+        compare=draw(st.none() | st.just(Compare.PREVIOUS)),
+        bots=draw(st.sampled_from(Bots)),
+    )

@@ -14,7 +14,7 @@ from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
-from tests.reports.material import histories, questions
+from tests.reports.material import histories, questions, questions_by_page
 from tests.reports.plain import check, truth_of
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
@@ -22,12 +22,22 @@ RULE = VisitRule()
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=histories(), asked=st.lists(questions(), min_size=1, max_size=4))
-def test_every_report_equals_a_slow_loop_over_the_truth(history: Sequence[Event], asked: Sequence[Question]) -> None:
-    """Random events, random questions: same rows, totals, comparison, order and limit."""
+@given(
+    history=histories(),
+    asked=st.lists(questions() | questions_by_page(), min_size=1, max_size=4),
+    first=st.integers(0, 40),
+    settle_from=st.sampled_from([0, 5, 1_000]),
+)
+def test_every_report_equals_a_slow_loop_over_the_truth(
+    history: Sequence[Event], asked: Sequence[Question], first: int, settle_from: int
+) -> None:
+    """Random events, random questions: same rows, totals, comparison, order and limit, with all, some and no visits
+    settled."""
     store = MemoryVisits()
-    reports = Reports(store, lambda: DuckDBCopy(None, threads=1))
-    store.save(history, lambda _: RULE)
+    reports = Reports(store, lambda: DuckDBCopy(None, threads=1, settle_from=settle_from))
+    store.save(history[:first], lambda _: RULE)
+    reports.catch_up()
+    store.save(history[first:], lambda _: RULE)
     truth = truth_of(store)
     for question in asked:
         check(reports.ask(question, now=NOW), truth)

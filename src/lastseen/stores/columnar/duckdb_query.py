@@ -15,7 +15,7 @@ import msgspec
 
 from lastseen.reports.period import DAY, HOUR, Period
 from lastseen.reports.question import Bots, Filter, Operator, Question
-from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Grain, Metric, TimeBucket
+from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Grain, Metric, TimeBucket, adds_up
 
 METRICS: dict[Metric, str] = {
     Metric.VISITORS: "count(DISTINCT v.visitor)",
@@ -98,6 +98,7 @@ class Statement:
         self._question = question
         self._period = period
         self._filters_events = False
+        self._summands = ""
         self.values: dict[str, Any] = {
             "site": question.site,
             "start": period.start_micros,
@@ -155,7 +156,10 @@ class Statement:
             for grain in Grain
             if any(metric.grain is grain for metric in metrics)
         }
-        grouped = {grain: self._grouped(grain, places, by) for grain, places in parts.items()}
+        grouped = {
+            grain: self._of_summands(places, by) if self._adds_up(grain, places) else self._grouped(grain, places, by)
+            for grain, places in parts.items()
+        }
         if len(grouped) == 1:
             names = [f"d{place}" for place in range(len(by))] + [f"m{place}" for place in range(len(metrics))]
             return f"SELECT {', '.join(names)} FROM ({next(iter(grouped.values()))})"
@@ -168,6 +172,17 @@ class Statement:
             f"SELECT {', '.join(columns)} FROM ({grouped[Grain.VISIT]}) AS of_visits "
             f"FULL JOIN ({grouped[Grain.EVENT]}) AS of_events ON {same or 'true'}"
         )
+
+    def _adds_up(self, grain: Grain, places: Sequence[int]) -> bool:
+        """Return whether the totals are the sums of the rows, so that one look for the rows is enough."""
+        by = self._question.by
+        return grain is Grain.EVENT and bool(by) and all(adds_up(self._question.metrics[place], by) for place in places)
+
+    def _of_summands(self, places: Sequence[int], by: Sequence[Dimension]) -> str:
+        self._summands = self._grouped(Grain.EVENT, places, self._question.by)
+        if by:
+            return "SELECT * FROM summands"
+        return f"SELECT {', '.join(f'coalesce(sum(m{place}), 0) AS m{place}' for place in places)} FROM summands"
 
     def _grouped(self, grain: Grain, places: Sequence[int], by: Sequence[Dimension]) -> str:
         expressions = METRICS
@@ -273,9 +288,10 @@ class Statement:
         return "passing" if self._filters_events else "events"
 
     def _with_passing(self, statement: str) -> str:
-        """Put what a statement calls `passing` and `started` before it: one look for both serves rows and totals."""
+        """Put what a statement calls `passing`, `started` and `summands` before it: one look serves rows and totals."""
+        summands = f"summands AS MATERIALIZED ({self._summands})"
         if not self._filters_events:
-            return statement
+            return f"WITH {summands} {statement}" if self._summands else statement
         conditions = ["e.site = $site", *self._conditions(of_events=True)]
         columns = PASSING
         if any(each.property_name is not None for each in self._question.by):
@@ -285,7 +301,8 @@ class Statement:
         )
         of_passing = f"v.visit IN (SELECT e.visit FROM passing AS e WHERE {EVENTS_OF_STARTED})"
         started = f"SELECT v.* FROM visits AS v WHERE {self._started()} AND {of_passing}"
-        return f"WITH passing AS MATERIALIZED ({looks}), started AS MATERIALIZED ({started}) {statement}"
+        tables = f"passing AS MATERIALIZED ({looks}), started AS MATERIALIZED ({started})"
+        return f"WITH {', '.join([tables, *([summands] if self._summands else [])])} {statement}"
 
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)
