@@ -31,8 +31,7 @@ RULE = VisitRule()
 def test_every_report_equals_a_slow_loop_over_the_truth(
     history: Sequence[Event], asked: Sequence[Question], first: int, settle_from: int
 ) -> None:
-    """Random events, random questions: same rows, totals, comparison, order and limit, with all, some and no visits
-    settled."""
+    """Random events and questions: same rows, totals, comparison, order and limit, whichever visits are settled."""
     store = MemoryVisits()
     reports = Reports(store, lambda: DuckDBCopy(None, threads=1, settle_from=settle_from))
     store.save(history[:first], lambda _: RULE)
