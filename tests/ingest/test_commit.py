@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import InvalidData, StoreUnavailable
-from lastseen.ingest.commit import MOST_TOGETHER, MOST_WAITING, GroupCommit
+from lastseen.ingest.commit import BUSY_FROM, LONGEST_WAIT, MOST_TOGETHER, MOST_WAITING, GroupCommit
 from lastseen.ingest.figures import Figures
 from lastseen.ingest.outcome import Overloaded
 from lastseen.ingest.spool import Spool
 from lastseen.stores.memory import MemoryStore
+from lastseen.testing import ManualClock
 from lastseen.visits.event import Event
 from lastseen.visits.making import RawEvent
 from lastseen.visits.rule import VisitRule
@@ -82,11 +84,11 @@ def visits() -> FaultyVisits:
 class Ingesting:
     """A committer with its spool and figures."""
 
-    def __init__(self, visits: FaultyVisits, folder: Path, room: int) -> None:
+    def __init__(self, visits: FaultyVisits, folder: Path, room: int, clock: Clock) -> None:
         self.visits = visits
         self.figures = Figures()
         self.spool = Spool(folder / "spool", room)
-        self.commit = GroupCommit(visits, lambda _: VisitRule(), self.spool, self.figures)  # type: ignore[arg-type] # save is all it needs
+        self.commit = GroupCommit(visits, lambda _: VisitRule(), self.spool, self.figures, clock=clock)  # type: ignore[arg-type] # save is all it needs
 
     def save(self, *batches: Sequence[str]) -> list[Sequence[int] | BaseException]:
         """Send so many requests at once; return what became of each."""
@@ -108,8 +110,8 @@ async def until(question: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def ingesting(visits: FaultyVisits, folder: Path, room: int = ROOM) -> Iterator[Ingesting]:
-    ingest = Ingesting(visits, folder, room)
+def ingesting(visits: FaultyVisits, folder: Path, room: int = ROOM, clock: Clock = SYSTEM_CLOCK) -> Iterator[Ingesting]:
+    ingest = Ingesting(visits, folder, room, clock)
     try:
         yield ingest
     finally:
@@ -135,6 +137,52 @@ def test_requests_share_a_transaction(visits: FaultyVisits, tmp_path: Path) -> N
         assert visits.batches == [1, 50]
         assert len(ingest.stored()) == 51
         assert ingest.figures.accepted == 51
+
+
+async def save_together(ingest: Ingesting, clock: ManualClock, count: int) -> None:
+    """Send so many requests that are saved in one transaction, which takes a second."""
+    ingest.visits.gate.clear()
+    requests = [asyncio.create_task(ingest.commit.save(make, [raw(f"together {n}")])) for n in range(count)]
+    await until(lambda: ingest.visits.inside == 1)
+    clock.advance(1)
+    ingest.visits.gate.set()
+    await asyncio.gather(*requests)
+
+
+def test_those_who_were_just_answered_are_waited_for(visits: FaultyVisits, tmp_path: Path) -> None:
+    """The next transaction begins when as many have asked again, or soon."""
+    clock = ManualClock()
+    with ingesting(visits, tmp_path, clock=clock) as ingest:
+
+        async def clients() -> None:
+            await save_together(ingest, clock, BUSY_FROM)
+            requests = []
+            for number in range(1, BUSY_FROM):
+                requests.append(asyncio.create_task(ingest.commit.save(make, [raw(f"again {number}")])))
+                await until(lambda: ingest.commit.waiting == len(requests))
+            await ingest.commit.save(make, [raw("the last")])
+            await asyncio.gather(*requests)
+            await save_together(ingest, clock, BUSY_FROM)
+            alone = asyncio.create_task(ingest.commit.save(make, [raw("alone")]))
+            await until(lambda: ingest.commit.waiting == 1)
+            clock.advance(LONGEST_WAIT)
+            await alone
+
+        asyncio.run(clients())
+        assert visits.batches == [BUSY_FROM, BUSY_FROM, BUSY_FROM, 1]
+
+
+def test_a_few_are_not_waited_for(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Who asks after a small transaction is saved at once, though nobody else comes and no time passes."""
+    clock = ManualClock()
+    with ingesting(visits, tmp_path, clock=clock) as ingest:
+
+        async def clients() -> None:
+            await save_together(ingest, clock, BUSY_FROM - 1)
+            await ingest.commit.save(make, [raw("alone")])
+
+        asyncio.run(clients())
+        assert visits.batches == [BUSY_FROM - 1, 1]
 
 
 def test_nobody_is_answered_before_the_commit(visits: FaultyVisits, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from time import perf_counter, sleep
+from time import perf_counter
 
 from lastseen.activity.backoff import retry_delay
 from lastseen.clock import SYSTEM_CLOCK, Clock
@@ -28,10 +28,10 @@ MOST_WAITING = 50_000
 """Events that may wait for a commit; a request beyond that is refused at once."""
 MOST_TOGETHER = 5_000
 """Events in one transaction, unless a single request brings more."""
-BUSY_FROM = 16
-"""Requests in one transaction from which on the next one waits for company."""
+BUSY_FROM = 4
+"""Requests in one transaction from which on the next one waits for those who were just answered."""
 LONGEST_WAIT = 0.01
-"""Seconds that it waits at most; it is half of what the transaction before took."""
+"""Seconds that it waits at most; it is never longer than what the transaction before took."""
 MOST_DRAINED = 20_000
 """Events from the spool between two looks at what has come in."""
 
@@ -83,6 +83,8 @@ class GroupCommit:
         self._on_commit = on_commit
         self._waiting: deque[_Request] = deque()
         self._count = 0
+        self._enough = 1
+        """Requests that must wait for the thread to be woken."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
@@ -120,9 +122,9 @@ class GroupCommit:
                 self._figures.refused += count
                 raise Overloaded("the server is stopping" if self._closing else "too many events wait to be saved")
             self._waiting.append(request)
-            is_first = self._count == 0
             self._count += count
-        if is_first:
+            is_enough = len(self._waiting) == self._enough
+        if is_enough:
             # Not at once: what came in together is also saved together.
             loop.call_soon(self._wake.set)
         return request.answer
@@ -145,13 +147,11 @@ class GroupCommit:
 
     def _work(self) -> None:
         """Save and answer until nothing waits."""
-        began, took = perf_counter(), 0
+        began, took = self._clock.monotonic(), 0
         while True:
-            if took >= BUSY_FROM and not self._closing:
-                # Those who were just answered are about to ask again, and a transaction costs much by itself. Real
-                # time: how long nothing is to be done says no clock but that of the machine.
-                sleep(min((perf_counter() - began) / 2, LONGEST_WAIT))
-            began = perf_counter()
+            if took >= BUSY_FROM:
+                self._wait_for_company(took, min(self._clock.monotonic() - began, LONGEST_WAIT))
+            began = self._clock.monotonic()
             requests = self._take()
             took = len(requests)
             if requests:
@@ -167,6 +167,21 @@ class GroupCommit:
                 self._drain()
             if not requests:
                 return
+
+    def _wait_for_company(self, answered: int, seconds: float) -> None:
+        """Wait until so many more requests are there, or so long.
+
+        Those who were just answered are about to ask again. A transaction costs much by itself, and one that runs while
+        they ask takes turns with the event loop, row by row.
+        """
+        with self._lock:
+            self._wake.clear()
+            if self._closing or self._count >= MOST_TOGETHER:
+                return
+            self._enough = len(self._waiting) + answered
+        self._clock.wait(self._wake, seconds)
+        with self._lock:
+            self._enough = 1
 
     def _pause(self) -> float:
         """Return how long to wait for a request, at most."""
