@@ -214,11 +214,11 @@ def test_killed_fifty_times(call: Command, alone: Path) -> None:
 OPTIONS = LogOptions(all_requests=True, latest=2**62)
 
 
-def read_log(processes: int) -> tuple[list[Event], list[tuple[int, str]]]:
+def read_log(helpers: int) -> tuple[list[Event], list[tuple[int, str]]]:
     repetitions = Repetitions(SITE)
     events: list[Event] = []
     bad: list[tuple[int, str]] = []
-    with LogReading(SITE, OPTIONS, processes=processes) as reading, LOG.open("rb") as stream:
+    with LogReading(SITE, OPTIONS, most_helpers=helpers) as reading, LOG.open("rb") as stream:
         for chunk in reading.read(stream):
             events += map(repetitions.told_apart, chunk.events)
             bad += chunk.bad_lines
@@ -227,7 +227,7 @@ def read_log(processes: int) -> tuple[list[Event], list[tuple[int, str]]]:
 
 def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Events, their order and the numbers of bad lines are those of one process."""
-    alone = read_log(1)
+    alone = read_log(0)
     monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
     assert read_log(2) == alone
     assert [number for number, _ in alone[1]] == [logs.BAD_LINE]
@@ -236,11 +236,11 @@ def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_killed_helper_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """When a process that reads ahead is killed, the first one reads the rest alone."""
-    expected = read_log(1)
+    expected = read_log(0)
     monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
     repetitions = Repetitions(SITE)
     events: list[Event] = []
-    with LogReading(SITE, OPTIONS, processes=2) as reading, LOG.open("rb") as stream:
+    with LogReading(SITE, OPTIONS, most_helpers=2) as reading, LOG.open("rb") as stream:
         for chunk in reading.read(stream):
             events += map(repetitions.told_apart, chunk.events)
             for helper in list(reading.helpers):

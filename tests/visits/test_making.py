@@ -12,7 +12,7 @@ from lastseen.clock import to_micros
 from lastseen.visits.cookieless import ImportedVisitors
 from lastseen.visits.event import Device, EventFlags, Geo
 from lastseen.visits.geography import Geography
-from lastseen.visits.making import EventMaker, RawEvent, is_prefetch
+from lastseen.visits.making import EventMaker, RawEvent, dated_id, is_prefetch
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site
 from lastseen.visits.utm import UtmParams
@@ -128,6 +128,16 @@ def test_an_id_is_derived_from_the_content() -> None:
     others += [raw(url="/a", properties={"b": 1, "a": 2}, identical_before=1)]
     assert len({first.id, *(MAKER.make(other).id for other in others)}) == len(others) + 1
     assert MAKER.make(raw(id="given")).id == "given"
+
+
+def test_a_derived_id_begins_with_its_moment() -> None:
+    """Ids of later moments come later, as those of UUIDs of version 7 do; the rest tells events of a moment apart."""
+    moments = [-HOUR, 0, NOW - 1_000, NOW, NOW + HOUR, 2**62]
+    ids = [dated_id(at, b"the same", SECRET) for at in moments]
+    assert {len(each) for each in ids} == {32}
+    assert ids[1:5] == sorted(ids[1:5])
+    assert int(ids[3][:12], 16) == NOW // 1_000
+    assert len({dated_id(NOW, content, key) for content in (b"a", b"b") for key in (SECRET, b"t" * 32)}) == 4
 
 
 def test_addresses_are_not_kept() -> None:

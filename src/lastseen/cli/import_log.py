@@ -102,7 +102,8 @@ def log(
             geo_database=settings.geo_database,
             kept_parameters=frozenset(settings.kept_url_parameters),
         )
-        reading = LogReading(known, options)
+        expected = sum(path.stat().st_size for path in files if path.is_file())
+        reading = LogReading(known, options, expected=expected)
         try:
             with uncollected(), FileProgress(files) as progress, reading:
                 import_files(files, reading, Importer(seen.store, known, summary, progress, batch))

@@ -82,10 +82,10 @@ def parse_request(line: bytes | None, *, page_views_only: bool = False) -> Reque
     found = _COMBINED(text)
     if found is not None:
         address, time, request, status, referrer, agent = found.groups()
-        if page_views_only and (status[0] != "2" or request[:4] != "GET " or _is_asset(_target(request[4:]))):
-            _moment(time)
+        at = _moment(time)
+        if page_views_only and not is_page_request(request, status):
             return None
-        return _request(address, time, request, status, referrer=referrer, agent=agent)
+        return combined(address, at, request, status, referrer=referrer, agent=agent)
     if text.startswith("{"):
         return _parse_json(line)
     return _parse_other(text)
@@ -97,9 +97,9 @@ def _parse_other(text: str) -> Request:
         raise BadLine(f"no line of an access log: {_shown(text)}")
     _, address, _, request, status, referrer, agent = found.groups()
     time, host = found["time"], found["host"]
-    return _request(
+    return combined(
         address,
-        time,
+        _moment(time),
         _unescaped(request),
         status,
         referrer=_unescaped(referrer or ""),
@@ -108,13 +108,19 @@ def _parse_other(text: str) -> Request:
     )
 
 
-def _request(
-    address: str, time: str, request: str, status: str, *, referrer: str, agent: str, host: str | None = None
+def is_page_request(request: str, status: str) -> bool:
+    """Return whether a line with this request, `GET / HTTP/1.1`, and this status is a page view."""
+    return status[0] == "2" and request[:4] == "GET " and not _is_asset(_target(request[4:]))
+
+
+def combined(
+    address: str, at: int, request: str, status: str, *, referrer: str, agent: str, host: str | None = None
 ) -> Request:
+    """Return what the parts of a combined line say."""
     method, _, rest = request.partition(" ")
     return Request(
         address=address,
-        at=_moment(time),
+        at=at,
         method=method,
         target=_target(rest),
         status=int(status),
@@ -133,7 +139,7 @@ def _target(rest: str) -> str:
 def _moment(text: str) -> int:
     """Read `17/May/2015:10:05:03 +0000`; the second 60 is a leap second."""
     try:
-        return (_minute(text[:17], text[20:]) + _SECONDS[text[17:20]]) * SECOND
+        return minute_of(text[:17], text[20:].removeprefix(" ")) + _SECONDS[text[17:20]] * SECOND
     except (KeyError, ValueError) as error:
         raise BadLine(f"no time: {_shown(text)}") from error
 
@@ -142,11 +148,16 @@ _SECONDS = {f":{second:02}": second for second in range(61)}
 
 
 @lru_cache(maxsize=4_096)
-def _minute(text: str, offset: str) -> int:
+def minute_of(text: str, offset: str) -> int:
+    """Return the microseconds at which `17/May/2015:10:05` begins with an offset such as `+0000`.
+
+    Raises `KeyError` or `ValueError` for what is none.
+    """
     day, hour, minute = text.split(":")
     number, month, year = day.split("/")
-    zone = _zone(offset.removeprefix(" "))
-    return int(datetime(int(year), _MONTHS[month], int(number), int(hour), int(minute), tzinfo=zone).timestamp())
+    zone = _zone(offset)
+    moment = datetime(int(year), _MONTHS[month], int(number), int(hour), int(minute), tzinfo=zone)
+    return int(moment.timestamp()) * SECOND
 
 
 def _zone(text: str) -> timezone:

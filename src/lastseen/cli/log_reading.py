@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
@@ -21,10 +20,11 @@ import msgspec
 
 from lastseen.cli.lines import MAX_LINE, BadLine, read_block
 from lastseen.cli.log_lines import Request, parse_request
+from lastseen.cli.log_plain import NOT_PLAIN, Makers, PlainLines, is_plain
 from lastseen.visits.cookieless import ImportedVisitors
-from lastseen.visits.event import PAGEVIEW, Event
+from lastseen.visits.event import PAGEVIEW, Event, Geo
 from lastseen.visits.geography import Geography
-from lastseen.visits.making import EventMaker, RawEvent, is_prefetch
+from lastseen.visits.making import EventMaker, RawEvent, dated_id, is_prefetch
 from lastseen.visits.site import Site
 
 REQUEST = "request"
@@ -32,8 +32,12 @@ REQUEST = "request"
 
 BLOCK = 256 * 1024
 ALONE_UP_TO = 4 * 1024 * 1024
-"""So many bytes are read before other processes are started: that takes about a second of a processor."""
-MOST_PROCESSES = 8
+"""So many bytes are read in this process: to start another takes half a second of a processor."""
+AHEAD = 32 * 1024 * 1024
+"""So many bytes are handed to other processes before what they say is waited for: what one transaction saves, so that
+the next is read meanwhile."""
+MOST_HELPERS = 3
+"""One reads faster than most databases save."""
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +69,27 @@ class LineReader:
         self._site = site
         self._options = options
         self._key = site.import_secret[:64]
+        visitors = ImportedVisitors(site.id, self._key)
+        places = None if options.geo_database is None else Geography(options.geo_database)
         self._maker = EventMaker(
             site,
-            visitors=ImportedVisitors(site.id, self._key),
-            geography=None if options.geo_database is None else Geography(options.geo_database),
+            visitors=visitors,
+            geography=places,
             kept_parameters=options.kept_parameters,
             late_limit=None,
             declared_bots_only=options.bots == "declared",
         )
         self._host = options.host or next(iter(site.domains), None)
+        self._plain = PlainLines(
+            Makers(
+                event=self._made,
+                visitor_id=visitors.visitor_id,
+                place=_nowhere if places is None else places.locate,
+                event_id=self._line_id,
+            ),
+            everything=options.all_requests,
+            latest=options.latest,
+        )
 
     def read(self, number: int, chunk: bytes) -> ReadChunk:
         """Read whole lines, the first of which has this number."""
@@ -82,14 +98,18 @@ class LineReader:
         lines = chunk.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        for place, line in enumerate(lines):
-            try:
-                event = self._event(line.strip())
-            except BadLine as error:
-                bad_lines.append((number + place, str(error)))
-            else:
-                if event is not None:
-                    events.append(event)
+        plain, all_are_plain = self._plain.event, is_plain(chunk)
+        for place, whole in enumerate(lines):
+            line = whole.strip()
+            event = plain(line) if all_are_plain or is_plain(line) else NOT_PLAIN
+            if event is NOT_PLAIN:
+                try:
+                    event = self._event(line)
+                except BadLine as error:
+                    bad_lines.append((number + place, str(error)))
+                    continue
+            if event is not None:
+                events.append(event)
         return ReadChunk(lines=len(lines), events=events, bad_lines=bad_lines)
 
     def _event(self, line: bytes) -> Event | None:
@@ -100,14 +120,21 @@ class LineReader:
         request = parse_request(line if len(line) <= MAX_LINE else None, page_views_only=not everything)
         if request is None:
             return None
-        is_page_view = request.is_page_view and not is_prefetch(request.purpose)
-        if not is_page_view and not everything:
+        if not everything and not _is_page_view(request):
             return None
         if request.at > self._options.latest:
             raise BadLine("its time lies in the future")
+        return msgspec.structs.replace(self._made(request), id=self._line_id(line, request.at))
+
+    def _line_id(self, line: bytes, at: int) -> str:
+        return dated_id(at, line, self._key)
+
+    def _made(self, request: Request) -> Event:
+        """Return the event of a request, without its id."""
+        is_page_view = _is_page_view(request)
         return self._maker.make(
             RawEvent(
-                id=blake2b(line, digest_size=16, key=self._key).hexdigest(),
+                id="-",
                 name=PAGEVIEW if is_page_view else REQUEST,
                 at=request.at,
                 received_at=request.at,
@@ -125,6 +152,14 @@ class LineReader:
 
 
 _NOTHING: dict[str, object] = {}
+
+
+def _nowhere(_address: str) -> Geo | None:
+    return None
+
+
+def _is_page_view(request: Request) -> bool:
+    return request.is_page_view and not is_prefetch(request.purpose)
 
 
 class Repetitions:
@@ -146,7 +181,7 @@ class Repetitions:
             self._seen.add(key)
             return event
         count = self._counts[key] = self._counts.get(key, 0) + 1
-        another = blake2b(key + count.to_bytes(8, "big"), digest_size=16, key=self._key).hexdigest()
+        another = dated_id(event.at, key + count.to_bytes(8, "big"), self._key)
         return msgspec.structs.replace(event, id=another)
 
 
@@ -168,15 +203,18 @@ def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 class LogReading:
-    """Reads chunks in order; a context manager. What is long is read ahead by other processes."""
+    """Reads chunks in order; a context manager. What is long is read ahead by other processes.
 
-    def __init__(self, site: Site, options: LogOptions, *, processes: int | None = None) -> None:
+    `expected` is how many bytes there will be at least; without that it turns out to be long after a while.
+    """
+
+    def __init__(self, site: Site, options: LogOptions, *, expected: int = 0, most_helpers: int | None = None) -> None:
         self._site = site
         self._options = options
-        self._processes = min(MOST_PROCESSES, os.cpu_count() or 1) if processes is None else processes
+        self._most_helpers = min(MOST_HELPERS, (os.cpu_count() or 1) - 1) if most_helpers is None else most_helpers
         self._here = LineReader(site, options)
         self._pool: ProcessPoolExecutor | None = None
-        self._bytes = 0
+        self._bytes = expected
 
     def __enter__(self) -> LogReading:
         """Return this; nothing is started yet."""
@@ -197,6 +235,7 @@ class LogReading:
     def read(self, stream: BinaryIO) -> Iterator[ReadChunk]:
         """Yield what the lines of a stream say, in their order; raises `BrokenFile` after what came before."""
         ahead: deque[tuple[int, bytes, Future[bytes]]] = deque()
+        bytes_ahead = 0
         chunks = read_chunks(stream)
         broken: Exception | None = None
         while True:
@@ -212,10 +251,13 @@ class LogReading:
             if future is None:
                 while ahead:
                     yield self._result(*ahead.popleft())
+                bytes_ahead = 0
                 yield self._here.read(number, chunk)
                 continue
             ahead.append((number, chunk, future))
-            if len(ahead) > 2 * self._processes:
+            bytes_ahead += len(chunk)
+            while bytes_ahead > AHEAD:
+                bytes_ahead -= len(ahead[0][1])
                 yield self._result(*ahead.popleft())
         while ahead:
             yield self._result(*ahead.popleft())
@@ -224,12 +266,12 @@ class LogReading:
 
     def _read_elsewhere(self, number: int, chunk: bytes) -> Future[bytes] | None:
         """Hand a chunk to another process; None where this one is to read it."""
-        if self._bytes <= ALONE_UP_TO or self._processes < 2:  # noqa: PLR2004 - one is this one
+        if self._bytes <= ALONE_UP_TO or self._most_helpers < 1:
             return None
         try:
             return self._started().submit(_read_elsewhere, number, chunk)
         except BrokenProcessPool:
-            self._processes = 1
+            self._most_helpers = 0
             return None
 
     def _result(self, number: int, chunk: bytes, future: Future[bytes]) -> ReadChunk:
@@ -237,13 +279,13 @@ class LogReading:
             return _decode(future.result())
         except BrokenProcessPool:
             # Somebody has killed one of them, short of memory perhaps: go on alone.
-            self._processes = 1
+            self._most_helpers = 0
             return self._here.read(number, chunk)
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
-                self._processes,
+                self._most_helpers,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin_elsewhere,
                 initargs=(self._site, self._options),
