@@ -116,6 +116,12 @@ def test_rows_as_csv_and_as_parquet(call: Command, database: str, tmp_path: Path
         assert [dict(zip(names, row, strict=True)) for row in found.fetchall()] == records
 
 
+def test_dimensions_with_commas(call: Command, database: str) -> None:
+    """The same as the option given twice, as HTTP and --metrics have it."""
+    asked = ("report", "visits", *MAY, "--database", database, "--csv")
+    assert call(*asked, "--by", "os,channel").out == call(*asked, "--by", "os", "--by", "channel").out
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -126,6 +132,8 @@ def test_rows_as_csv_and_as_parquet(call: Command, database: str, tmp_path: Path
         (("--time-zone", "Mars"), "Mars"),
         (("--from", "2015-05-01"), "from and to"),
         (("--site", "nowhere"), "no such site"),
+        (("--csv", "--json"), "one of --json and --csv"),
+        (("--by", "os", "--parquet", "/nowhere/os.parquet"), "cannot write /nowhere/os.parquet"),
     ],
     ids=str,
 )

@@ -74,6 +74,13 @@ def test_a_taken_port_is_one_line(process: Command) -> None:
     assert "--port" in done.err
 
 
+def test_a_host_that_nobody_knows_is_one_line(process: Command) -> None:
+    """The message names the host and what to do."""
+    done = process("serve", "--host", "nowhere.invalid", "--port", "0")
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert "nowhere.invalid" in done.err
+
+
 def test_an_address_that_others_can_reach_is_refused(process: Command) -> None:
     """Without accounts the server listens on this machine only."""
     done = process("serve", "--host", "0.0.0.0", "--port", "0")

@@ -56,6 +56,7 @@ def test_its_properties_have_the_names_that_clients_know() -> None:
     """The duration is in seconds."""
     told = visit(page_views=2, entry_url="/", exit_page="/b", referrer="https://news.com/").properties()
     assert told == {
+        "distinct_id": "ann",
         "$session_id": "a",
         "$session_duration": 600.0,
         "$session_page_views": 2,

@@ -61,7 +61,10 @@ def report(
     subject: Annotated[Subject, typer.Argument(help="Which metrics are shown unless others are named.")],
     *,
     by: Annotated[
-        list[str] | None, typer.Option("--by", metavar="NAME", help=f"{', '.join(DIMENSIONS)} or property:NAME.")
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="NAMES", help=f"{', '.join(DIMENSIONS)} or property:NAME; repeated or with commas."
+        ),
     ] = None,
     metrics: Annotated[
         str | None, typer.Option("--metrics", metavar="NAMES", help=f"Separated by commas: {', '.join(Metric)}.")
@@ -92,10 +95,12 @@ def report(
     settings: Settings,
 ) -> None:
     """Count visitors, visits, page views and events, broken down as you like."""
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
     question = read_question(
         subject,
         metrics=split_names(metrics),
-        by=by or (),
+        by=[name for names in by or () for name in split_names(names)],
         filters=where or (),
         last=last,
         since=since,
@@ -114,7 +119,7 @@ def report(
             _catch_up(reports)
             answer = reports.ask(question)
             if parquet is not None:
-                parquet.write_bytes(reports.parquet(answer))
+                _write(parquet, reports.parquet(answer))
         finally:
             reports.close()
         if not as_json and not any(answer.totals):
@@ -125,6 +130,13 @@ def report(
         sys.stdout.write(to_csv(answer))
     elif parquet is None:
         _print_answer(answer)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write {path}: {error.strerror}", param_hint="--parquet") from error
 
 
 def _catch_up(reports: Reports) -> None:

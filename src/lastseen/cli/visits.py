@@ -94,7 +94,8 @@ def list_visits(
         console(stderr=True).print("no visits")
         return
     columns = ["VISIT", "STARTED", "DURATION", "PAGES", "FROM", "BECAUSE", "ENTRY"]
-    print_table(columns, [_row(visit) for visit in visits], gives_way=columns.index("ENTRY"), whole=(0,))
+    beneath = tuple(map(columns.index, ("FROM", "BECAUSE", "ENTRY")))
+    print_table(columns, [_row(visit) for visit in visits], gives_way=beneath[-1], whole=(0,), beneath=beneath)
     if more is not None:
         console(stderr=True).print(f"there may be more: --cursor {more}, or --all", style="dim")
 

@@ -148,7 +148,12 @@ def _set_up_token(accounts: Accounts, host: str) -> str | None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}: this machine knows no such address; choose another with --host"
+        ) from error
     listener = socket.socket(family, kind, protocol)
     try:
         # As every server on POSIX does: a port whose last connections linger (TIME_WAIT) is free. Windows means

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from lastseen.clock import from_micros
 from lastseen.visits.event import Event
 from lastseen.visits.fold import as_open, fold
 from lastseen.visits.identity import Link, link_of, refused, resolve
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import VisitStore
-from lastseen.visits.visit import StartReason, Visit
+from lastseen.visits.visit import Evidence, StartReason, Visit
 
 VISITORS_AT_ONCE = 200
+_MOMENTS = frozenset({"start", "last_activity", "end"})
 _LOOKS = 3
 """A visitor who differs is looked at again: events may have come between reading them and reading the visits."""
 
@@ -54,7 +56,22 @@ def _comparable(visits: Sequence[Visit]) -> list[Visit]:
 
 def _fields(stored: Visit, folded: Visit) -> str:
     names = [name for name in Visit.__struct_fields__ if getattr(stored, name) != getattr(folded, name)]
-    return ", ".join(f"{name} is {getattr(stored, name)}, not {getattr(folded, name)}" for name in names)
+    return ", ".join(f"{name} is {_said(name, stored)}, not {_said(name, folded)}" for name in names)
+
+
+def _said(name: str, visit: Visit) -> str:
+    """Write a field for people: moments as ISO 8601, what was compared as two values."""
+    value = getattr(visit, name)
+    if name in _MOMENTS and value is not None:
+        return f"{from_micros(value):%Y-%m-%dT%H:%M:%S.%fZ}"
+    match value:
+        case Evidence():
+            return f"{value.before} → {value.after}"
+        case (int(at), str(event_id)):
+            return f"{event_id} at {from_micros(at):%Y-%m-%dT%H:%M:%S.%fZ}"
+        case None:
+            return "nothing"
+    return str(value)
 
 
 class Recount:

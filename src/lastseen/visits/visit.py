@@ -140,6 +140,7 @@ class Visit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def properties(self) -> dict[str, Any]:
         """Return the session properties under their names on the wire."""
         return {
+            "distinct_id": self.distinct_id,
             "$session_id": self.id,
             "$session_duration": self.duration.total_seconds(),
             "$session_page_views": self.page_views,
