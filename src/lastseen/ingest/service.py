@@ -40,6 +40,7 @@ class Ingest:
         self.figures = Figures()
         self.clock = clock
         self.keys = seen.keys
+        self.devices = seen.devices
         self.proxies = proxies or TrustedProxies()
         self._visits = seen.store.visits
         self.spool = Spool(folder, spool_limit, on_damage=self._damaged)

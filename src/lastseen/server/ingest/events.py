@@ -125,6 +125,9 @@ class EventsRoute:
         key = self._ingest.keys.verify(secret)
         if key is None:
             raise Unacceptable(401, "this API key is unknown, expired or revoked")
+        self._ingest.keys.record_used(key.id)
+        if key.device_id is not None:
+            self._ingest.devices.record_seen(key.device_id)
         if Scope.EVENTS_WRITE not in key.scopes:
             raise Unacceptable(403, f"this API key lacks the scope {Scope.EVENTS_WRITE}")
         if key.site_id is not None and site_id not in {None, key.site_id}:
@@ -132,7 +135,6 @@ class EventsRoute:
         intake = self._ingest.sites.look_up_site(key.site_id or site_id or DEFAULT_SITE_ID)
         if intake is None:
             raise Unacceptable(404, "there is no such site")
-        self._ingest.keys.record_used(key.id)
         return intake
 
     async def _tell(self, send: Send, headers: Headers, received: Received, refused: Sequence[int]) -> int:

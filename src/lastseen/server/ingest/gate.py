@@ -6,11 +6,11 @@ from time import perf_counter
 
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
+from lastseen.server.ingest.replies import send_json
 from lastseen.server.ingest.roads import IngestRoads
 from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
-from lastseen.server.problem import problem_of
-from lastseen.server.receive import answer
+from lastseen.server.problem import MEDIA_TYPE, problem_of
 
 MOST_REQUESTS = 2_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -56,5 +56,6 @@ class IngestGate:
             finally:
                 self._in_flight.leave(size)
         except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
-            status = await answer(problem_of(error), send)
+            problem = problem_of(error)
+            status = await send_json(send, headers, problem.status_code, problem.body(), MEDIA_TYPE.encode())
         self._metrics.request(scope["method"], template, status, perf_counter() - began)
