@@ -63,28 +63,34 @@ def test_the_write_key_has_three_places(served: Served, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "params", "status"),
+    ("headers", "params", "expected"),
     [
-        ({}, {}, 401),
-        ({"authorization": "Bearer wk_nobodynobodynobodyno"}, {}, 401),
-        ({"authorization": "Basic d2tfdGVzdDo="}, {}, 401),
-        ({"x-api-key": "ls_nonsense"}, {}, 401),
-        ({"x-api-key": "reader"}, {}, 403),
-        ({"x-api-key": "other"}, {"site": SITE}, 403),
-        ({"x-api-key": "all"}, {"site": "nowhere"}, 404),
+        ({}, {}, (401, "credential_required")),
+        ({"authorization": "Bearer wk_nobodynobodynobodyno"}, {}, (401, "invalid_key")),
+        ({"authorization": "Basic d2tfdGVzdDo="}, {}, (401, "credential_required")),
+        ({"x-api-key": "ls_nonsense"}, {}, (401, "invalid_key")),
+        ({"x-api-key": "reader"}, {}, (403, "scope_missing")),
+        ({"x-api-key": "other"}, {"site": SITE}, (403, "other_site")),
+        ({"x-api-key": "all"}, {"site": "nowhere"}, (404, None)),
     ],
     ids=["nothing", "unknown", "basic", "no key", "another scope", "another site", "no such site"],
 )
 def test_nobody_else_may_send(
-    served: Served, secrets: dict[str, str], headers: dict[str, str], params: dict[str, str], status: int
+    served: Served,
+    secrets: dict[str, str],
+    headers: dict[str, str],
+    params: dict[str, str],
+    expected: tuple[int, str | None],
 ) -> None:
-    """The answer says why, and nothing is stored."""
+    """The answer says why to people and programs, and nothing is stored; a 401 names its scheme (RFC 9110, 11.6.1)."""
     server, eyes = served
     before = eyes.event_count()
     headers = {name: secrets.get(value, value) for name, value in headers.items()}
     answer = server.http.post(PATH, json=VIEW, headers=headers, params=params)
-    assert answer.status_code == status
-    assert answer.json()["detail"]
+    problem = answer.json()
+    assert (answer.status_code, problem.get("code")) == expected
+    assert problem["detail"]
+    assert answer.headers.get("www-authenticate") == ('Bearer realm="lastseen"' if expected[0] == 401 else None)
     assert eyes.event_count() == before
 
 

@@ -19,12 +19,16 @@ class Dropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Unacceptable(LastSeenError):
-    """A request of which nothing can be taken, whoever repeats it; `status` is HTTP's."""
+    """A request of which nothing can be taken, whoever repeats it; `status` is HTTP's.
 
-    def __init__(self, status: int, detail: str) -> None:
+    `members` are for programs, such as `code`, where the status alone does not tell.
+    """
+
+    def __init__(self, status: int, detail: str, **members: str) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.members = members
 
 
 class Overloaded(LastSeenError):

@@ -61,7 +61,6 @@ _NO_KEY = (
     "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
     "or send an API key with the scope events:write"
 )
-_UNKNOWN_KEY = "no site has this write key"
 
 
 class EventsRoute:
@@ -83,7 +82,9 @@ class EventsRoute:
         except ClientGone:
             return CLIENT_GONE
         except (Unacceptable, Overloaded, StoreError) as error:
-            return await self._refuse(send, headers, *failure_of(error))
+            status, detail = failure_of(error)
+            members = error.members if isinstance(error, Unacceptable) else {}
+            return await self._refuse(send, headers, status, detail, **members)
         if len(received.events) == 1 and not received.dropped and not refused and b"origin" not in headers:
             await send(_START_ONE)
             await send(_BODY_ONE)
@@ -117,21 +118,24 @@ class EventsRoute:
         key = _key_of(scope, headers, token, received)
         intake = await self._sites.find(key)
         if intake is None:
-            raise Unacceptable(401, _UNKNOWN_KEY if key else _NO_KEY)
+            if key:
+                raise Unacceptable(401, "no site has this write key", code="invalid_key")
+            raise Unacceptable(401, _NO_KEY, code="credential_required")
         return intake
 
     def _of_api_key(self, secret: str, site_id: str | None) -> Intake:
         """Return the site that an API key may write to: its own, or the one that is asked for."""
         key = self._ingest.keys.verify(secret)
         if key is None:
-            raise Unacceptable(401, "this API key is unknown, expired or revoked")
+            raise Unacceptable(401, "this API key is unknown, expired or revoked", code="invalid_key")
         self._ingest.keys.record_used(key.id)
         if key.device_id is not None:
             self._ingest.devices.record_seen(key.device_id)
         if Scope.EVENTS_WRITE not in key.scopes:
-            raise Unacceptable(403, f"this API key lacks the scope {Scope.EVENTS_WRITE}")
+            need = Scope.EVENTS_WRITE.value
+            raise Unacceptable(403, f"this API key lacks the scope {need}", code="scope_missing", scope=need)
         if key.site_id is not None and site_id not in {None, key.site_id}:
-            raise Unacceptable(403, "this API key belongs to another site")
+            raise Unacceptable(403, "this API key belongs to another site", code="other_site")
         intake = self._ingest.sites.look_up_site(key.site_id or site_id or DEFAULT_SITE_ID)
         if intake is None:
             raise Unacceptable(404, "there is no such site")
@@ -145,13 +149,13 @@ class EventsRoute:
         errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
         if accepted == 0:
             detail = f"no event of {len(dropped)} could be taken: {dropped[0].reason}"
-            return await self._refuse(send, headers, 400, detail, errors)
+            return await self._refuse(send, headers, 400, detail, errors=errors)
         body = msgspec.json.encode({"accepted": accepted, "dropped": len(dropped), "errors": errors})
         return await send_json(send, headers, 200, body)
 
     @staticmethod
-    async def _refuse(send: Send, headers: Headers, status: int, detail: str, errors: Sequence[Any] = ()) -> int:
-        body = problem_body(status, HTTPStatus(status).phrase, detail, errors)
+    async def _refuse(send: Send, headers: Headers, status: int, detail: str, **members: Any) -> int:
+        body = problem_body(status, HTTPStatus(status).phrase, detail, **members)
         return await send_json(send, headers, status, body, _PROBLEM)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,6 +20,7 @@ from lastseen.web.sessions.threads import in_thread
 
 JSON = b"application/json"
 RETRY_AFTER = 5
+NO_KEY_NOW = "the database is away, so that this key cannot be looked up now; try again"
 CLIENT_GONE = 499
 """Not sent to anybody: what the metrics call a request whose client left."""
 
@@ -32,6 +32,7 @@ Fields = dict[str, str]
 _PREFLIGHT_AGE = (b"access-control-max-age", b"86400")
 _METHODS = (b"access-control-allow-methods", b"GET, POST, OPTIONS")
 _DEFAULT_HEADERS = b"content-type, content-encoding, authorization"
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="lastseen"')
 _ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
 
@@ -73,6 +74,8 @@ def json_start(headers: Headers, status: int, body: bytes, media_type: bytes = J
     fields = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *_ALWAYS]
     if b"origin" in headers:
         fields += _for_origin(headers[b"origin"])
+    if status == 401:  # noqa: PLR2004
+        fields.append(_CHALLENGE)
     if status == 503:  # noqa: PLR2004
         fields.append((b"retry-after", str(RETRY_AFTER).encode()))
     if status == 405:  # noqa: PLR2004
@@ -127,26 +130,35 @@ class SiteFinder:
         self._reading: dict[str, asyncio.Task[Intake | None]] = {}
 
     async def find(self, key: str | None) -> Intake | None:
-        """Return the site that a key names; waits for the store only with a key that was never seen.
+        """Return the site that a key names, None for one of no site; waits for the store when nothing fresh is known.
 
-        What is known is believed while it is read again in the background, so that a store that does not answer holds
-        nobody up. Raises `StoreError` when the store is away and nothing is known of the key.
+        One reading for each key, which all who need it wait for. While the store is away what was known is believed,
+        and read again behind the request, so that a store that does not answer holds nobody up. Raises `Unacceptable`
+        (503) when the store is away and no site is known for the key.
         """
         if not key:
             return None
         found = self._sites.recall(key)
-        if found is None:
-            return await in_thread(self._sites.look_up, key)
-        if not found.is_fresh and key not in self._reading:
-            task = asyncio.create_task(in_thread(self._sites.look_up, key))
-            self._reading[key] = task
-            task.add_done_callback(lambda done: self._read(key, done))
-        return found.intake
+        if found is not None and found.is_fresh:
+            return found.intake
+        reading = self._reading.get(key) or self._read(key)
+        if found is not None and found.intake is not None and self._sites.is_store_away:
+            return found.intake
+        try:
+            return await asyncio.shield(reading)
+        except StoreError as error:
+            raise Unacceptable(503, NO_KEY_NOW) from error
 
-    def _read(self, key: str, task: asyncio.Task[Intake | None]) -> None:
+    def _read(self, key: str) -> asyncio.Task[Intake | None]:
+        reading = asyncio.create_task(in_thread(self._sites.look_up, key))
+        self._reading[key] = reading
+        reading.add_done_callback(lambda done: self._end(key, done))
+        return reading
+
+    def _end(self, key: str, reading: asyncio.Task[Intake | None]) -> None:
         del self._reading[key]
-        if not task.cancelled() and task.exception() is not None:
-            _logger.warning("a site could not be read again: %s", task.exception())
+        if not reading.cancelled() and reading.exception() is not None:
+            _logger.warning("a site could not be read: %s", reading.exception())
 
 
 def query_of(query: bytes) -> Fields:
@@ -184,7 +196,6 @@ def api_key_of(headers: Headers, token: str | None) -> str | None:
     return token if token is not None and token.startswith("ls_") else None
 
 
-def problem_body(status: int, title: str, detail: str, errors: Sequence[Any] = ()) -> bytes:
+def problem_body(status: int, title: str, detail: str, **members: Any) -> bytes:
     """Return problem details (RFC 9457)."""
-    body: dict[str, Any] = {"status": status, "title": title, "detail": detail}
-    return msgspec.json.encode({**body, "errors": errors} if errors else body)
+    return msgspec.json.encode({"status": status, "title": title, "detail": detail, **members})
