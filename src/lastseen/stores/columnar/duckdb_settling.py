@@ -15,7 +15,7 @@ from __future__ import annotations
 import duckdb
 
 SETTLE_FROM = 10_000
-"""So many visits at rest are settled together: it takes a look at all that is settled."""
+"""So many visits at rest are settled together: it takes a look at all that is settled, however few they are."""
 SETTLE_BEHIND = 100_000
 """The same while more changes wait to be copied."""
 QUIET = 3_600_000_000
@@ -28,27 +28,6 @@ CREATE TABLE IF NOT EXISTS seen (
 );
 """
 
-AT_REST = """
-CREATE OR REPLACE TEMP TABLE settling AS
-SELECT visit, visitor, start FROM (
-    SELECT visit, visitor, start, last_moment, max(last_moment) OVER () AS newest FROM visits WHERE NOT is_settled
-) WHERE last_moment <= newest - $quiet
-"""
-COUNT_AT_REST = "SELECT count(*) FROM settling"
-MARK_SETTLED = """
-UPDATE visits SET is_settled = true FROM settling
-WHERE visits.visit = settling.visit AND visits.start = settling.start
-"""
-ADD_SEEN = """
-INSERT INTO seen
-SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start, visits.is_bot, NULL, NULL,
-    visits.duration, visits.engaged_ms, visits.is_bounce
-FROM settling
-JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
-JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
-WHERE events.is_first_on_page
-ORDER BY visits.start
-"""
 # The row before among people only, or bots only, and among both: questions leave one of them out, or neither.
 BEFORE = """
     lag(seen.visit_start) OVER (
@@ -58,11 +37,61 @@ BEFORE = """
         PARTITION BY seen.visitor, seen.page, seen.is_bot ORDER BY seen.visit_start, seen.visit
     ) AS previous_start_of_kind
 """
+AT_REST = """
+CREATE OR REPLACE TEMP TABLE settling AS
+SELECT visit, start FROM (
+    SELECT visit, start, last_moment, max(last_moment) OVER () AS newest FROM visits WHERE NOT is_settled
+) WHERE last_moment <= newest - $quiet
+"""
+COUNT_AT_REST = "SELECT count(*) FROM settling"
+MARK_SETTLED = """
+UPDATE visits SET is_settled = true FROM settling
+WHERE visits.visit = settling.visit AND visits.start = settling.start
+"""
+NEW_SEEN = """
+CREATE OR REPLACE TEMP TABLE new_seen AS
+SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot,
+    visits.duration, visits.engaged_ms, visits.is_bounce
+FROM settling
+JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
+JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
+WHERE events.is_first_on_page
+"""
+LATEST = """
+CREATE OR REPLACE TEMP TABLE latest AS
+SELECT seen.visitor, seen.page, max(seen.visit_start) AS start,
+    max(seen.visit_start) FILTER (WHERE seen.is_bot) AS start_of_bot,
+    max(seen.visit_start) FILTER (WHERE NOT seen.is_bot) AS start_of_person
+FROM seen SEMI JOIN new_seen ON new_seen.visitor = seen.visitor AND new_seen.page IS NOT DISTINCT FROM seen.page
+GROUP BY seen.visitor, seen.page
+"""
+# Right where all that is there began before: going through all the rows of the pairs takes ten times as long.
+ADD_SEEN = f"""
+INSERT INTO seen
+SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is_bot,
+    coalesce(seen.previous_start, latest.start),
+    coalesce(
+        seen.previous_start_of_kind, CASE WHEN seen.is_bot THEN latest.start_of_bot ELSE latest.start_of_person END
+    ),
+    seen.duration, seen.engaged_ms, seen.is_bounce
+FROM (SELECT seen.*, {BEFORE} FROM new_seen AS seen) AS seen
+LEFT JOIN latest ON latest.visitor = seen.visitor AND latest.page IS NOT DISTINCT FROM seen.page
+ORDER BY seen.visit_start
+"""  # noqa: S608 - put together of constants
+LINKING_LATE = """
+CREATE OR REPLACE TEMP TABLE linking AS
+SELECT DISTINCT new_seen.visitor, new_seen.page
+FROM new_seen
+JOIN latest ON latest.visitor = new_seen.visitor AND latest.page IS NOT DISTINCT FROM new_seen.page
+WHERE latest.start >= new_seen.visit_start
+"""
+COUNT_LINKING = "SELECT count(*) FROM linking"
 LINK = f"""
 UPDATE seen
 SET previous_start = linked.previous_start, previous_start_of_kind = linked.previous_start_of_kind
 FROM (
-    SELECT seen.rowid AS place, {BEFORE} FROM seen WHERE seen.visitor IN (SELECT visitor FROM settling)
+    SELECT seen.rowid AS place, {BEFORE}
+    FROM seen SEMI JOIN linking ON linking.visitor = seen.visitor AND linking.page IS NOT DISTINCT FROM seen.page
 ) AS linked
 WHERE seen.rowid = linked.place
     AND (
@@ -75,14 +104,19 @@ SPAN = "SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY
 UNSETTLING = f"""
 CREATE OR REPLACE TEMP TABLE settling AS
 WITH span AS ({SPAN})
-SELECT seen.visit, seen.visitor, seen.visit_start AS start
+SELECT seen.visit, seen.visit_start AS start
 FROM seen JOIN span ON span.visitor = seen.visitor AND seen.visit_start BETWEEN span.low AND span.high
 WHERE seen.visit_start BETWEEN $low AND $high
 UNION
-SELECT visits.visit, visits.visitor, visits.start
+SELECT visits.visit, visits.start
 FROM visits JOIN span ON span.visitor = visits.visitor AND visits.start BETWEEN span.low AND span.high
 WHERE visits.is_settled AND visits.start BETWEEN $low AND $high
 """  # noqa: S608 - put together of constants
+LINKING_REMOVED = """
+CREATE OR REPLACE TEMP TABLE linking AS
+SELECT DISTINCT seen.visitor, seen.page
+FROM seen JOIN settling ON seen.visit = settling.visit AND seen.visit_start = settling.start
+"""
 REMOVE_SEEN = """
 DELETE FROM seen USING settling WHERE seen.visit = settling.visit AND seen.visit_start = settling.start
 """
@@ -115,16 +149,22 @@ def settle(connection: duckdb.DuckDBPyConnection, at_least: int, quiet: int) -> 
     if connection.execute(COUNT_AT_REST).fetchall()[0][0] < at_least:
         return
     connection.execute(MARK_SETTLED)
-    connection.execute(ADD_SEEN)
-    connection.execute(LINK)
+    for statement in (NEW_SEEN, LATEST, ADD_SEEN, LINKING_LATE):
+        connection.execute(statement)
+    _link(connection)
 
 
 def unsettle(connection: duckdb.DuckDBPyConnection, low: int, high: int) -> None:
     """Take out the visits that began in what was `touched`, all of which lies between two moments."""
     connection.execute(UNSETTLING, {"low": low, "high": high})
     if connection.execute(COUNT_AT_REST).fetchall()[0][0]:
-        connection.execute(REMOVE_SEEN)
-        connection.execute(MARK_UNSETTLED)
+        for statement in (LINKING_REMOVED, REMOVE_SEEN, MARK_UNSETTLED):
+            connection.execute(statement)
+        _link(connection)
+
+
+def _link(connection: duckdb.DuckDBPyConnection) -> None:
+    if connection.execute(COUNT_LINKING).fetchall()[0][0]:
         connection.execute(LINK)
 
 
