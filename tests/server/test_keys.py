@@ -46,12 +46,32 @@ def moments(world: World) -> dict[str, Any]:
 def test_every_authenticated_request_records_the_key_and_its_device(world: World) -> None:
     """Also one that is refused for a scope or finds nothing; the other device of the group stays as it was."""
     key_id = world.key_id("near device")
-    for path, status in (("devices", 200), ("clients", 403), ("devices/unknown", 404)):
+    for method, path, status in (
+        ("GET", "devices", 200),
+        ("GET", "clients", 403),
+        ("GET", "devices/unknown", 404),
+        ("POST", "events", 403),
+    ):
         before = moments(world)
-        assert world.with_key(world.near_device).get(f"/api/v1/{path}").status_code == status
+        event = {"name": "x"} if method == "POST" else None
+        assert world.with_key(world.near_device).request(method, f"/api/v1/{path}", json=event).status_code == status
         after = moments(world)
         changed = {name for name in after if before[name] != after[name]}
         assert changed == {key_id, "near-device"}
+
+
+def test_a_device_that_registers_itself_is_seen_by_that(world: World) -> None:
+    """With its own key, or when the request says so; one that an administrator enters was never seen."""
+    world.make("devices", id="self", group_id="near")
+    world.make("devices", id="entered", group_id="near")
+    world.make("devices", id="told", group_id="near", seen=True)
+    own = world.with_key(world.key("self", scopes={Scope.DEVICES_WRITE}, device_id="self"))
+    assert (moments(world)["self"], moments(world)["entered"]) == (None, None)
+    assert moments(world)["told"] is not None
+    assert own.post("/api/v1/devices", json={"id": "self", "name": "Self"}).json()["last_seen_at"] is not None
+    assert own.post("/api/v1/devices/entered/seen").status_code == 404
+    assert world.with_key(world.near).post("/api/v1/devices/entered/seen").status_code == 202
+    assert moments(world)["entered"] is not None
 
 
 def test_what_is_not_authenticated_leaves_every_moment(world: World) -> None:
@@ -61,8 +81,13 @@ def test_what_is_not_authenticated_leaves_every_moment(world: World) -> None:
     before = moments(world)
     wrong = f"{world.near_device[:-1]}{'A' if world.near_device[-1] != 'A' else 'B'}"
     for secret in (wrong, revoked, "ls_", "ls_aaaaaaaa_" + "A" * 43):
-        for method, path in (("GET", "devices"), ("POST", "activity?client_id=some-client"), ("GET", "nothing")):
-            answer = world.server.http.request(method, f"/api/v1/{path}", headers={"x-api-key": secret})
+        for method, path in (
+            ("GET", "devices"),
+            ("POST", "activity?client_id=some-client"),
+            ("POST", "events?site=default"),
+            ("GET", "nothing"),
+        ):
+            answer = world.server.http.request(method, f"/api/v1/{path}", headers={"x-api-key": secret}, json=[])
             assert answer.status_code == 401, path
     for path in ("/health/live", "/health/ready", "/static/app.css", "/metrics"):
         headers = {"authorization": f"Bearer {world.near_device}"}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from lastseen.server.api.idempotency import MOST_REMEMBERED, REMEMBERED_FOR, IdempotentAnswers
+from lastseen.server.body import MAX_JSON_BODY
+from lastseen.server.ingest.gate import MOST_BYTES
 from lastseen.server.limits import MOST_NAMES, InFlight, RateLimits, TokenBuckets
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.testing import ManualClock
 from tests.server import people
-from tests.server.running import ServerProcess
+from tests.server.running import DEADLINE, ServerProcess, eventually
 from tests.server.world import FAR
 
 ADA, BOB = Principal(name="ada"), Principal(name="bob")
@@ -121,6 +126,44 @@ def test_answers_are_not_remembered_without_end() -> None:
     for number in range(MOST_REMEMBERED + 1):
         answers.once(ADA, "r", str(number), {}, lambda: 1)
     assert answers.once(ADA, "r", "0", {}, lambda: 2) == 2
+
+
+def test_browsers_are_told_503_and_never_429(tmp_path: Path) -> None:
+    """Whatever the limit of requests, events are taken; only when too much is under way at once there is 503.
+
+    A page of any origin may read that, and when to come again. The API answers meanwhile; events are taken afterwards.
+    """
+    event = {"name": "$pageview", "url": "https://shop.example/"}
+    with ServerProcess(tmp_path, None, "--rate-limit", "1") as server:
+        ada = people.set_up(server)
+        key = ada.get("/api/v1/sites").json()["sites"][0]["write_key"]
+        address, headers = f"/api/v1/events?write_key={key}", {"origin": "https://shop.example"}
+        for _ in range(50):
+            assert server.http.post(address, json=event, headers=headers).status_code == 200
+        # They announce bodies that fill all the room, and do not send them.
+        number, rest = divmod(MOST_BYTES, MAX_JSON_BODY)
+        with ExitStack() as held:
+
+            def announce(size: int) -> None:
+                connection = held.enter_context(socket.create_connection(("127.0.0.1", server.port), DEADLINE))
+                head = f"POST {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
+                connection.sendall(head.encode())
+
+            for _ in range(number):
+                announce(MAX_JSON_BODY)
+
+            def refused() -> Any:
+                announce(rest)  # again, when the event was there first and left no room for it
+                answer = server.http.post(address, json=event, headers=headers)
+                return answer if answer.status_code == 503 else None
+
+            answer = eventually(refused, "there is no room")
+            assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert server.http.get("/health/ready").status_code == 200
+        eventually(lambda: server.http.post(address, json=event, headers=headers).status_code == 200, "there is room")
+        ada.close()
 
 
 def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
