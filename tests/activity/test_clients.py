@@ -275,6 +275,45 @@ def test_hours_survive_what_is_recorded_during_a_flush(
     assert client.last_seen_at == noon + timedelta(minutes=30 + max(0, minutes))
 
 
+def test_hours_survive_what_comes_back_from_a_failed_flush(
+    clients: ClientActivity, store: Breakable, clock: ManualClock
+) -> None:
+    """The hour turns while a batch is being written in vain: who comes back with it and is active again was in both."""
+    noon, write = moment(), store.batch_record_activity
+
+    def fail(updates: Mapping[str, datetime]) -> int:
+        store.batch_record_activity = write  # type: ignore[method-assign]
+        clock.advance(hours=1)
+        clients.record("b")
+        raise StoreUnavailable(f"gone, with {len(updates)}")
+
+    clients.record("a")
+    store.batch_record_activity = fail  # type: ignore[method-assign]
+    with pytest.raises(FlushError):
+        clients.flush()
+    clients.record("a")
+    clients.flush()
+    assert clients.active_hours(["a"], noon) == {"a": [noon, noon + timedelta(hours=1)]}
+
+
+@pytest.mark.parametrize(("age", "waits"), [(-1, False), (0, False), (30, False), (7200, True)])
+def test_within_the_hour_nobody_waits_for_the_lock(
+    clients: ClientActivity, clock: ManualClock, age: int, *, waits: bool
+) -> None:
+    """A waiting client's time is taken, or known to be superseded, without the lock; the control is another hour."""
+    clock.advance(minutes=10)
+    clients.record("a")
+    clock.advance(seconds=2)
+    outcomes: list[Outcome] = []
+    recording = threading.Thread(target=lambda: outcomes.append(clients.record("a", clock.now() - 2 - age)))
+    with clients.tracker.lock:
+        recording.start()
+        recording.join(0.2 if waits else 30)
+        assert recording.is_alive() is waits
+    recording.join()
+    assert outcomes == [Outcome.ACCEPTED]
+
+
 def test_the_hours_of_a_poison_client_are_forgotten(clients: ClientActivity, store: Breakable) -> None:
     """What can never be written does not wait for ever."""
     store.poison = "bad"

@@ -134,7 +134,7 @@ def test_nothing_can_come_between_read_and_store(function: Callable[..., object]
 def test_the_hour_cannot_turn_between_the_look_at_it_and_the_store() -> None:
     """Clients are recorded without a lock only within the current hour, and nothing comes between the two."""
     instructions = list(dis.get_instructions(ClientActivity.record))
-    looked = min(position for position, one in enumerate(instructions) if one.argval == "_began")
+    looked = min(position for position, one in enumerate(instructions) if one.argval == "_times")
     stored = max(position for position, one in enumerate(instructions) if one.opname == "STORE_SUBSCR")
     between = [one.opname for one in instructions[looked:stored]]
     assert "COMPARE_OP" in between

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from lastseen.activity.buffer import Outcome
 from lastseen.activity.cursor import decode_cursor, encode_cursor
@@ -87,6 +88,7 @@ class ClientActivity:
             on_flush_error=on_flush_error,
             on_flush=on_flush,
             superseded=self._hours.superseded,
+            pending_changed=self._watch_pending,
         )
         recorder.tracker = self.tracker
         self.reset_after_fork()
@@ -97,18 +99,21 @@ class ClientActivity:
         self._hours.clear()
         # The current hour: its first moment, and that of the next. Infinite makes every record come and look.
         self._began = self._ends = math.inf
-
-    # Recording
+        # What waits, while all of it is of the current hour or later: a time there gives way and no hour is forgotten.
+        self._times: dict[str, float] = {}
 
     def record(self, client_id: str, at: datetime | float | None = None) -> Outcome:
         """Note that the client was active, now or then; see `ActivityTracker.record`."""
         try:
             if at is None:
                 at = self._now()
-            pending = self.tracker.pending
-            # As in the tracker: nothing comes between this look and the store. Within the hour, no hour is forgotten.
-            if self._began <= pending[client_id] <= at < self._ends:  # type: ignore[operator]
-                pending[client_id] = at  # type: ignore[assignment]
+            times = self._times
+            # As in the tracker: nothing comes between this look and the store.
+            if times[client_id] <= at < self._ends:  # type: ignore[operator]
+                times[client_id] = at  # type: ignore[assignment]
+                return _ACCEPTED
+            # Of several threads the later one may have come first.
+            if self._began <= at < times[client_id] < self._ends:  # type: ignore[operator]
                 return _ACCEPTED
         except KeyError:
             return self._record_first(client_id, at)
@@ -120,10 +125,17 @@ class ClientActivity:
         tracker, key = self.tracker, client_id
         plain = type(key) is str and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable() and type(at) is float
         # See the tracker's own.
-        if plain and self._began <= at < self._ends and tracker.room > 0 and key not in tracker.pending:  # type: ignore[operator]
-            tracker.room -= 1
-            tracker.pending[key] = at  # type: ignore[index, assignment]
-            return _ACCEPTED
+        if plain and self._began <= at < self._ends:  # type: ignore[operator]
+            pending: dict[Any, Any] = tracker.pending
+            if key not in pending:
+                if tracker.room > 0:
+                    tracker.room -= 1
+                    pending[key] = at
+                    return _ACCEPTED
+            elif self._began <= pending[key] <= at:
+                # Beside another client's time of an hour that has passed.
+                pending[key] = at
+                return _ACCEPTED
         return self._record_slowly(client_id, at)
 
     def _record_slowly(self, client_id: object, at: object) -> Outcome:
@@ -137,11 +149,21 @@ class ClientActivity:
             now = self._now()
             if not self._began <= now < self._ends:
                 self._turn(hour_of(now))
+            if moment < self._began:
+                self._times = {}
             return self.tracker.put(str.__str__(client_id), moment)
 
     def _turn(self, hour: int) -> None:
+        # Before the hour ends later: from here on until all is in order, every record comes and waits.
+        self._times = {}
         self._hours.turn(hour)
         self._began, self._ends = hour * SECONDS_PER_HOUR, (hour + 1) * SECONDS_PER_HOUR
+        self._watch_pending()
+
+    def _watch_pending(self) -> None:
+        """Let times move forward without a lock while none of them is of an hour that has passed."""
+        pending = self.tracker.pending
+        self._times = pending if min(pending.values(), default=self._began) >= self._began else {}
 
     def flush(self) -> FlushResult:
         """Write everything that waits, at once; raises `FlushError` when something could not be written."""
@@ -154,8 +176,6 @@ class ClientActivity:
     def health(self) -> ActivityHealth:
         """Return how the tracker feels."""
         return self.tracker.health()
-
-    # Asking
 
     def get(self, client_id: str) -> Client | None:
         """Return one client, with what this process recorded but has not written yet; None when never seen."""

@@ -52,7 +52,8 @@ class ActivityTracker:
     `recorder` writes the batches; `MissingAbility` is raised when it cannot. `on_flush_error` is called on the flush
     thread with a `FlushError` after each failed flush, `on_flush` with a `FlushResult` after each flush that had
     something to write; what they raise is logged. `random` returns numbers in [0, 1) for the jitter. `superseded`: see
-    `ActivityBuffer`.
+    `ActivityBuffer`. `pending_changed` is called under the lock when `pending` is another dictionary, before anybody
+    reads the old one, and when what could not be written has come back into it.
 
     The flush thread starts with the first record, and again in a process that was forked; a forked child begins with an
     empty buffer, its parent keeps what waits. The tracker closes itself at interpreter exit when nobody did before.
@@ -69,6 +70,7 @@ class ActivityTracker:
         on_flush: Callable[[FlushResult], object] | None = None,
         random: Callable[[], float] | None = None,
         superseded: Superseded | None = None,
+        pending_changed: Callable[[], object] = lambda: None,
     ) -> None:
         self._recorder = require_recorder(recorder)
         self.settings = settings or TrackerSettings()
@@ -78,6 +80,7 @@ class ActivityTracker:
         self._on_flush_error = on_flush_error
         self._on_flush = on_flush
         self._superseded = superseded
+        self._pending_changed = pending_changed
         # A generator of our own: applications and tests seed the global one and count on its sequence.
         self._random = random or Random().random  # noqa: S311 - no secret
         self._closed = False
@@ -107,8 +110,6 @@ class ActivityTracker:
         self._dropped = self._rejected = self._poison = self._flushes = self._updated = 0
         self._last_rejection: str | None = None
         self._overflowed = self._overflow_logged = False
-
-    # Recording
 
     def record(self, key: str, at: datetime | float | None = None) -> Outcome:
         """Note that the key was active, now or at the given time; never blocks on I/O, never raises.
@@ -196,8 +197,6 @@ class ActivityTracker:
         with self.lock:
             return list(self._buffer.times())
 
-    # Flushing
-
     def flush(self) -> FlushResult:
         """Write everything that waits, at once, in this thread; waits for a flush that is under way.
 
@@ -215,13 +214,14 @@ class ActivityTracker:
                 batch = self._buffer.take(self._clock.monotonic(), everything=everything)
                 if _READ_COMPARE_STORE_IS_ATOMIC:
                     self.pending = self._buffer.pending
+                self._pending_changed()
             if not batch:
                 return FlushResult()
             began = self._clock.monotonic()
             deadline = began + self.settings.flush_deadline.total_seconds()
             writer = BatchWriter(self._recorder, self.settings.chunk_size, deadline, self._clock.monotonic)
             try:
-                writer.write(self._updates(batch))
+                writer.write(Updates.of(batch, self._latest_moment()))
             finally:
                 self._settle(writer)
             result = FlushResult(
@@ -235,14 +235,6 @@ class ActivityTracker:
         self._tell(result)
         return result
 
-    def _updates(self, batch: dict[str, float]) -> Updates:
-        """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
-        keys, latest = sorted(batch), self._latest_moment()
-        seconds = list(map(batch.__getitem__, keys))
-        if max(seconds) > latest:
-            seconds = [min(at, latest) for at in seconds]
-        return Updates(keys, seconds)
-
     def _latest_moment(self) -> float:
         return self._now() + self.settings.future_tolerance.total_seconds()
 
@@ -251,6 +243,8 @@ class ActivityTracker:
         with self.lock:
             now = self._clock.monotonic()
             self._buffer.settle([*writer.saved, *writer.poison], now if writer.saved else None)
+            if failed:
+                self._pending_changed()
             self._poison += len(writer.poison)
             self._updated += writer.updated_count
             self._flushes += bool(writer.saved)
@@ -292,8 +286,6 @@ class ActivityTracker:
         except Exception:
             self._logger.exception("a flush callback raised")
 
-    # The flush thread
-
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="lastseen-flush", daemon=True)
         try:
@@ -333,8 +325,6 @@ class ActivityTracker:
         except Exception:
             self._logger.exception("the flush thread met an unexpected error and goes on")
 
-    # The end
-
     def close(self) -> int:
         """Stop recording, write once more within `close_deadline`, and return how many keys could not be saved.
 
@@ -357,8 +347,6 @@ class ActivityTracker:
         if self._unsaved:
             self._logger.error("closed with unsaved activity unsaved=%d", self._unsaved)
         return self._unsaved
-
-    # Looking
 
     @property
     def is_failing(self) -> bool:

@@ -23,6 +23,15 @@ class Updates(Mapping[str, datetime]):
         """Since 1970, in the order of the keys."""
         self._moments: dict[str, datetime] | None = None
 
+    @classmethod
+    def of(cls, batch: Mapping[str, float], latest: float) -> Updates:
+        """Sort bytewise (code points sort like their UTF-8) and clamp times that are too far in the future."""
+        keys = sorted(batch)
+        seconds = list(map(batch.__getitem__, keys))
+        if seconds and max(seconds) > latest:
+            seconds = [min(at, latest) for at in seconds]
+        return cls(keys, seconds)
+
     def part(self, begin: int, end: int) -> Updates:
         """Return the updates from one position up to another one."""
         return Updates(self.keys_sorted[begin:end], self.seconds[begin:end])
