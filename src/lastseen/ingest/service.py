@@ -71,11 +71,11 @@ class Ingest:
             return False
         try:
             visit = self._visits.get_by_visitor(site_id, visitor_id)
+            if visit is None or visit.end is not None:
+                return False
+            rule = self.sites.rule(site_id)
         except StoreError:
             return False
-        if visit is None or visit.end is not None:
-            return False
-        rule = self.sites.rule(site_id)
         return at - visit.last_activity <= rule.timeout // _MICROSECOND
 
     def _damaged(self, damage: Damage) -> None:

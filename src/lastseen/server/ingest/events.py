@@ -21,6 +21,7 @@ from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Send
 from lastseen.server.body import Scope as Connection
 from lastseen.server.ingest.replies import (
     CLIENT_GONE,
+    NO_KEY_NOW,
     Headers,
     SiteFinder,
     answer_preflight,
@@ -114,7 +115,10 @@ class EventsRoute:
         token = bearer_of(headers) if b"authorization" in headers else None
         secret = api_key_of(headers, token)
         if secret is not None:
-            return await in_thread(self._of_api_key, secret, query_of(scope["query_string"]).get("site"))
+            try:
+                return await in_thread(self._of_api_key, secret, query_of(scope["query_string"]).get("site"))
+            except StoreError as error:
+                raise Unacceptable(503, NO_KEY_NOW) from error
         key = _key_of(scope, headers, token, received)
         intake = await self._sites.find(key)
         if intake is None:
