@@ -67,7 +67,7 @@ def histories(draw: st.DrawFn, most: int = 40) -> list[Event]:
     return [draw(events(number, draw(sites))) for number in range(count)]
 
 
-_TEXTS = ["/a", "/", "a", "signup", "pro", "3", "true", "news", "a.com", "DE", "Android", "mobile", "", "%"]
+_TEXTS = ["/a", "/", "a", "signup", "pro", "3", "true", "news", "a.com", "DE", "Android", "mobile", "%"]
 dimensions = st.sampled_from([*DIMENSIONS, "property:plan"]).map(Dimension)
 _filtered = st.sampled_from([*(name for name in DIMENSIONS if name not in list(TimeBucket)), "property:plan"])
 
@@ -76,12 +76,14 @@ _filtered = st.sampled_from([*(name for name in DIMENSIONS if name not in list(T
 def filters(draw: st.DrawFn) -> Filter:
     """Return one filter."""
     operator = draw(st.sampled_from(Operator))
+    dimension = Dimension(draw(_filtered))
+    texts = _TEXTS if dimension.property_name is None else [*_TEXTS, ""]
     if operator in (Operator.UNKNOWN, Operator.KNOWN):
         values: tuple[str, ...] = ()
     else:
         many = operator in (Operator.ONE_OF, Operator.NONE_OF)
-        values = tuple(draw(st.lists(st.sampled_from(_TEXTS), min_size=1, max_size=3 if many else 1)))
-    return Filter(Dimension(draw(_filtered)), operator, values)
+        values = tuple(draw(st.lists(st.sampled_from(texts), min_size=1, max_size=3 if many else 1)))
+    return Filter(dimension, operator, values)
 
 
 @st.composite
@@ -112,7 +114,9 @@ def questions(draw: st.DrawFn) -> Question:
 def questions_by_page(draw: st.DrawFn) -> Question:
     """Return a question about the visitors of pages, most of them without a filter."""
     page = Dimension("page")
-    about_pages = filters().map(lambda each: Filter(page, each.operator, each.values))
+    about_pages = (
+        filters().filter(lambda each: "" not in each.values).map(lambda each: Filter(page, each.operator, each.values))
+    )
     first = date(2026, 3, 27) + timedelta(days=draw(st.integers(0, 3)))
     return Question(
         metrics=(Metric.VISITORS, *draw(st.lists(st.sampled_from([Metric.VISITS, Metric.PAGE_VIEWS]), unique=True))),

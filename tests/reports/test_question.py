@@ -76,6 +76,14 @@ def test_filters_check_their_values(operator: Operator, values: tuple[str, ...])
         Filter(Dimension("os"), operator, values)
 
 
+def test_an_empty_value_is_refused_but_of_a_property() -> None:
+    """Nothing but a custom property can be empty text; whoever writes `country:is:` reads what asks for the unknown."""
+    for text in ("country:is:", "page:contains:", "os:one_of:iOS|"):
+        with pytest.raises(InvalidQuestion, match=r"empty value; \w+:unknown"):
+            read_filter(text)
+    assert read_filter("property:plan:is:").values == ("",)
+
+
 def test_a_time_is_no_filter() -> None:
     """The range says which times count."""
     with pytest.raises(InvalidQuestion, match="filter: day is a time"):
@@ -150,7 +158,7 @@ def test_filters_survive_being_written(condition: Filter) -> None:
 @given(st.lists(st.text("a|\\:", max_size=5), min_size=1, max_size=3))
 def test_several_values_survive_their_separator(values: list[str]) -> None:
     """A bar, a backslash and a colon inside a value stay what they are."""
-    condition = Filter(Dimension("page"), Operator.ONE_OF, tuple(values))
+    condition = Filter(Dimension("property:plan"), Operator.ONE_OF, tuple(values))
     assert read_filter(write_filter(condition)) == condition
 
 

@@ -144,6 +144,17 @@ def test_days_and_zone_can_be_chosen(shop: ServerProcess, page: Page) -> None:
     expect(page).to_have_url(re.compile("tz=Asia%2FTokyo"))
 
 
+def test_empty_days_say_where_the_visits_are(shop: ServerProcess, page: Page) -> None:
+    """As after the import of an old log; the link leads to days with figures, which do not say so."""
+    page.goto(f"{shop.address}/visits?from=2015-05-17&to=2015-05-20")
+    hint = page.locator("#elsewhere")
+    expect(hint).to_contain_text("No visits in these days. The latest are from")
+    hint.get_by_role("link").click()
+    expect(page.locator("#metric-visits b")).not_to_have_text("0")
+    expect(hint).to_have_count(0)
+    assert re.search(r"\?from=20\d\d-\d\d-\d\d&to=20", page.url)
+
+
 def test_it_updates_live(shop: ServerProcess, page: Page) -> None:
     """A new visit appears among the latest by itself, first."""
     page.clock.install()
@@ -189,6 +200,7 @@ def test_visits_of_one_visitor_are_found(shop: ServerProcess, page: Page) -> Non
         ("/visits?from=2026-01-01", 400, "from and to"),
         ("/visits?tz=Middle/Earth", 400, "Middle/Earth"),
         ("/visits?metric=happiness", 400, "happiness"),
+        ("/visits?filter=country:is:", 400, "country:unknown"),
         ("/visits?site=nowhere", 404, "site"),
         ("/visit?id=nothing", 404, "no such visit"),
         ("/visits/list?after=here", 400, "after"),

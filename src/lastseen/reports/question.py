@@ -66,6 +66,11 @@ class Filter:
             raise InvalidQuestion("filter", f"{name} {self.operator} takes no value")
         if self.operator not in _WITHOUT_VALUE and not self.values:
             raise InvalidQuestion("filter", f"{name} {self.operator} needs a value")
+        if "" in self.values and self.dimension.property_name is None:
+            # Only custom properties can be empty text; anything else is there or unknown.
+            raise InvalidQuestion(
+                "filter", f"{name} {self.operator} has an empty value; {name}:unknown is what has none"
+            )
         if self.operator not in _WITH_MANY and len(self.values) > 1:
             raise InvalidQuestion("filter", f"{name} {self.operator} takes one value; one_of and none_of take several")
         if len(self.values) > MAX_VALUES:

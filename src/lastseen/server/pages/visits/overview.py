@@ -12,10 +12,12 @@ from litestar.datastructures import State
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
+from lastseen.reports.terms import Metric
 from lastseen.server.pages.frame import show_problem
 from lastseen.server.pages.hint import event_line, script_line
 from lastseen.server.pages.live import Page, show_live, show_part, with_tag
 from lastseen.server.pages.visits.addresses import VISITS
+from lastseen.server.pages.visits.elsewhere import latest_visits
 from lastseen.server.pages.visits.panels import chart_of, panel_metric, panel_of, tiles_of
 from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
@@ -29,6 +31,8 @@ PERIOD = 10_000
 """Milliseconds between two looks: each is half a dozen reports."""
 ONLINE = timedelta(minutes=5)
 RECENT = 8
+COUNTS = TILES.index(Metric.EVENTS) + 1
+"""So many of the figures above the chart are counts: nothing happened where these are zero."""
 
 # A short choice for the field; every IANA name may be typed.
 ZONES = (
@@ -99,8 +103,11 @@ def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
         for place, dimension in enumerate(view.shown)
     ]
     first, last = days_of(whole.period)
+    is_empty = not view.filters and not any(whole.totals[:COUNTS])
     return {
         "tiles": tiles_of(view, whole),
+        "is_empty": is_empty,
+        "elsewhere": latest_visits(seen.store.visits, view, whole.period, bots=_bots(view)) if is_empty else None,
         "chart": chart_of(view, series, bucket),
         "panels": panels,
         "period_words": f"{first:%d %b %Y}" if first == last else f"{first:%d %b %Y} to {last:%d %b %Y}",

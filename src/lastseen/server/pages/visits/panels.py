@@ -61,6 +61,7 @@ class PanelRow:
     value: int
     share: int
     href: str
+    """Empty where nothing can be asked about the value alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,18 +163,19 @@ def panel_of(view: View, place: int, answer: Answer) -> Panel:
 
 def _panel_row(view: View, dimension: str, row: Row, largest: float) -> PanelRow:
     value = row.keys[0]
-    chosen = (
-        Filter(Dimension(dimension), Operator.UNKNOWN)
-        if value is None
-        else Filter(Dimension(dimension), Operator.IS, (value,))
-    )
     figure = int(row.figures[0] or 0)
     return PanelRow(
         label=value_words(dimension, value),
         value=figure,
         share=round(100 * figure / largest),
-        href=view.filtered(chosen),
+        href="" if value == "" else view.filtered(_leaving(dimension, value)),
     )
+
+
+def _leaving(dimension: str, value: str | None) -> Filter:
+    if value is None:
+        return Filter(Dimension(dimension), Operator.UNKNOWN)
+    return Filter(Dimension(dimension), Operator.IS, (value,))
 
 
 def _height(metric: Metric, figure: Figure) -> float:
