@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
-from lastseen.stores.postgres.visit_transaction import EVENT, PREPARE
+from lastseen.stores.postgres.visit_holding import PREPARE
+from lastseen.stores.postgres.visit_transaction import EVENT
 from lastseen.stores.visit_rows import event_of, visit_of
 from lastseen.visits.store import Changes
 
@@ -113,7 +114,7 @@ _LAST = 2**31 - 1
 
 def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     """Return one batch; see `VisitStore.changes`."""
-    cursor.execute(PREPARE)
+    cursor.execute(*PREPARE)
     cursor.execute(HORIZON)
     ((epoch, text),) = cursor.fetchall()
     horizon = int(text)

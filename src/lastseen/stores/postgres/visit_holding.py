@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lastseen.errors import LastSeenError
-from lastseen.stores.postgres.visit_statements import Rows, Statements
+from lastseen.stores.postgres.visit_statements import Rows, Statement, Statements
 from lastseen.stores.visit_rows import Identity, identity_of, visit_of
 from lastseen.stores.visit_saving import Held, Key
+from lastseen.visits.visit import Visit
 
 MOST_KNOWN = 200_000
 """The numbers of so many identities are remembered."""
@@ -28,7 +29,7 @@ SELECT no, site_id, distinct_id, no FROM (
     )
 ) AS missing
 ORDER BY site_id COLLATE "C", distinct_id COLLATE "C"
-ON CONFLICT (site_id, distinct_id) DO NOTHING
+ON CONFLICT (site_id, distinct_id) DO NOTHING RETURNING no
 """
 
 FIND_IDENTITIES = """
@@ -44,21 +45,34 @@ WHERE i.no = ANY (%b::bigint[]) ORDER BY i.no FOR NO KEY UPDATE
 
 # After `HOLD`, which may have waited for somebody who wrote these.
 NEWEST_VISITS = """
-SELECT wanted.no, newest.body FROM unnest(%b::bigint[]) AS wanted (no)
+SELECT wanted.no, newest.body, newest.row FROM unnest(%b::bigint[]) AS wanted (no)
 CROSS JOIN LATERAL (
-    SELECT v.body FROM lastseen_visits AS v WHERE v.visitor = wanted.no ORDER BY v.started_at DESC, v.id DESC LIMIT 1
+    SELECT v.body, v.ctid::text AS row FROM lastseen_visits AS v
+    WHERE v.visitor = wanted.no ORDER BY v.started_at DESC, v.id DESC LIMIT 1
 ) AS newest
 """
+
+# Others may fold the same visitors for longer than the second that other statements wait for a lock; the limit of the
+# statement holds for the wait too. Every statement here looks up keys that it is given: a planner that has not seen the
+# table grow yet would read all of it instead.
+PREPARE: Statement = (
+    """
+    SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off', true),
+        set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+        set_config('jit', 'off', true)
+    """,
+    None,
+)
 
 Numbers = tuple[int, int]
 """The number of an identity, and of the one that stands for its visitor."""
 
 
-class MoreToHoldError(LastSeenError):
-    """What was to be locked is not all that hangs together: begin a new transaction with these keys as well."""
+class BeginAgainError(LastSeenError):
+    """What is held is not all that hangs together, or not as it was: begin another transaction; hold these keys too."""
 
-    def __init__(self, keys: Collection[Key]) -> None:
-        super().__init__("more identities hang together than were locked")
+    def __init__(self, keys: Collection[Key] = ()) -> None:
+        super().__init__("what is held is not all, or not as it was")
         self.keys = keys
 
 
@@ -84,50 +98,60 @@ class KnownIdentities:
             self._numbers.pop(key, None)
 
 
-def hold_all(statements: Statements, keys: Collection[Key], known: KnownIdentities) -> Held:
-    """Hold these identities, made where they are missing, and their visitors, each with its newest visit.
+class Holding:
+    """What one transaction holds."""
 
-    Raises `MoreToHoldError` instead of locking twice, which could end in a circle.
-    """
-    numbers = {key: known.get(key) for key in keys}
-    missing = sorted(key for key, found in numbers.items() if found is None)
-    if missing:
-        statements.run(MAKE_IDENTITIES, _columns(missing))
-        numbers |= _find(statements, missing)
-    visitors = {found[1] for found in numbers.values() if found is not None}
-    wanted = sorted(visitors.union(found[0] for found in numbers.values() if found is not None))
-    rows, visits = statements.ask_all([(HOLD, (wanted,)), (NEWEST_VISITS, (sorted(visitors),))])
-    held = _held(rows)
-    changed = [key for key in keys if (one := held.by_key.get(key)) is None or one.visitor not in held.by_no]
-    if changed:
-        known.forget(changed)
-        raise MoreToHoldError([])
-    known.remember(held.by_no.values())
-    set_newest((held.by_no[no] for no in visitors if no in held.by_no), visits)
-    return held
+    def __init__(self, statements: Statements, known: KnownIdentities) -> None:
+        self._statements = statements
+        self._known = known
+        self.rows: dict[int, tuple[Visit, str]] = {}
+        """By visitor, the newest visit and where its row lies. Nobody moves it while the visitor is held."""
 
+    def hold(self, keys: Collection[Key]) -> Held:
+        """Hold these identities, made where they are missing, and their visitors, each with its newest visit.
 
-def hold_those_there(statements: Statements, keys: Sequence[Key]) -> Held:
-    """Hold the identities that there are, and those that stand for their visitors."""
-    found = _find(statements, keys)
-    return _held(statements.ask(HOLD, (sorted({no for numbers in found.values() for no in numbers}),)))
+        Raises `BeginAgainError` instead of locking twice, which could end in a circle.
+        """
+        numbers = {key: known for key in keys if (known := self._known.get(key)) is not None}
+        first = [PREPARE]
+        if len(numbers) < len(keys):
+            numbers |= self._make(sorted(key for key in keys if key not in numbers))
+            first = []
+        visitors = sorted({visitor for _, visitor in numbers.values()})
+        wanted = sorted({no for both in numbers.values() for no in both})
+        *_, rows, newest = self._statements.ask_all([*first, (HOLD, (wanted,)), (NEWEST_VISITS, (visitors,))])
+        held = _held(rows)
+        changed = [key for key in keys if (one := held.by_key.get(key)) is None or one.visitor not in held.by_no]
+        if changed:
+            self._known.forget(changed)
+            raise BeginAgainError
+        self._known.remember(held.by_no.values())
+        self._set_newest([held.by_no[no] for no in visitors if no in held.by_no], newest)
+        return held
 
+    def hold_those_there(self, keys: Sequence[Key]) -> Held:
+        """Hold the identities that there are, and those that stand for their visitors."""
+        *_, rows = self._statements.ask_all([PREPARE, (FIND_IDENTITIES, _columns(keys))])
+        numbers = sorted({no for *_, no, visitor in rows for no in (no, visitor)})
+        return _held(self._statements.ask(HOLD, (numbers,)))
 
-def load_newest(statements: Statements, visitors: Collection[Identity]) -> None:
-    """Set the newest visits of these visitors."""
-    set_newest(visitors, statements.ask(NEWEST_VISITS, ([one.no for one in visitors],)))
+    def load_newest(self, visitors: Collection[Identity]) -> None:
+        """Set the newest visits of these visitors."""
+        self._set_newest(visitors, self._statements.ask(NEWEST_VISITS, ([one.no for one in visitors],)))
 
+    def _make(self, keys: Collection[Key]) -> Mapping[Key, Numbers]:
+        columns = _columns(keys)
+        *_, rows = self._statements.ask_all([PREPARE, (MAKE_IDENTITIES, columns), (FIND_IDENTITIES, columns)])
+        return {(site_id, distinct_id): (no, visitor) for site_id, distinct_id, no, visitor in rows}
 
-def set_newest(visitors: Iterable[Identity], rows: Rows) -> None:
-    """Set the newest visits of these visitors, from the rows that say which they are."""
-    newest = {no: visit_of(text) for no, text in rows}
-    for one in visitors:
-        one.visit, one.is_loaded = newest.get(one.no), True
-
-
-def _find(statements: Statements, keys: Collection[Key]) -> Mapping[Key, Numbers]:
-    rows = statements.ask(FIND_IDENTITIES, _columns(keys))
-    return {(site_id, distinct_id): (no, visitor) for site_id, distinct_id, no, visitor in rows}
+    def _set_newest(self, visitors: Iterable[Identity], rows: Rows) -> None:
+        newest = {no: (visit_of(text), row) for no, text, row in rows}
+        for one in visitors:
+            one.is_loaded = True
+            if one.no in newest:
+                one.visit, _ = self.rows[one.no] = newest[one.no]
+            else:
+                one.visit = None
 
 
 def _held(rows: Rows) -> Held:

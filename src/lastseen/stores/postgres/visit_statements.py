@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
@@ -12,6 +12,8 @@ from lastseen.stores.postgres.database import Cursor
 UNIQUE_VIOLATION = "23505"
 
 Rows = list[tuple[Any, ...]]
+Statement = tuple[str, Any]
+"""A statement and its parameters."""
 
 
 class AlreadyThereError(LastSeenError):
@@ -57,29 +59,29 @@ class Statements:
         rows: Rows = self._cursor.fetchall()
         return rows
 
-    def run_all(self, statements: Sequence[tuple[str, Any]]) -> None:
-        """Run statements with their parameters, in one round trip where the driver can."""
+    def run_all(self, statements: Iterable[Statement]) -> list[int]:
+        """Run statements, in one round trip where the driver can; return how many rows each touched."""
+        return [int(cursor.rowcount) for cursor in self._execute(statements)]
+
+    def ask_all(self, statements: Iterable[Statement]) -> list[Rows]:
+        """Run statements that return rows, in one round trip where the driver can; return the rows of each."""
+        return [cursor.fetchall() for cursor in self._execute(statements)]
+
+    def _execute(self, statements: Iterable[Statement]) -> Iterator[Any]:
         self.finish()
-        with self._pipeline():
+        if not self.can_copy:
             for statement, parameters in statements:
                 self._cursor.execute(statement, parameters)
-
-    def ask_all(self, statements: Sequence[tuple[str, Any]]) -> list[Rows]:
-        """Run statements with their parameters, in one round trip where the driver can; return the rows of each."""
-        if not self.can_copy:
-            return [self.ask(statement, parameters) for statement, parameters in statements]
-        self.finish()
+                yield self._cursor
+            return
+        cursors = []
         with self._pipeline():
-            cursors = [
-                type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory) for _ in statements
-            ]
-            for cursor, (statement, parameters) in zip(cursors, statements, strict=True):
-                cursor.execute(statement, parameters)
-        return [cursor.fetchall() for cursor in cursors]
+            for statement, parameters in statements:
+                cursors.append(type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory))
+                cursors[-1].execute(statement, parameters)
+        yield from cursors
 
     def _pipeline(self) -> AbstractContextManager[Any]:
-        if not self.can_copy:
-            return nullcontext()
         import psycopg
 
         pipeline: AbstractContextManager[Any] = (

@@ -16,14 +16,8 @@ from itertools import chain
 from typing import Any
 
 from lastseen.stores.postgres.database import Cursor
-from lastseen.stores.postgres.visit_holding import (
-    KnownIdentities,
-    MoreToHoldError,
-    hold_all,
-    hold_those_there,
-    load_newest,
-)
-from lastseen.stores.postgres.visit_statements import Statements
+from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
+from lastseen.stores.postgres.visit_statements import Statement, Statements
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
     Identity,
@@ -40,15 +34,6 @@ from lastseen.stores.visit_saving import Held, Key, Outcome
 from lastseen.visits.event import Event
 from lastseen.visits.identity import Link
 from lastseen.visits.visit import Visit
-
-# Others may fold the same visitors for longer than the second that other statements wait for a lock; the limit of the
-# statement holds for the wait too. Every statement here looks up keys that it is given: a planner that has not seen the
-# table grow yet would read all of it instead.
-PREPARE = """
-SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off', true),
-    set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-    set_config('jit', 'off', true)
-"""
 
 # Both ways in two branches, so that each finds its index.
 REACHED = """
@@ -152,6 +137,14 @@ PUT_VISITS = f"""{_VISIT_ROWS} ON CONFLICT (site_id, id) DO UPDATE SET
     start_reason = EXCLUDED.start_reason, entry_url = EXCLUDED.entry_url, body = EXCLUDED.body
 """
 
+# Where a row lies is as it was read: no other transaction changes the visits of a visitor that we hold.
+GO_ON = """
+UPDATE lastseen_visits AS v SET
+    tx = pg_current_xact_id(), seq = n.number + %b::integer, last_activity_at = n.last_activity_at, body = n.body
+FROM unnest(%b::text[]::tid[], %b::bigint[], %b::text[]) WITH ORDINALITY AS n (row, last_activity_at, body, number)
+WHERE v.ctid = n.row
+"""
+
 EXTEND_VISITS = """
 UPDATE lastseen_visits AS v SET
     tx = pg_current_xact_id(), seq = n.seq, last_activity_at = n.last_activity_at, is_bot = n.is_bot,
@@ -209,24 +202,22 @@ class PostgresVisitTransaction:
         may_copy: bool = False,
     ) -> None:
         self._statements = Statements(cursor)
-        self._known = KnownIdentities() if known is None else known
+        self._holding = Holding(self._statements, KnownIdentities() if known is None else known)
         self._more = more
         self._may_copy = may_copy and self._statements.can_copy
         self._seq = 0
 
     def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
-        """See `VisitTransaction`. Raises `MoreToHoldError`."""
-        self._statements.run(PREPARE)
-        held = hold_all(self._statements, {*keys, *self._more}, self._known)
+        """See `VisitTransaction`. Raises `BeginAgainError`."""
+        held = self._holding.hold({*keys, *self._more})
         beyond = [key for key in self._reached(linked) if key not in held.by_key]
         if beyond:
-            raise MoreToHoldError(beyond)
+            raise BeginAgainError(beyond)
         return held
 
     def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
         """Hold the identities that there are, and those that stand for their visitors."""
-        self._statements.run(PREPARE)
-        return hold_those_there(self._statements, [(site_id, each) for each in distinct_ids])
+        return self._holding.hold_those_there([(site_id, each) for each in distinct_ids])
 
     def _reached(self, linked: Collection[Key]) -> Iterable[Key]:
         by_site: dict[str, list[str]] = defaultdict(list)
@@ -286,7 +277,7 @@ class PostgresVisitTransaction:
 
     def load_newest(self, visitors: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
-        load_newest(self._statements, visitors)
+        self._holding.load_newest(visitors)
 
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
@@ -309,18 +300,37 @@ class PostgresVisitTransaction:
         return dict(self._statements.ask(FIRST_MOMENTS, (list(identities),)))
 
     def write(self, outcome: Outcome) -> None:
-        """See `VisitTransaction`."""
-        self._statements.run_all(list(self._writes(outcome)))
+        """See `VisitTransaction`. Raises `BeginAgainError` when a visit is not where it was read."""
+        going_on, others = self._part(outcome.extended)
+        touched = self._statements.run_all(self._writes(outcome, going_on, others))
+        if going_on and touched[0] != len(going_on):
+            raise BeginAgainError
 
-    def _writes(self, outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    def _part(self, extended: Iterable[tuple[int, Visit]]) -> tuple[list[tuple[str, int, str]], list[Visit]]:
+        """Return what changes of those visits that just go on, with the places of their rows, and the other visits."""
+        going_on, others = [], []
+        for visitor, visit in extended:
+            before, row = self._holding.rows.get(visitor, (None, ""))
+            if before is not None and _just_goes_on(before, visit):
+                going_on.append((row, visit.last_activity, text_of(visit)))
+            else:
+                others.append(visit)
+        return going_on, others
+
+    def _writes(
+        self, outcome: Outcome, going_on: Sequence[tuple[str, int, str]], others: Sequence[Visit]
+    ) -> Iterator[Statement]:
+        if going_on:
+            yield GO_ON, (self._seq, *_columns(going_on, 3))
+            self._seq += len(going_on)
         if outcome.removed:
             yield REMOVE_VISITS, _columns(outcome.removed, 2)
             yield NOTE_REMOVALS, _columns([(*key, self._next()) for key in outcome.removed], 3)
         if outcome.visits:
             yield FORGET_REMOVALS, _columns([(visit.site_id, visit.id) for _, visit in outcome.visits], 2)
             yield PUT_VISITS, _columns([(self._next(), *columns_of(*each)) for each in outcome.visits], 11)
-        if outcome.extended:
-            yield EXTEND_VISITS, _columns([(self._next(), *_extension(visit)) for _, visit in outcome.extended], 8)
+        if others:
+            yield EXTEND_VISITS, _columns([(self._next(), *_extension(visit)) for visit in others], 8)
         if outcome.begun:
             yield BEGIN_VISITS, _columns([(self._next(), *columns_of(*each)) for each in outcome.begun], 11)
         # Two of a visitor may begin in the same microsecond.
@@ -337,6 +347,16 @@ class PostgresVisitTransaction:
     def _next(self) -> int:
         self._seq += 1
         return self._seq
+
+
+def _just_goes_on(before: Visit, after: Visit) -> bool:
+    """Whether nothing of a visit's columns has changed but its last activity."""
+    return (
+        before.id == after.id
+        and before.is_bot is after.is_bot
+        and before.start_reason is after.start_reason
+        and before.entry_url == after.entry_url
+    )
 
 
 def _extension(visit: Visit) -> tuple[Any, ...]:

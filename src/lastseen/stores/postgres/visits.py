@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from lastseen.clock import to_micros
 from lastseen.stores.postgres.database import PostgresDatabase
 from lastseen.stores.postgres.visit_feed import is_from_elsewhere, number_anew, read_changes
-from lastseen.stores.postgres.visit_holding import KnownIdentities, MoreToHoldError
+from lastseen.stores.postgres.visit_holding import BeginAgainError, KnownIdentities
 from lastseen.stores.postgres.visit_reading import PostgresVisitReading, find_visit
 from lastseen.stores.postgres.visit_statements import AlreadyThereError
 from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
@@ -44,7 +44,7 @@ class PostgresVisits(PostgresVisitReading):
                 with self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor:
                     transaction = PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy)
                     return save(transaction, events, rule_of)
-            except MoreToHoldError as error:
+            except BeginAgainError as error:
                 more.update(error.keys)
             except AlreadyThereError:
                 may_copy = False

@@ -75,7 +75,7 @@ CREATE TABLE lastseen_visits (
     body text NOT NULL,
     PRIMARY KEY (site_id, id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at);
+CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at, id);
 CREATE INDEX lastseen_visits_started ON lastseen_visits (site_id, started_at);
 CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, active_slot);
 CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, started_at) WHERE is_open;
