@@ -1,0 +1,166 @@
+"""What the PostgreSQL store remembers between transactions is never believed when it is not so any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from lastseen.stores import Store, open_store
+from lastseen.stores.postgres.visit_holding import BeginAgainError
+from lastseen.stores.postgres.visit_statements import AlreadyThereError
+from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
+from lastseen.stores.visit_saving import Held
+from lastseen.stores.visit_saving import save as save_in
+from lastseen.testing.streams import SITE, event, folded, identify
+from lastseen.testing.visits import RULE, save, stored
+from lastseen.visits.event import Event
+from tests.servers import ask
+
+NUMBERS = "SELECT distinct_id, no FROM lastseen_identities ORDER BY no"
+EMPTY = "TRUNCATE lastseen_identities, lastseen_identity_links, lastseen_events, lastseen_visits, lastseen_visit_writes"
+NUMBER_AGAIN = "ALTER SEQUENCE lastseen_identity_numbers RESTART"
+HOT = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'lastseen_visits'"
+SOMEBODY_WAITS = "SELECT 1 FROM pg_locks WHERE NOT granted"
+VISITORS = 200
+
+
+@pytest.fixture
+def store(postgres_url: str) -> Iterator[Store]:
+    store = open_store(postgres_url)
+    store.migrate()
+    yield store
+    store.close()
+
+
+def _put_back(url: str, *visitors: str) -> None:
+    """Do what restoring a database does under a store that goes on: the visitors begin anew, with these numbers."""
+    for statement in (EMPTY, NUMBER_AGAIN):
+        ask(url, statement)
+    other = open_store(url)
+    for visitor in visitors:
+        save(other.visits, event(f"again-{visitor}", visitor))
+    other.close()
+
+
+def test_a_number_that_is_somebody_elses_now_is_not_believed(store: Store, postgres_url: str) -> None:
+    """After the database was put back, each event is its own visitor's, though the numbers have been dealt anew."""
+    for visitor in ("alice", "bob"):
+        save(store.visits, event(f"first-{visitor}", visitor))
+    assert ask(postgres_url, NUMBERS) == [("alice", 1), ("bob", 2)]
+    _put_back(postgres_url, "bob", "alice")
+    assert ask(postgres_url, NUMBERS) == [("bob", 1), ("alice", 2)]
+    events = [event(f"{which}-{visitor}", visitor) for which in ("again", "later") for visitor in ("bob", "alice")]
+    save(store.visits, *events)
+    assert stored(store.visits) == folded(events, RULE)
+
+
+def test_a_number_that_nobody_has_any_more_is_looked_up(store: Store, postgres_url: str) -> None:
+    """The visitor is made again."""
+    save(store.visits, event("first", "alice"))
+    _put_back(postgres_url)
+    save(store.visits, event("second", "alice"))
+    assert stored(store.visits) == folded([event("second", "alice")], RULE)
+
+
+def test_a_visitor_whom_another_process_has_joined_is_found(store: Store, postgres_url: str) -> None:
+    """This store remembers the id as a visitor of its own; the row that it holds says otherwise."""
+    first, joined = event("e1", "anon"), identify("e2", "ann", "anon", 5)
+    save(store.visits, first)
+    other = open_store(postgres_url)
+    save(other.visits, joined)
+    other.close()
+    later = [event("e3", "anon", 9), event("e4", "ann", 12)]
+    save(store.visits, *later)
+    assert stored(store.visits) == folded([first, joined, *later], RULE)
+    assert list(stored(store.visits)) == ["ann"]
+
+
+def test_numbers_are_remembered_up_to_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it all are forgotten, and found again when they are needed."""
+    monkeypatch.setattr("lastseen.stores.postgres.visit_holding.MOST_KNOWN", 3)
+    events = [event(f"{turn}-{visitor}", f"visitor-{visitor}", at=turn) for turn in range(3) for visitor in range(5)]
+    for each in events:
+        save(store.visits, each)
+        assert len(store.visits._known._numbers) <= 4  # type: ignore[attr-defined] # what the bound is about
+    assert stored(store.visits) == folded(events, RULE)
+
+
+class _Disturbed(PostgresVisitTransaction):
+    """One during which somebody who holds nothing writes the visits again."""
+
+    url: str
+
+    def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
+        ask(self.url, "UPDATE lastseen_visits SET body = body")
+        return super().insert(events, held)
+
+
+@pytest.mark.parametrize("kind", [PostgresVisitTransaction, _Disturbed], ids=["in peace", "disturbed"])
+def test_a_visit_that_is_not_where_it_was_read_is_not_lost(
+    store: Store, postgres_url: str, kind: type[PostgresVisitTransaction]
+) -> None:
+    """The transaction begins again when the row is another one by the time that it is written."""
+    save(store.visits, event("e1"))
+    _Disturbed.url = postgres_url
+    with psycopg.connect(postgres_url) as connection, connection.cursor() as cursor:
+        transaction = kind(cursor)
+        if kind is _Disturbed:
+            with pytest.raises(BeginAgainError):
+                save_in(transaction, [event("e2", at=5)], {SITE: RULE})
+            connection.rollback()
+        else:
+            save_in(transaction, [event("e2", at=5)], {SITE: RULE})
+    save(store.visits, event("e2", at=5))
+    assert stored(store.visits) == folded([event("e1"), event("e2", at=5)], RULE)
+
+
+def test_the_newest_visit_is_read_when_the_visitor_is_held(store: Store, postgres_url: str) -> None:
+    """Whoever waits for a visitor sees what was written meanwhile, although both questions travel together."""
+    save(store.visits, event("e1"))
+    with psycopg.connect(postgres_url) as writing, ThreadPoolExecutor(1) as threads:
+        writing.execute("SELECT no FROM lastseen_identities FOR NO KEY UPDATE")
+        second = threads.submit(save, store.visits, event("e2", at=10))
+        while not ask(postgres_url, SOMEBODY_WAITS):
+            assert not second.done()
+        with writing.cursor() as cursor:
+            save_in(PostgresVisitTransaction(cursor), [event("e3", at=5)], {SITE: RULE})
+        writing.commit()
+        second.result()
+    assert stored(store.visits) == folded([event("e1"), event("e2", at=10), event("e3", at=5)], RULE)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["repeated", "new"])
+def test_events_are_copied_as_if_all_were_new(store: Store, postgres_url: str, *, is_there: bool) -> None:
+    """One that is there already is found by the time that the transaction writes; nothing of the batch stays then."""
+    save(store.visits, event("e1"))
+    batch = [event("e1" if is_there else "e0"), event("e2", at=5)]
+    with psycopg.connect(postgres_url) as connection, connection.cursor() as cursor:
+        transaction = PostgresVisitTransaction(cursor, may_copy=True)
+        if is_there:
+            with pytest.raises(AlreadyThereError):
+                save_in(transaction, batch, {SITE: RULE})
+            connection.rollback()
+        else:
+            assert save_in(transaction, batch, {SITE: RULE}).new == 2
+    result = save(store.visits, *batch)
+    assert (result.new, result.duplicates) == ((1, 1) if is_there else (0, 2))
+    assert stored(store.visits) == folded([event("e1"), *batch], RULE)
+
+
+@pytest.mark.parametrize("index", [False, True], ids=["as migrated", "last activity indexed"])
+def test_visits_that_go_on_write_no_index(store: Store, postgres_url: str, *, index: bool) -> None:
+    """Nine of ten updates stay within their page, and none with an index on what each event changes."""
+    if index:
+        ask(postgres_url, "CREATE INDEX ON lastseen_visits (last_activity_at)")
+    # Within ten minutes by the clock, whose index is written when they are over.
+    for turn in range(6):
+        save(store.visits, *(event(f"{turn}-{number}", f"visitor-{number}", at=turn) for number in range(VISITORS)))
+    store.close()
+    while not (rewritten := ask(postgres_url, HOT)[0])[0]:
+        pass
+    assert rewritten[0] == 5 * VISITORS
+    assert (rewritten[1] > 0.9 * rewritten[0]) is not index
+    assert (rewritten[1] == 0) is index
