@@ -126,6 +126,51 @@ def test_servers_are_not_visitors_machines(name: str) -> None:
         assert event.user_agent is None
 
 
+def sent_by(user_agent: str, **properties: Any) -> RawEvent:
+    origin = Origin(received_at=NOW, address="192.0.2.7", user_agent=user_agent)
+    event = {"event": "paid", "distinct_id": "v1", "properties": properties}
+    return decode_batch({"api_key": "phc_1", **event}, origin, Hints()).events[0]
+
+
+def told(event: RawEvent) -> tuple[bool, str | None, str | None]:
+    return event.is_server, event.user_agent, event.address
+
+
+def test_a_program_that_names_its_visitor_sends_for_somebody_else() -> None:
+    """Without a library: the visitor is no robot, and is not where the program is. A browser speaks for itself."""
+    for program in ("python-requests/2.32.3", "curl/8.5.0", "Java/17"):
+        assert told(sent_by(program)) == (False, None, None)
+    assert told(sent_by("curl/8.5.0", **{"$raw_user_agent": "Mozilla/5.0", "$ip": "192.0.2.9"})) == (
+        False,
+        "Mozilla/5.0",
+        "192.0.2.9",
+    )
+    assert told(sent_by("Mozilla/5.0")) == (False, "Mozilla/5.0", "192.0.2.7")
+    robot = "Mozilla/5.0 (compatible; Googlebot/2.1)"
+    assert told(sent_by(robot, **{"$lib": "web"})) == (False, robot, "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    "name", ["python", "node", "edge", "ruby", "php", "go", "java", "server", "dotnet", "elixir", "rs"]
+)
+def test_every_library_of_servers_is_known(name: str) -> None:
+    """Whatever carries its requests."""
+    for user_agent in ("okhttp/4.12.0", "Mozilla/5.0", f"posthog-{name}/1.0"):
+        assert told(sent_by(user_agent, **{"$lib": f"posthog-{name}"})) == (True, None, None)
+
+
+@pytest.mark.parametrize("name", ["android", "ios", "react-native", "flutter", "kmp", "unity"])
+def test_a_telephone_is_where_its_person_is(name: str) -> None:
+    """Its library's requests are carried by what else only robots use; its address and its system are the person's."""
+    properties = {"$lib": f"posthog-{name}", "$os_name": "Android", "$os_version": "15", "$device_type": "Mobile"}
+    for user_agent in ("okhttp/4.12.0", "Shop/7 CFNetwork/1568 Darwin/24.1.0"):
+        event = sent_by(user_agent, **properties)
+        assert told(event) == (False, None, "192.0.2.7")
+        assert told(sent_by(user_agent, **properties, **{"$raw_user_agent": user_agent})) == told(event)
+        assert event.device is not None
+        assert (event.device.type, event.device.os, event.device.os_version) == ("mobile", "Android", "15")
+
+
 def test_without_a_cookie_the_visitor_is_named_here() -> None:
     """A browser that keeps no id sends none; its user agent is there to name it by."""
     events = events_of("latest_cookieless")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.ingest.origin import Origin, id_text, text_or_none
+from lastseen.ingest.origin import Origin, id_text, is_browser, text_or_none
 from lastseen.ingest.times import micros_of, not_after, skew
 from lastseen.visits.event import PAGELEAVE, PAGEVIEW, Device
 from lastseen.visits.making import RawEvent
@@ -19,7 +19,15 @@ MAX_NAME_LENGTH = 200
 _DIRECT = "$direct"
 _NOBODY_DID_THIS = {"$feature_flag_called", "$web_vitals", "$set", "$set_once"}
 """Events that a library sends by itself, or that only describe a person."""
-_SERVER_LIBRARIES = ("posthog-python", "posthog-node", "posthog-ruby", "posthog-php", "posthog-go", "posthog-java")
+_SERVER_LIBRARIES = frozenset(
+    f"posthog-{name}"
+    for name in ("python", "node", "edge", "ruby", "php", "go", "java", "server", "dotnet", "elixir", "rs")
+)
+"""Names in `$lib` by https://posthog.com/docs/libraries; `server` is the one for Java and Kotlin."""
+_DEVICE_LIBRARIES = frozenset(
+    f"posthog-{name}" for name in ("android", "ios", "react-native", "flutter", "kmp", "unity")
+)
+"""Those of programs that run where their person is: what carries their requests names itself, and is no robot."""
 _SAID_ELSEWHERE = {
     "distinct_id",
     "token",
@@ -34,6 +42,7 @@ _SAID_ELSEWHERE = {
     "$raw_user_agent",
     "$ip",
     "$os",
+    "$os_name",
     "$os_version",
     "$browser",
     "$browser_version",
@@ -96,7 +105,16 @@ def raw_event(item: Mapping[str, Any], event_id: str, origin: Origin, envelope: 
     properties = properties_of(item)
     distinct_id = distinct_id_of(item)
     name: str = item["event"].strip()[:MAX_NAME_LENGTH]
-    is_server = _is_server(properties, envelope)
+    library = _library(properties, envelope)
+    is_server = properties.get("$is_server") is True or library in _SERVER_LIBRARIES
+    is_device = not is_server and library in _DEVICE_LIBRARIES
+    # A program that names its visitor sends for somebody else: its own agent and address say nothing of them.
+    is_visitor = not is_server and (distinct_id == COOKIELESS or is_browser(origin.user_agent))
+    user_agent = text_or_none(properties.get("$raw_user_agent"))
+    if user_agent is None:
+        user_agent = origin.user_agent if is_visitor else None
+    elif is_device and not is_browser(user_agent):
+        user_agent = None
     url = text_or_none(properties.get("$current_url"))
     referrer = text_or_none(properties.get("$referrer"))
     return RawEvent(
@@ -108,8 +126,8 @@ def raw_event(item: Mapping[str, Any], event_id: str, origin: Origin, envelope: 
         received_at=origin.received_at,
         url=url,
         referrer=None if referrer == _DIRECT else referrer,
-        user_agent=text_or_none(properties.get("$raw_user_agent")) or (None if is_server else origin.user_agent),
-        address=text_or_none(properties.get("$ip"), 100) or (None if is_server else origin.address),
+        user_agent=user_agent,
+        address=text_or_none(properties.get("$ip"), 100) or (origin.address if is_visitor or is_device else None),
         user_id=id_text(properties.get("$user_id")),
         session_id=id_text(item.get("session_id")) or id_text(properties.get("$session_id")),
         window_id=id_text(item.get("window_id")) or id_text(properties.get("$window_id")),
@@ -157,9 +175,9 @@ def _moment(item: Mapping[str, Any], properties: Mapping[str, Any], origin: Orig
     return not_after(at, origin.received_at)
 
 
-def _is_server(properties: Mapping[str, Any], envelope: Envelope) -> bool:
-    library = properties.get("$lib") or envelope.library
-    return properties.get("$is_server") is True or (isinstance(library, str) and library.startswith(_SERVER_LIBRARIES))
+def _library(properties: Mapping[str, Any], envelope: Envelope) -> str | None:
+    name = properties.get("$lib") or envelope.library
+    return name.partition("/")[0] if isinstance(name, str) else None
 
 
 def _engaged_ms(name: str, properties: Mapping[str, Any]) -> int:
@@ -177,8 +195,10 @@ def _screen(properties: Mapping[str, Any]) -> str | None:
 
 
 def _device(properties: Mapping[str, Any]) -> Device | None:
-    """Return what the library found out in the browser, which knows more than its user agent tells."""
-    system, browser = text_or_none(properties.get("$os"), 100), text_or_none(properties.get("$browser"), 100)
+    """Return what the library found out where it runs, which is more than a user agent tells."""
+    # Libraries of telephones call it $os_name.
+    system = text_or_none(properties.get("$os") or properties.get("$os_name"), 100)
+    browser = text_or_none(properties.get("$browser"), 100)
     if system is None and browser is None:
         return None
     kind = text_or_none(properties.get("$device_type"), 100)
