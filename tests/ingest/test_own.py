@@ -42,6 +42,30 @@ def test_lines() -> None:
     assert [(one.index, one.cause) for one in received.dropped] == [(1, "malformed"), (3, "malformed"), (4, "no name")]
 
 
+def lines_with(*keys: Any) -> bytes:
+    lines = [{**VIEW, "id": str(number)} | ({"write_key": key} if key else {}) for number, key in enumerate(keys)]
+    return "\r\n".join(map(json.dumps, lines)).encode()
+
+
+@pytest.mark.parametrize(
+    "keys", [("wk_1", None), (None, "wk_1", None), ("wk_1", "wk_1")], ids=["first", "any", "every"]
+)
+def test_lines_may_name_the_key(keys: tuple[Any, ...]) -> None:
+    """The first, any or every one of them; also one that takes a closer look."""
+    for body in (lines_with(*keys), lines_with(*keys).replace(b'"$pageview"', rb'"a\u0000"')):
+        received = decode_lines(body, ORIGIN)
+        assert received.write_key == "wk_1"
+        assert [event.id for event in received.events] == [str(number) for number in range(len(keys))]
+
+
+@pytest.mark.parametrize("key", ["wk_2", "wk_\ud800"], ids=["plain", "no text"])
+def test_lines_of_two_sites_are_refused(key: str) -> None:
+    """As a whole: nobody can say whose the lines without a key are."""
+    with pytest.raises(Unacceptable, match="different write keys") as caught:
+        decode_lines(lines_with("wk_1", None, key), ORIGIN)
+    assert caught.value.status == 400
+
+
 def test_the_key_and_the_senders_clock_stand_beside_the_events() -> None:
     """A clock that is an hour slow is corrected by what it said when it sent."""
     received = decode(
@@ -141,3 +165,40 @@ def test_numbers_are_ids_too() -> None:
     """An application that counts its users sends numbers."""
     event = decode({**VIEW, "distinct_id": 42, "user_id": 7}).events[0]
     assert (event.distinct_id, event.user_id) == ("42", "7")
+
+
+@pytest.mark.parametrize(
+    ("engaged", "kept"),
+    [
+        ("1500", 1_500),
+        ("0.9", 0),
+        ("86399999", 86_399_999),
+        ("86400000", 0),
+        ("1e308", 0),
+        ("1e999", 0),
+        ("9" * 400, 0),
+        ("NaN", 0),
+        ("-Infinity", 0),
+        ("-1", 0),
+        ("null", 0),
+    ],
+    ids=lambda value: str(value)[:10],
+)
+def test_a_page_is_used_for_less_than_a_day(engaged: str, kept: int) -> None:
+    """More, and what is no number, counts as nothing; the event is taken."""
+    body = b'{"name": "$pageleave", "distinct_id": "v", "engaged_ms": %s}' % engaged.encode()
+    for received in (decode_events(body, ORIGIN), decode_lines(body + b"\n" + body, ORIGIN)):
+        assert {event.engaged_ms for event in received.events} == {kept}
+        assert received.dropped == []
+
+
+def test_an_id_that_is_too_long_still_makes_a_repetition_harmless() -> None:
+    """It is replaced by one made of it alone: the same again is the same event, whatever else it says."""
+    event = decode({**VIEW, "id": "x" * 200}).events[0]
+    assert event.id == "x" * 200
+    replaced = decode({**VIEW, "id": "x" * 201}).events[0].id
+    assert replaced == decode({**VIEW, "id": "x" * 201, "at": "2026-11-22T11:58:00Z"}).events[0].id
+    assert replaced != decode({**VIEW, "id": "x" * 202}).events[0].id
+    assert replaced is not None
+    assert len(replaced) <= 200
+    assert decode({**VIEW, "id": "  "}).events[0].id == decode(VIEW).events[0].id

@@ -18,6 +18,8 @@ from lastseen.visits.making import RawEvent
 MAX_EVENTS = 10_000
 """A request."""
 MAX_NAME_LENGTH = 200
+MOST_ENGAGED_MS = 86_400_000
+"""A day; what says more, or is no number, is no measured time."""
 NO_PROPERTIES: dict[str, Any] = {}
 
 
@@ -33,7 +35,7 @@ class WireEvent(msgspec.Struct, gc=False):
     user_id: str | int | None = None
     session_id: str | None = None
     window_id: str | None = None
-    engaged_ms: int | float = 0
+    engaged_ms: int | float | None = 0
     screen: str | None = None
     passive: bool = False
     server: bool = False
@@ -82,7 +84,10 @@ def decode_events(body: bytes, origin: Origin) -> Received:
 
 
 def decode_lines(body: bytes, origin: Origin) -> Received:
-    """Return what a body holds that is one event a line; a single line may be any body that `decode_events` takes."""
+    """Return what a body holds that is one event a line; a single line may be any body that `decode_events` takes.
+
+    Any line may name the write key; raises `Unacceptable` when two name different ones.
+    """
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
     if len(lines) == 1:
         return decode_events(lines[0], origin)
@@ -90,7 +95,9 @@ def decode_lines(body: bytes, origin: Origin) -> Received:
     collector = _Collector(origin, None)
     for index, line in enumerate(lines):
         try:
-            collector.add(index, _decode_document(line) if b"\\u0000" not in line else _lenient_event(parse(line)))
+            collector.add_line(
+                index, _decode_document(line) if b"\\u0000" not in line else _lenient_document(parse(line))
+            )
         except (ValueError, RecursionError):
             collector.add_unreadable(index, line)
     return collector.received
@@ -133,6 +140,10 @@ def _lenient_event(value: Any) -> WireEvent:
     return msgspec.convert(clean(value), WireEvent)
 
 
+def _lenient_document(value: Any) -> Document:
+    return msgspec.convert(clean(value), Document)
+
+
 def _refuse_too_many(count: int) -> None:
     if count > MAX_EVENTS:
         raise Unacceptable(413, f"a request may bring {MAX_EVENTS} events; send it in parts")
@@ -153,9 +164,21 @@ class _Collector:
 
     def add_unreadable(self, index: int, line: bytes) -> None:
         try:
-            self.add(index, _lenient_event(parse(line)))
+            document = _lenient_document(parse(line))
         except (Unacceptable, msgspec.ValidationError) as error:
             self.drop(index, "malformed", str(error))
+        else:
+            self.add_line(index, document)
+
+    def add_line(self, index: int, document: Document) -> None:
+        key = document.write_key
+        if key and key != self.received.write_key:
+            if self.received.write_key:
+                raise Unacceptable(
+                    400, "the lines name different write keys; send the events of each site by themselves"
+                )
+            self.received.write_key = key
+        self.add(index, document)
 
     def add(self, index: int, event: WireEvent) -> None:
         name = event.name.strip()
@@ -183,6 +206,7 @@ class _Collector:
         # A program that names the visitor sends for somebody else: its own agent and address say nothing of them.
         is_sender = event.server or (distinct_id is not None and not self._is_browser)
         origin = self._origin
+        engaged_ms = event.engaged_ms
         # In the order of the fields: by name it takes twice as long.
         return RawEvent(
             name,
@@ -199,7 +223,7 @@ class _Collector:
             None if event.window_id is None else id_text(event.window_id),
             event.server,
             event.passive,
-            int(event.engaged_ms) if event.engaged_ms > 0 else 0,
+            int(engaged_ms) if engaged_ms and 0 < engaged_ms < MOST_ENGAGED_MS else 0,
             event.screen or None,
             None,  # device
             None,  # geo
@@ -210,9 +234,12 @@ class _Collector:
     def _id_of(self, event: WireEvent, at: int) -> str:
         """Derive an id from what was sent, and from how many events of the same text stood before it in the request.
 
+        From an id that is too long alone, which is the same again when the event is.
         The moment is that of the client's clock, which is the same when it tries again; without one it is that of the
         arrival, and a repetition is another event.
         """
+        if event.id and not event.id.isspace():
+            return derived_id(event.id)
         content = derived_id(
             [event.name, event.distinct_id, at, event.url, event.referrer, event.user_id],
             [event.session_id, event.window_id, event.engaged_ms, event.ip, event.properties],
