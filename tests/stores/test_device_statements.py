@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from lastseen.devices.device import Group
+from lastseen.devices.device import Device, Group
 from lastseen.devices.key import new_secret
 from lastseen.devices.manager import ApiKeys
 from lastseen.devices.store import DeviceFilter, DeviceOrder, DeviceQuery, Position
@@ -58,6 +59,33 @@ def _reported(url: str, expected: int) -> tuple[int, int]:
             row = connection.execute(UPDATES).fetchone()
         if row is not None and row[0] >= expected:
             return row[0], row[1]
+
+
+COLUMNS = r"""
+SELECT table_name, column_name, data_type, datetime_precision FROM information_schema.columns
+WHERE table_name IN ('lastseen_devices', 'lastseen_api_keys', 'lastseen_device_groups') AND column_name LIKE '%\_at'
+"""
+
+
+def test_moments_have_their_zone_and_their_microseconds(postgres_url: str) -> None:
+    """Every moment of a device, a group and a key is a `timestamptz`; what was handed in comes back, as UTC."""
+    store = open_store(postgres_url)
+    store.migrate()
+    columns = ask(postgres_url, COLUMNS)
+    assert {name for _, name, *_ in columns} == {
+        "created_at",
+        "last_seen_at",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+    }
+    assert {tuple(kind) for _, _, *kind in columns} == {("timestamp with time zone", 6)}
+    store.devices.upsert_device(Device(id="a", created_at=moment()), moment(0.123456))
+    device = store.devices.get_device("a")
+    store.close()
+    assert device is not None
+    assert (device.last_seen_at, device.created_at.tzinfo) == (moment(0.123456), UTC)
+    assert ask(postgres_url, "SELECT last_seen_at FROM lastseen_devices") == [(moment(0.123456),)]
 
 
 def test_a_group_of_ten_thousand_is_paged_by_last_seen(postgres_url: str) -> None:
