@@ -133,12 +133,9 @@ ON CONFLICT (site_id, id) DO UPDATE SET
 """
 
 # The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
-EXTEND_VISIT = """
-UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, is_bot = ?, start_reason = ?, entry_url = ?, body = ?
-WHERE no = ?
-"""
+EXTEND_VISIT = "UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, body = ? WHERE no = ?"
 
-SET_SLOT = "UPDATE lastseen_visits SET active_slot = ? WHERE no = ?"
+SET_SELDOM = "UPDATE lastseen_visits SET active_slot = ?, is_bot = ?, entry_url = ? WHERE no = ?"
 
 NOTE_WRITES = "INSERT INTO lastseen_visit_writes (last, first, size, visits) VALUES (?, ?, ?, ?)"
 
@@ -277,18 +274,19 @@ class SQLiteVisitTransaction:
         self.memory.count = self._seq
 
     def _write_visits(self, outcome: Outcome) -> None:
-        before = self._seq
+        first = self._seq + 1
         changed, extended = [*outcome.visits], []
         for visitor, visit in outcome.extended:
             one = self._held.by_no[visitor]
-            if one.is_loaded and one.visit is not None and one.visit.id == visit.id:
-                extended.append((one, visit))
+            before = one.visit if one.is_loaded else None
+            if before is not None and before.id == visit.id:
+                extended.append((one, before, visit))
             else:
                 changed.append((visitor, visit))
         # A visitor's newest visit may go on to its end before another one begins, and that is the newest then.
         written = [*self._extend(extended), *self._put(changed, outcome.begun)]
         if written:
-            self.connection.execute(NOTE_WRITES, (self._seq, before + 1, len(written), _json(written)))
+            self.connection.execute(NOTE_WRITES, (self._seq, first, len(written), _json(written)))
 
     def _put(self, changed: Collection[tuple[int, Visit]], begun: Collection[tuple[int, Visit]]) -> Collection[int]:
         """Write visits that are new, or changed in more than what they go on with; return the numbers of their rows."""
@@ -297,7 +295,7 @@ class SQLiteVisitTransaction:
         rows: list[tuple[Any, ...]] = []
         first: int = self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1
         for no, (visitor, visit) in enumerate(chain(changed, begun), first):
-            rows.append((no, self._next(), slot_of(visit.last_activity), *columns_of(visitor, visit)))
+            rows.append((no, self._next(), slot_of(visit.last_activity), *_columns_of(visitor, visit)))
         self.connection.executemany(PUT_VISIT, rows)
         for visitor, _ in changed:
             self._held.by_no[visitor].is_loaded = False
@@ -305,20 +303,21 @@ class SQLiteVisitTransaction:
             self._remember(self._held.by_no[visitor], visit, row[0], row[-1])
         return range(first, first + len(rows))
 
-    def _extend(self, extended: Iterable[tuple[Identity, Visit]]) -> Collection[int]:
+    def _extend(self, extended: Iterable[tuple[Identity, Visit, Visit]]) -> Collection[int]:
         """Write newest visits that only went on; return the numbers of their rows."""
-        rows, slots, size = [], [], self.memory.size
-        for seq, (one, visit) in enumerate(extended, self._seq + 1):
+        rows, seldom, size = [], [], self.memory.size
+        for seq, (one, before, visit) in enumerate(extended, self._seq + 1):
             text, no, at = text_of(visit), one.visit_no, visit.last_activity
-            rows.append((seq, at, visit.is_bot, visit.start_reason.value, visit.entry_url, text, no))
-            if one.visit is None or at // SLOT != one.visit.last_activity // SLOT:
-                slots.append((slot_of(at), no))
+            rows.append((seq, at, text, no))
+            has_moved = at // SLOT != before.last_activity // SLOT
+            if has_moved or visit.is_bot is not before.is_bot or visit.entry_url != before.entry_url:
+                seldom.append((slot_of(at), int(visit.is_bot), visit.entry_url, no))
             size += len(text) - one.size
             one.visit, one.size = visit, len(text)
         self._seq += len(rows)
         self.memory.size = size
         self.connection.executemany(EXTEND_VISIT, rows)
-        self.connection.executemany(SET_SLOT, slots)
+        self.connection.executemany(SET_SELDOM, seldom)
         return [row[-1] for row in rows]
 
     def _note(self, outcome: Outcome) -> None:
@@ -370,6 +369,11 @@ class SQLiteVisitTransaction:
 def slot_of(micros: int) -> int:
     """Return which ten minutes a moment is in, by which the index of last activities finds it."""
     return micros // SLOT
+
+
+def _columns_of(visitor: int, visit: Visit) -> tuple[Any, ...]:
+    """Return what is written of a visit; flags as integers: the driver takes a microsecond for a bool."""
+    return tuple(int(value) if isinstance(value, bool) else value for value in columns_of(visitor, visit))
 
 
 def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:

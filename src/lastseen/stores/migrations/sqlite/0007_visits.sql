@@ -47,7 +47,7 @@ CREATE TABLE lastseen_events (
     flags INTEGER NOT NULL,
     body TEXT NOT NULL
 );
-CREATE UNIQUE INDEX lastseen_events_id ON lastseen_events (site_id, id);
+CREATE UNIQUE INDEX lastseen_events_id ON lastseen_events (id, site_id);
 CREATE INDEX lastseen_events_identity ON lastseen_events (identity, at);
 CREATE INDEX lastseen_events_at ON lastseen_events (site_id, at);
 -- A visit is written again with nearly every event, and SQLite writes each index of whose columns one is set. So the
