@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastseen.ingest.outcome import Unacceptable
-from lastseen.ingest.unpack import clean, decompress, parse, unwrap
+from lastseen.ingest.unpack import clean, decompress, form_key, parse, unwrap
 
 LIMIT = 1_000_000
 EVENT = json.dumps({"event": "a + b ☃", "properties": {"n": "x" * 300}}).encode()
@@ -37,6 +37,7 @@ WRAPPINGS: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
         lambda body: b"compression=gzip-js&data=" + quote(base64_of(gzip.compress(body))).encode(),
         True,
     ),
+    "JSON that is called a form": (lambda body: body, True),
     "form that does not say so": (lambda body: b"data=" + quote(base64_of(body), safe="").encode(), False),
     "form, plain": (lambda body: b"data=" + quote_plus(body).encode(), True),
 }
@@ -129,3 +130,20 @@ def test_cleaning_leaves_what_can_be_stored(value: object) -> None:
     text = json.dumps(clean(value), allow_nan=False, ensure_ascii=False)
     assert "\\u0000" not in text
     text.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b"api_key=phc_1&data=e30%3D", "phc_1"),
+        (b"data=e30%3D&token=phc%5F1", "phc_1"),
+        (b"token=phc_2&api_key=phc_1&data=x", "phc_1"),
+        (b"data=e30%3D", None),
+        (b"api_key=&data=e30%3D", None),
+        (b'{"url": "https://shop.test/?a=1&api_key=phc_1&b=2"}', None),
+        (b"\x1f\x8b&api_key=phc_1&data=x", None),
+    ],
+)
+def test_a_form_may_name_the_key_beside_its_data(body: bytes, key: str | None) -> None:
+    """As api_key or token; what only looks like a field inside JSON, or what is compressed, is none."""
+    assert form_key(body) == key

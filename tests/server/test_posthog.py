@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import posthog
@@ -184,6 +185,17 @@ def test_a_pixel(shared: Served) -> None:
     event = json.dumps({"api_key": RECORDED_KEY, "event": "opened", "distinct_id": "v", "uuid": "pixel"})
     assert shared[0].http.get("/e/", params={"data": event}).status_code == 200
     assert "pixel" in {one.id for one in shared[1].events()}
+
+
+@pytest.mark.parametrize("form", ["key beside the data", "JSON"])
+def test_what_is_called_a_form(shared: Served, form: str) -> None:
+    """The key may be a field of it; and curl calls JSON a form, too."""
+    event = {"event": "opened", "distinct_id": "v", "uuid": form}
+    fields = {"api_key": RECORDED_KEY, "data": json.dumps(event)}
+    body = urlencode(fields) if form != "JSON" else json.dumps({**event, "api_key": RECORDED_KEY})
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    assert shared[0].http.post("/capture/", content=body, headers=headers).status_code == 200
+    assert form in {one.id for one in shared[1].events()}
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,14 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
 def unwrap(body: bytes, *, is_form: bool, limit: int) -> bytes:
     """Return the JSON inside a body of a PostHog client, whatever its headers say of it.
 
-    gzip is known by its first two bytes: posthog-js sends it as text/plain, without a Content-Encoding. A form carries
-    it as `data`, in base64 or plain; base64 may also come bare.
+    gzip is known by its first two bytes: posthog-js sends it as text/plain, without a Content-Encoding. JSON is known
+    by its first one: curl calls everything a form. A form carries it as `data`, in base64 or plain; base64 may also
+    come bare.
     """
     for _ in range(_MAX_LAYERS):
         if body.startswith(GZIP_MAGIC):
             body = _inflate(body, _GZIP, limit)
-        elif is_form or body.startswith(b"data="):
+        elif body.startswith(b"data=") or (is_form and not _is_json(body)):
             body, is_form = _form_field(body), False
         elif body[:1].isalnum():
             decoded = _from_base64(body)
@@ -61,6 +62,19 @@ def unwrap(body: bytes, *, is_form: bool, limit: int) -> bytes:
         else:
             return body
     return body
+
+
+def form_key(body: bytes) -> str | None:
+    """Return the project's key that a form names beside its data; None where it names none, or is JSON."""
+    if _is_json(body) or body.startswith(GZIP_MAGIC):
+        return None
+    fields = dict(field.partition(b"=")[::2] for field in reversed(body.split(b"&")))
+    key = fields.get(b"api_key") or fields.get(b"token")
+    return unquote_to_bytes(key).decode("utf-8", "replace") if key else None
+
+
+def _is_json(body: bytes) -> bool:
+    return body.lstrip()[:1] in {b"{", b"["}
 
 
 def parse(body: bytes) -> Any:

@@ -11,7 +11,7 @@ from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.posthog import Batch, Hints, decode_batch
 from lastseen.ingest.service import Ingest
-from lastseen.ingest.unpack import decompress, parse, unwrap
+from lastseen.ingest.unpack import decompress, form_key, parse, unwrap
 from lastseen.server.body import ClientGone, Receive, Scope, Send
 from lastseen.server.ingest.replies import (
     CLIENT_GONE,
@@ -184,6 +184,8 @@ def _decode(body: bytes, headers: Headers, origin: Origin, hints: Hints) -> Batc
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_BODY)
     is_form = headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded")
+    if is_form and (key := form_key(body)):
+        hints = msgspec.structs.replace(hints, token=key)
     return decode_batch(parse(unwrap(body, is_form=is_form, limit=MAX_BODY)), origin, hints)
 
 
