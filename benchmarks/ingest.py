@@ -1,7 +1,8 @@
 """B8: events over HTTP, acknowledged after their commit, beside a raw ASGI echo; and batches of a hundred.
 
-One process each on one core, the load comes from another. Single events are compared by processor time, which what else
-the machine does hardly changes. For batches the limit is an absolute speed: printed as it ran, and as a core carries.
+The event loop has one core and the load comes from another; the threads that commit and copy run where there is room.
+Single events are compared by processor time of the whole process, which what else the machine does hardly changes. For
+batches the limit is an absolute speed: printed as it ran, and as a core carries.
 """
 
 from __future__ import annotations

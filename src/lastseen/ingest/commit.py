@@ -30,7 +30,7 @@ MOST_TOGETHER = 5_000
 """Events in one transaction, unless a single request brings more."""
 BUSY_FROM = 4
 """Requests in one transaction from which on the next one waits for those who were just answered."""
-LONGEST_WAIT = 0.01
+LONGEST_WAIT = 0.02
 """Seconds that it waits at most; it is never longer than what the transaction before took."""
 MOST_DRAINED = 20_000
 """Events from the spool between two looks at what has come in."""
