@@ -73,6 +73,11 @@ SELECT 'default', 'e' || number * 100, md5_number('default:e' || number * 100), 
 FROM drawn JOIN ended USING (number)
 ORDER BY start
 """
+# As many visits as ever wait to be settled, in the midst of what is asked for.
+LATELY = """
+CREATE TEMP TABLE touched AS
+SELECT visitor, start AS low, start AS high FROM visits WHERE start < $before ORDER BY start DESC LIMIT $count
+"""
 
 
 def fill(path: Path, events: int) -> int:
@@ -85,6 +90,8 @@ def fill(path: Path, events: int) -> int:
     for statement in (VISITS, EVENTS, ENDED, FILL_EVENTS, FILL_VISITS):
         connection.execute(statement.format(**names))
     settling.build(connection, settling.QUIET)
+    connection.execute(LATELY, {"before": (FIRST_DAY + DAYS * 5 // 6) * 86_400_000_000, "count": settling.SETTLE_FROM})
+    settling.unsettle(connection, *connection.execute("SELECT min(low), max(high) FROM touched").fetchall()[0])
     feed.put_fact(connection, "is_built", "yes")
     found = connection.execute("SELECT count(*) FROM events").fetchall()[0][0]
     connection.close()

@@ -13,7 +13,7 @@ from lastseen.reports.question import Filter, Operator, Question
 from lastseen.reports.terms import Dimension, Metric
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
-from lastseen.visits.event import Event
+from lastseen.visits.event import Event, Geo
 from lastseen.visits.rule import VisitRule
 from tests.reports.material import histories
 from tests.reports.plain import check, truth_of
@@ -42,4 +42,40 @@ def test_reports_by_page_equal_a_slow_loop(history: Sequence[Event], filters: Se
                 metrics=metrics, by=by, filters=tuple(filters), since=date(2026, 3, 28), until=date(2026, 3, 30)
             )
             check(reports.ask(question, now=NOW), truth)
+    reports.close()
+
+
+def page_view(number: int, minutes: int, country: str) -> Event:
+    at = 1_774_699_200_000_000 + minutes * 60_000_000  # 2026-03-28 12:00 UTC
+    return Event(
+        id=f"e{number}",
+        site_id="default",
+        distinct_id="ann",
+        name="$pageview",
+        at=at,
+        received_at=at,
+        url="https://e.org/a",
+        geo=Geo(country=country),
+    )
+
+
+def test_a_filter_that_leaves_out_the_first_visit_keeps_its_visitor() -> None:
+    """The later of two visits to a page says that its visitor came before in the range; filtered, it counts alone."""
+    store = MemoryVisits()
+    reports = Reports(store, lambda: DuckDBCopy(None, quiet=0))
+    store.save([page_view(1, 0, "US"), page_view(2, 300, "DE")], lambda _: VisitRule())
+
+    def visitors(*filters: Filter) -> list[tuple[object, ...]]:
+        question = Question(
+            metrics=(Metric.VISITORS, Metric.VISITS),
+            by=(PAGE,),
+            filters=filters,
+            since=date(2026, 3, 28),
+            until=date(2026, 3, 30),
+        )
+        return [row.figures for row in reports.ask(question, now=NOW).rows]
+
+    assert visitors() == [(1, 2)]
+    assert visitors(Filter(Dimension("country"), Operator.IS, ("DE",))) == [(1, 1)]
+    assert visitors(Filter(PAGE, Operator.IS, ("/a",))) == [(1, 2)]
     reports.close()

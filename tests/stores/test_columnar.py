@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -114,6 +115,31 @@ def test_what_is_erased_leaves_the_copy() -> None:
     assert not rows(copy, "SELECT 1 FROM events SEMI JOIN (SELECT md5_number('default:v1') AS visitor) USING (visitor)")
     assert not rows(copy, "SELECT 1 FROM visits SEMI JOIN (SELECT md5_number('default:v1') AS visitor) USING (visitor)")
     copy.close()
+
+
+SETTLED = "SELECT count(*) FROM visits WHERE is_settled"
+
+
+def test_a_settled_visit_is_taken_out_when_it_changes_and_comes_back(tmp_path: Path) -> None:
+    """A late event unsettles its visit and no other; the next settling links the rows as the truth has them."""
+    store = saved(tmp_path / "truth.db", simple(200))
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    feed(copy, store, 1_000)
+    assert_equal(copy, store, ["default"])
+    settled = rows(copy, SETTLED)[0][0]
+    assert settled > 20
+    late = msgspec.structs.replace(simple(1, first=40)[0], id="late", url="https://e.org/late")
+    store.save([late], lambda _: RULE)
+    feed(copy, store, 1_000)
+    assert rows(copy, SETTLED) == [(settled - 1,)]
+    assert_equal(copy, store, ["default"])
+    copy.close()
+    eager = DuckDBCopy(tmp_path / "copy.duckdb", settle_from=1)
+    store.save(simple(1, first=200), lambda _: RULE)
+    feed(eager, store, 1_000)
+    assert rows(eager, SETTLED)[0][0] > settled - 1
+    assert_equal(eager, store, ["default"])
+    eager.close()
 
 
 def test_a_copy_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.sqlite import SQLiteStore
 
 store = SQLiteStore(sys.argv[1])
-copy = DuckDBCopy(Path(sys.argv[2]))
+copy = DuckDBCopy(Path(sys.argv[2]), settle_from=2)
 print("begin", flush=True)
 while True:
     changes = store.visits.changes(copy.position(), 15)
@@ -51,7 +51,7 @@ def kill_and_compare(folder: Path, kills: int, seed: int) -> None:
         if chance.random() < 0.3:
             file.unlink(missing_ok=True)
         in_the_midst += _killed_while_copying(truth, file, chance.uniform(0, 0.35))
-        copy = DuckDBCopy(file)
+        copy = DuckDBCopy(file, settle_from=2)
         reports = Reports(store.visits, lambda copy=copy: copy)  # type: ignore[misc]  # bound in this turn
         reports.catch_up()
         assert_equal(copy, store.visits, ["default"])

@@ -120,7 +120,7 @@ class DuckDBCopy:
         with self._transaction() as connection:
             feed.apply(connection, changes, assign=self.is_built)
             if self.is_built:
-                at_least = self._settle_from if changes.is_complete else settling.SETTLE_BEHIND
+                at_least = self._settle_from * (1 if changes.is_complete else settling.BEHIND)
                 settling.settle(connection, at_least, self._quiet)
             feed.put_fact(connection, _POSITION, changes.position)
         self._facts[_POSITION] = changes.position

@@ -16,8 +16,8 @@ import duckdb
 
 SETTLE_FROM = 10_000
 """So many visits at rest are settled together: it takes a look at all that is settled, however few they are."""
-SETTLE_BEHIND = 100_000
-"""The same while more changes wait to be copied."""
+BEHIND = 10
+"""So many times as many while more changes wait to be copied."""
 QUIET = 3_600_000_000
 """A visit is at rest when another one has been active an hour later, microseconds."""
 
