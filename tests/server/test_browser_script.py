@@ -85,6 +85,10 @@ def names(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(event["name"], event["url"].rpartition(":")[2].partition("/")[2]) for event in found]
 
 
+def has_seen(shop: Shop, page_views: int) -> bool:
+    return [event["name"] for event in shop.ask("events")["events"]].count("$pageview") == page_views
+
+
 @pytest.fixture
 def visitor(browser: Browser) -> Iterator[BrowserContext]:
     """Open a window of somebody whose browser does not say that it is driven."""
@@ -130,6 +134,29 @@ def test_page_views_make_one_visit(shop: Shop, page: Page) -> None:
     assert visit["exit_page"] == f"{shop.address}/cups"
     assert visit["device"]["browser"] == "Chrome"
     assert visit["device"]["screen_resolution"] == "1280x720"
+
+
+def test_two_tabs_from_two_campaigns_are_two_visits(shop: Shop, visitor: BrowserContext, page: Page) -> None:
+    """Clicking in both in turn, and loading one again, begins no visit: only coming does."""
+    other = visitor.new_page()
+    page.goto(f"{shop.address}/?utm_source=a")
+    other.goto(f"{shop.address}/?utm_source=b")
+    for each in (page, other, page, other):
+        each.evaluate("lastseen('clicked')")
+    shop.events(6)
+    page.reload()
+    eventually(partial(has_seen, shop, 3), "the page is seen again")
+    newest, first = shop.ask("visits")["visits"]
+    assert [first["utm"]["source"], newest["utm"]["source"]] == ["a", "b"]
+    assert newest["start_reason"] == "campaign"
+
+
+def test_a_second_campaign_in_the_same_tab_begins_a_visit(shop: Shop, page: Page) -> None:
+    """The control of the test above: coming again, even from the first campaign, is coming."""
+    for turn, source in enumerate("aba", 1):
+        page.goto(f"{shop.address}/?utm_source={source}")
+        eventually(partial(has_seen, shop, turn), "the page is seen")
+    assert len(shop.ask("visits")["visits"]) == 3
 
 
 def test_single_page_applications_are_followed(shop: Shop, page: Page) -> None:

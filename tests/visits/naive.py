@@ -21,6 +21,8 @@ class Run:
     doings: list[Event] = field(default_factory=list)
     ended_at: int | None = None
     end: str | None = None
+    windows: dict[str, Event | None] = field(default_factory=dict)
+    """By the windows of visits before that go on: the event that says where they came from."""
 
 
 def naive_fold(events: Sequence[Event], rule: VisitRule) -> list[Facts]:
@@ -49,9 +51,13 @@ def _place(runs: list[Run], event: Event, rule: VisitRule) -> None:
         by_hand = event.name == "$session_start" and event.properties.get("$unless_open") is not True
         start, end = ("first", None) if run is None else _why(run, event, by_hand, rule)
         if start is not None:
+            windows: dict[str, Event | None] = {}
             if run is not None:
                 run.end = end
-            run = Run("asked" if by_hand else start)
+                if start in {"campaign", "referrer"}:
+                    windows = {**dict.fromkeys(_windows(run), _entry(run)), **run.windows}
+                    windows.pop(event.window_id or "", None)
+            run = Run("asked" if by_hand else start, windows=windows)
             runs.append(run)
         assert run is not None
         run.members.append(event)
@@ -97,13 +103,23 @@ def _by_time(run: Run, event: Event, rule: VisitRule) -> tuple[str, str] | None:
 
 def _by_origin(run: Run, event: Event, rule: VisitRule) -> tuple[str, str] | None:
     entry = _entry(run)
-    if entry is not None:
-        if rule.new_visit_on_utm_change and entry.utm and event.utm and _campaign(entry) != _campaign(event):
-            return "campaign", "campaign"
-        domains = {_origin(entry, rule), _origin(event, rule)} - {None}
-        if rule.new_visit_on_referrer_change and len(domains) == 2:
-            return "referrer", "referrer"
+    if entry is None:
+        return None
+    came = run.windows.get(event.window_id or "")
+    is_known = came and came.utm and event.utm and _campaign(came) == _campaign(event)
+    other_campaign = entry.utm and event.utm and _campaign(entry) != _campaign(event)
+    if rule.new_visit_on_utm_change and other_campaign and not is_known:
+        return "campaign", "campaign"
+    is_known = came and came.referrer_domain == event.referrer_domain
+    domains = {_origin(entry, rule), _origin(event, rule)} - {None}
+    if rule.new_visit_on_referrer_change and len(domains) == 2 and not is_known:
+        return "referrer", "referrer"
     return None
+
+
+def _windows(run: Run) -> list[str]:
+    seen = [e.window_id for e in run.members if e.window_id and e.name != "$session_end"]
+    return list(dict.fromkeys(seen))
 
 
 def _user(events: Sequence[Event]) -> str | None:
@@ -134,7 +150,6 @@ def _facts(run: Run, before: Run | None, rule: VisitRule) -> Facts:
     pages = [e.url for e in run.doings if e.name == "$pageview"]
     seen = [url for url in pages if url]
     active_at = run.doings[-1].at
-    windows = list(dict.fromkeys(e.window_id for e in run.members if e.window_id))
     devices = [e.device for e in run.doings if e.device]
     return {
         "id": first.id,
@@ -160,9 +175,7 @@ def _facts(run: Run, before: Run | None, rule: VisitRule) -> Facts:
         "engaged_ms": sum(e.engaged_ms for e in run.members if e.name != "$session_end"),
         "is_bot": any(EventFlags.BOT in EventFlags(e.flags) for e in run.doings),
         "has_late_events": any(EventFlags.LATE in EventFlags(e.flags) for e in run.members if e.name != "$session_end"),
-        "window_ids": tuple(
-            w for w in windows if any(e.window_id == w and e.name != "$session_end" for e in run.members)
-        ),
+        "window_ids": tuple(_windows(run)),
         "custom": {k: v for k, v in first.properties.items() if k != "$unless_open"}
         if first.name == "$session_start"
         else {},

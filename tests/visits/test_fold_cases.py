@@ -8,6 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from lastseen.clock import to_micros
 from lastseen.visits.event import (
@@ -25,8 +26,8 @@ from lastseen.visits.event import (
 )
 from lastseen.visits.fold import as_open, close_overdue, fold, resume
 from lastseen.visits.identity import link_of, refused, resolve
-from lastseen.visits.opened import MAX_WINDOWS
-from lastseen.visits.refold import refold
+from lastseen.visits.opened import MAX_OTHER_WINDOWS, MAX_WINDOWS
+from lastseen.visits.refold import Place, refold
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 from tests.visits.streams import HOUR, MINUTE, SECOND, event, utm
@@ -242,6 +243,52 @@ def test_many_tabs_are_one_visit() -> None:
     (crawled,) = visits_of(*(event(f"{turn:03d}", turn, window_id=f"w{turn}") for turn in range(MAX_WINDOWS + 5)))
     assert len(crawled.window_ids) == MAX_WINDOWS
     assert crawled.event_count == MAX_WINDOWS + 5
+
+
+def test_tabs_from_two_origins_do_not_split_on_every_switch() -> None:
+    """A tab that goes on as it came brings its visitor from nowhere; another campaign in it, or a new tab, does."""
+    tabs: dict[str, dict[str, Any]] = {
+        "w1": {"utm": utm("a"), "referrer_domain": "a.com"},
+        "w2": {"utm": utm("b"), "referrer_domain": "b.com"},
+    }
+    turns = [event(f"{turn}", turn * MINUTE, window_id=tab, **tabs[tab]) for turn, tab in enumerate(["w1", "w2"] * 3)]
+    assert reasons(visits_of(*turns)) == ["first", "campaign"]
+    by_referrer = [replace(each, utm=None) for each in turns]
+    assert reasons(visits_of(*by_referrer)) == ["first", "referrer"]
+    back = event("7", 7 * MINUTE, window_id="w1", utm=utm("c"))
+    assert reasons(visits_of(*turns, back)) == ["first", "campaign", "campaign"]
+    again = event("8", 8 * MINUTE, window_id="w3", utm=utm("a"))
+    assert reasons(visits_of(*turns, again)) == ["first", "campaign", "campaign"]
+
+
+def test_without_windows_each_other_campaign_begins_a_visit() -> None:
+    """The control: nothing tells one tab from another, so what comes counts."""
+    turns = [event(f"{turn}", turn * MINUTE, utm=utm(source)) for turn, source in enumerate("abab")]
+    assert reasons(visits_of(*turns)) == ["first", "campaign", "campaign", "campaign"]
+
+
+def test_a_late_event_finds_the_windows_beside_as_they_were() -> None:
+    """What is folded again from the middle of a visitor's history gives the visits of the whole."""
+    tabs = {"w1": utm("a"), "w2": utm("b"), "w3": utm("c")}
+    order = ["w1", "w2", "w1", "w3", "w1", "w2", "w3", "w2"]
+    turns = [event(f"{turn}", turn * MINUTE, window_id=tab, utm=tabs[tab]) for turn, tab in enumerate(order)]
+    whole = visits_of(*turns)
+    assert reasons(whole) == ["first", "campaign", "campaign"]
+    for late in turns:
+        others = [each for each in turns if each is not late]
+
+        def read(place: Place | None) -> list[Event]:
+            return [each for each in turns if place is None or each.order >= place]
+
+        again = refold(visits_of(*others), [late], read, RULE, "ann")
+        assert list(again.visits) == whole
+
+
+def test_few_windows_beside_are_kept() -> None:
+    """Programs that make up a window for every page cannot make visits large."""
+    crowd = [event(f"{turn:03d}", turn, window_id=f"w{turn}", utm=utm("a")) for turn in range(MAX_WINDOWS)]
+    _, newest = visits_of(*crowd, event("b", MINUTE, window_id="w", utm=utm("b")))
+    assert len(newest.other_windows) == MAX_OTHER_WINDOWS
 
 
 def test_a_hidden_page_keeps_no_visit_alive() -> None:

@@ -311,7 +311,7 @@ class _Folding:
             return self._resume(no, base.visit, events)
         visitor = self._held.by_no[no]
         rule, others = self._rules[visitor.site_id], self._others[visitor.site_id]
-        return _with_start_of(base.visit, fold_sorted(events, rule, visitor.distinct_id, others=others))
+        return fold_sorted(events, rule, visitor.distinct_id, others=others, began=base.visit)
 
     def _mark(self, no: int, marks: Sequence[Visit], state: Visit) -> None:
         """Remember a state, and ever fewer of the older ones: a late event reads a few times what came after it."""
@@ -389,17 +389,6 @@ def _base(visits: Sequence[Visit], place: Place, marks: Sequence[Visit]) -> _Bas
     if state is not None:
         return _Base(state, state.last_event, is_state=True)
     return _Base(first, _place(first))
-
-
-def _with_start_of(first: Visit, visits: list[Visit]) -> list[Visit]:
-    """Give the first visit why it began, which events before it have decided."""
-    began = replace(
-        visits[0],
-        start_reason=first.start_reason,
-        start_evidence=first.start_evidence,
-        previous_id=first.previous_id,
-    )
-    return [began, *visits[1:]]
 
 
 def _still_ended(before: Visit, visit: Visit) -> Visit:

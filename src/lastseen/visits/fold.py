@@ -19,7 +19,7 @@ from lastseen.visits.event import (
     Event,
 )
 from lastseen.visits.limits import Limits, limits_of
-from lastseen.visits.opened import OpenVisit, Run, user_of
+from lastseen.visits.opened import Begun, OpenVisit, Run, user_of
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.splitting import cannot_begin, is_asked_for, only_attaches, split_before
 from lastseen.visits.usual import begins_usually, usual_run, usual_visits
@@ -43,11 +43,19 @@ def fold(
 
 
 def fold_sorted(
-    events: Sequence[Event], rule: VisitRule, visitor_id: str, *, others: Mapping[str, str] = _NOBODY
+    events: Sequence[Event],
+    rule: VisitRule,
+    visitor_id: str,
+    *,
+    others: Mapping[str, str] = _NOBODY,
+    began: Visit | None = None,
 ) -> list[Visit]:
-    """Fold events that are in order and free of copies, as a store reads them."""
+    """Fold events that are in order and free of copies, as a store reads them.
+
+    `began` is a visit that begins at the first of them: why it did, earlier events have decided.
+    """
     done: list[Visit] = []
-    _Fold(limits_of(rule), visitor_id, others, done).go_on(None, events)
+    _Fold(limits_of(rule), visitor_id, others, done, began).go_on(None, events)
     return done
 
 
@@ -68,17 +76,20 @@ def resume(
     visitor_id: str,
     *,
     others: Mapping[str, str] = _NOBODY,
+    began: Visit | None = None,
 ) -> list[Visit]:
     """Go on from the visitor's newest visit with *all* events behind its `last_event`; it is the first returned.
 
     All means stored ones too that belong to no visit yet: a hidden page's heartbeat after the timeout belongs to the
     visit as soon as something between the two is known. An end that only time has put is taken back. Events at or
     before `last_event` are left out; what they change is told by `lastseen.visits.refold`. None is a visitor without
-    visits.
+    visits, or one who is folded again from the first event of `began`, as `fold_sorted` has it.
     """
     events = in_order(later_events)
     if visit is not None and events and events[0].order <= visit.last_event:
         events = events[bisect_right(events, visit.last_event, key=_place) :]
+    if visit is None:
+        return fold_sorted(events, rule, visitor_id, others=others, began=began)
     return resume_sorted(visit, events, limits_of(rule), visitor_id, others=others)
 
 
@@ -166,13 +177,21 @@ def _gone_along(visit: Visit, last: Event, run: Run) -> Visit:
 class _Fold:
     """One fold: what does not change from event to event, and the visits that are done."""
 
-    __slots__ = ("_done", "_limits", "_others", "_visitor_id")
+    __slots__ = ("_began", "_done", "_limits", "_others", "_visitor_id")
 
-    def __init__(self, limits: Limits, visitor_id: str, others: Mapping[str, str], done: list[Visit]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        visitor_id: str,
+        others: Mapping[str, str],
+        done: list[Visit],
+        began: Visit | None = None,
+    ) -> None:
         self._limits = limits
         self._visitor_id = visitor_id
         self._others = others
         self._done = done
+        self._began = began
 
     def go_on(self, visit: OpenVisit | None, events: Iterable[Event]) -> None:
         """Fold events behind the visit's last one; all visits are done then, the last one open."""
@@ -199,13 +218,19 @@ class _Fold:
                 self._add(visit, event)
             return visit, None
         if visit is None:
-            return self._begin(event, rest, StartReason.FIRST, None, None)
+            began = self._began
+            if began is None:
+                return self._begin((event, StartReason.FIRST, None, None, ()), rest)
+            return self._begin_with(
+                (event, began.start_reason, began.start_evidence, began.previous_id, began.other_windows), rest
+            )
         split = split_before(visit, event, limits)
         if split is None:
             visit.take(event, limits)
             return visit, None
         self._done.append(visit.ended(split.end, split.evidence))
-        return self._begin(event, rest, split.start, split.evidence, visit.id)
+        windows = visit.windows_beside(event.window_id) if split.is_arrival else ()
+        return self._begin((event, split.start, split.evidence, visit.id, windows), rest)
 
     def _add(self, visit: OpenVisit, event: Event) -> None:
         """Add to an open visit what can begin none."""
@@ -216,21 +241,17 @@ class _Fold:
         else:
             visit.take(event, self._limits)
 
-    def _begin(
-        self,
-        event: Event,
-        rest: Iterator[Event],
-        reason: StartReason,
-        evidence: Evidence | None,
-        previous_id: str | None,
-    ) -> _Standing:
-        if begins_usually(event):
-            return usual_visits(
-                (event, reason, evidence, previous_id), rest, self._limits, self._visitor_id, self._done
-            )
+    def _begin(self, begun: Begun, rest: Iterator[Event]) -> _Standing:
+        """Begin a visit; an event that is asked for, or names another user, knows better why."""
+        event, _, _, previous_id, windows = begun
         if is_asked_for(event):
-            reason, evidence = StartReason.ASKED, None
+            begun = event, StartReason.ASKED, None, previous_id, windows
         elif event.id in self._others:
-            reason = StartReason.OTHER_USER
             evidence = Evidence(before=self._others[event.id], after=user_of(event))
-        return OpenVisit((event, reason, evidence, previous_id), self._limits, self._visitor_id), None
+            begun = event, StartReason.OTHER_USER, evidence, previous_id, windows
+        return self._begin_with(begun, rest)
+
+    def _begin_with(self, begun: Begun, rest: Iterator[Event]) -> _Standing:
+        if begins_usually(begun[0]):
+            return usual_visits(begun, rest, self._limits, self._visitor_id, self._done)
+        return OpenVisit(begun, self._limits, self._visitor_id), None

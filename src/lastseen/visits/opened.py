@@ -11,7 +11,7 @@ from lastseen.visits.attribution import DIRECT, channel_of
 from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
-from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
+from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit, WindowOrigin
 
 MAX_WINDOWS = 100
 """So many windows of a visit are kept, the first ones; programs make up a new one with every page."""
@@ -20,8 +20,10 @@ _LATE = int(EventFlags.LATE)
 NOTHING: Mapping[str, Any] = {}
 
 
-Begun = tuple[Event, StartReason, Evidence | None, str | None]
-"""The first event of a visit, why it began there, and the id of the visit before it."""
+MAX_OTHER_WINDOWS = 20
+"""So many windows of the visits before are kept, the last ones."""
+Begun = tuple[Event, StartReason, Evidence | None, str | None, tuple[WindowOrigin, ...]]
+"""The first event of a visit, why it began there, the id of the visit before it, and that one's windows."""
 Run = tuple[Event | None, int, int, int, str | None, Event | None]
 """What some usual events come to: the last of them, their number, page views and milliseconds of use, and the visit's
 exit page then. At the end the event behind them, which may do more. There may be none of either."""
@@ -47,6 +49,7 @@ class OpenVisit:
         "landing_page",
         "last_activity",
         "last_event",
+        "other_windows",
         "page_views",
         "previous_id",
         "referrer",
@@ -62,7 +65,7 @@ class OpenVisit:
     )
 
     def __init__(self, begun: Begun, limits: Limits, visitor_id: str) -> None:
-        first, self.start_reason, self.start_evidence, self.previous_id = begun
+        first, self.start_reason, self.start_evidence, self.previous_id, self.other_windows = begun
         self.id = first.id
         self.site_id = first.site_id
         self.visitor_id = visitor_id
@@ -124,6 +127,7 @@ class OpenVisit:
         self.landing_page = visit.landing_page
         self.exit_page = visit.exit_page
         self.custom = visit.custom
+        self.other_windows = visit.other_windows
         self.entry_url = visit.entry_url
         self.referrer = visit.referrer
         self.referrer_domain = visit.referrer_domain
@@ -217,7 +221,22 @@ class OpenVisit:
             self.has_late_events,
             self.window_ids,
             self.custom,
+            self.other_windows,
         )
+
+    def windows_beside(self, window_id: str | None) -> tuple[WindowOrigin, ...]:
+        """Return the visitor's windows but the one that the next visit begins in, and where each came from."""
+        origins = {one.window_id: one for one in self.other_windows}
+        for each in self.window_ids:
+            if each not in origins:
+                origins[each] = WindowOrigin(each, self.referrer_domain, self.utm)
+        if window_id is not None:
+            origins.pop(window_id, None)
+        return tuple(origins.values())[-MAX_OTHER_WINDOWS:]
+
+    def origin_of(self, window_id: str | None) -> WindowOrigin | None:
+        """Return where a window came from that was there before the visit; None for one that was not."""
+        return next((one for one in self.other_windows if one.window_id == window_id), None)
 
     def _enter(self, event: Event, limits: Limits) -> None:
         """Take address and origin from the first event that has any; the origin of a later one is not the visit's."""

@@ -1,7 +1,7 @@
 """What late events change: from which visit on to fold again, and where the old visits hold again. Pure.
 
 The fold goes from left to right. So nothing before a new event changes; and as soon as a visit begins again at the
-event at which one began before, behind all new events, everything after it is as it was.
+event at which one began before, beside the same windows, behind all new events, everything after it is as it was.
 """
 
 from __future__ import annotations
@@ -84,14 +84,13 @@ def refold(
     restart = refold_from(visits, new_events)
     old = visits[restart.kept :]
     last_new = max(event.order for event in new_events)
+    began = old[0] if old and not restart.goes_on and restart.place is not None else None
 
     def fold_on(visits: list[Visit], events: Iterable[Event]) -> None:
         last = visits.pop() if visits else None
-        visits += resume(last, events, rule, visitor_id, others=others)
+        visits += resume(last, events, rule, visitor_id, others=others, began=began)
 
     folded = _until_synchronous(restart, old, last_new, iter(read(restart.place)), fold_on)
-    if folded and not restart.goes_on and restart.place is not None:
-        folded[0] = _with_start_of(old[0], folded[0])
     if folded and old and as_open(old[-1]) == folded[-1]:
         folded[-1] = old[-1]
     before = {visit.id: visit for visit in old}
@@ -122,7 +121,7 @@ def _until_synchronous(
         if pending is not None:
             fold_on(visits, [pending])
             pending = next(events, None)
-        if visits and visits[-1].id == visit.id:
+        if visits and visits[-1].id == visit.id and visits[-1].other_windows == visit.other_windows:
             visits[-1] = _with_start_of(visits[-1], visit)
             return [*visits, *old[index + 1 :]]
     fold_on(visits, events if pending is None else chain([pending], events))

@@ -31,11 +31,17 @@ class Split(msgspec.Struct, frozen=True, gc=False):
     end: EndReason
     evidence: Evidence | None = None
 
+    @property
+    def is_arrival(self) -> bool:
+        """Whether the visitor came from elsewhere once more, while the visit went on."""
+        return self.start is StartReason.CAMPAIGN or self.start is StartReason.REFERRER
+
 
 def split_before(visit: OpenVisit, event: Event, limits: Limits) -> Split | None:
     """Return why something that the visitor did starts another visit, or None when it continues this one.
 
-    Of several reasons the first counts: silence, length, another user, asked for by hand, campaign, referrer.
+    Of several reasons the first counts: silence, length, another user, asked for by hand, campaign, referrer. A window
+    that goes on as it came before the visit brings its visitor from nowhere: who has two pages open is there once.
     """
     if visit.end is not None:
         return Split(StartReason.ENDED, EndReason.ASKED)
@@ -82,12 +88,16 @@ def cannot_begin(event: Event, limits: Limits) -> bool:
 def _other_origin(visit: OpenVisit, event: Event, limits: Limits) -> Split | None:
     mine, its = visit.utm, event.utm
     if limits.splits_by_campaign and mine is not None and its is not None and its != mine and its.differs_from(mine):
-        evidence = _evidence(campaign_text(mine), campaign_text(its))
-        return Split(StartReason.CAMPAIGN, EndReason.CAMPAIGN, evidence)
+        came_from = visit.origin_of(event.window_id)
+        if came_from is None or came_from.utm is None or its.differs_from(came_from.utm):
+            evidence = _evidence(campaign_text(mine), campaign_text(its))
+            return Split(StartReason.CAMPAIGN, EndReason.CAMPAIGN, evidence)
     if limits.splits_by_referrer and event.referrer_domain is not None:
         before, after = known_referrer(visit.referrer_domain, limits), known_referrer(event.referrer_domain, limits)
         if before is not None and after is not None and after != before:
-            return Split(StartReason.REFERRER, EndReason.REFERRER, _evidence(before, after))
+            came_from = visit.origin_of(event.window_id)
+            if came_from is None or came_from.referrer_domain != after:
+                return Split(StartReason.REFERRER, EndReason.REFERRER, _evidence(before, after))
     return None
 
 

@@ -71,7 +71,7 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
     timeout, max_duration, unknown_domains = limits.timeout, limits.max_duration, limits.unknown_domains
     while True:
         if begun is not None:
-            first, reason, evidence, previous_id = begun
+            first, reason, evidence, previous_id, other_windows = begun
             name = first.name
             start = last_activity = first.at
             bot = first.flags & _BOT
@@ -191,8 +191,9 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
                 flags & _LATE != 0,
                 windows,
                 NOTHING,
+                other_windows,
             )
         )
         if event is None:
             return None, (None, 0, 0, 0, None, None)
-        begun = event, _TIMEOUT, end_evidence, visit_id
+        begun = event, _TIMEOUT, end_evidence, visit_id, ()

@@ -56,6 +56,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     after: str | None = None
 
 
+class WindowOrigin(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where a browser's window or tab came from."""
+
+    window_id: str
+    referrer_domain: str | None
+    utm: UtmParams | None
+
+
 class Visit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A visit. Moments inside are microseconds since 1970 UTC; the properties give aware moments.
 
@@ -106,6 +114,9 @@ class Visit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     window_ids: tuple[str, ...] = ()
     custom: Mapping[str, Any] = {}
     """Free properties, of the `$session_start` that was asked for."""
+    other_windows: tuple[WindowOrigin, ...] = ()
+    """Windows of the visits before, where this one began because its visitor came from elsewhere in another window:
+    that they go on as they came is no arrival."""
 
     @property
     def started_at(self) -> datetime:

@@ -4,6 +4,8 @@
   const to = tag.dataset.to || new URL("/api/v1/events", tag.src).href;
   const now = () => performance.now();
   let waiting = [], engaged = 0, since = 0, page, from = d.referrer;
+  // Who reloads or goes back arrives from nowhere.
+  let arrives = !/^(re|back)/.test(performance.getEntriesByType("navigation")[0]?.type);
 
   w.lastseen = () => {};
   if (n.globalPrivacyControl || n.doNotTrack == 1 || !/^http/.test(location.protocol)) return;
@@ -20,10 +22,11 @@
   const add = (name, properties, leaving) => {
     waiting.push({
       id: Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => (b + 256).toString(16).slice(1)).join(""),
-      name, at: new Date(), url: page, referrer: from, engaged_ms: Math.round(engaged), properties,
-      screen: screen.width + "x" + screen.height,
+      name, at: new Date(), engaged_ms: Math.round(engaged), properties, screen: screen.width + "x" + screen.height,
+      url: arrives ? page : page.replace(/\butm_\w+=[^&#]*&?/g, ""), referrer: arrives ? from : undefined,
     });
     engaged = 0;
+    arrives = false;
     flush(leaving);
   };
   const tick = () => {
@@ -44,6 +47,7 @@
     if (location.href.split("#")[0] == page.split("#")[0]) return;
     leave();
     from = page;
+    arrives = true;
     view();
   };
   const start = () => {
