@@ -35,12 +35,22 @@ def test_one_object_is_recorded_at_its_arrival(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize(
     "at",
-    [1_700_000_000, 1_700_000_000.0, "2023-11-14T22:13:20Z", "2023-11-15T00:13:20+02:00", "2023-11-14 22:13:20+00"],
+    [
+        1_700_000_000,
+        1_700_000_000.0,
+        1_700_000_000_000,
+        1_700_000_000_000.0,
+        "2023-11-14T22:13:20Z",
+        "2023-11-15T00:13:20+02:00",
+        "2023-11-14 22:13:20+00",
+    ],
 )
-def test_a_time_is_seconds_or_iso_with_an_offset(server: ServerProcess, at: object) -> None:
-    """Every spelling of a moment records that moment."""
+def test_a_time_is_seconds_milliseconds_or_iso_with_an_offset(server: ServerProcess, at: object) -> None:
+    """Every spelling of a moment records that moment, alone and among many."""
     assert server.http.post(PATH, json={"client_id": f"at {at}", "at": at}).json() == ONE
     assert last_seen_of(server, f"at {at}") == "2023-11-14T22:13:20Z"
+    assert server.http.post(PATH, json=[{"client_id": f"among {at}", "at": at}]).json() == ONE
+    assert last_seen_of(server, f"among {at}") == "2023-11-14T22:13:20Z"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +135,33 @@ def test_an_empty_body_with_a_client_in_the_query_is_one_touch(server: ServerPro
     """The shortest way to say it needs no body at all."""
     assert server.http.post(f"{PATH}?client_id=short").json() == ONE
     assert last_seen_of(server, "short")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [("words", b"hello\nworld"), ("blank", b"\n \n"), ("pieces", [b" ", b"\n", b"hello", b"{}\n"]), ("number", b"7")],
+)
+def test_a_text_is_one_touch_of_the_client_in_the_query(
+    server: ServerProcess, name: str, body: bytes | list[bytes]
+) -> None:
+    """Whatever it says; the middleware takes it as this does."""
+    content = body if isinstance(body, bytes) else iter(body)
+    answer = server.http.post(
+        f"{PATH}?client_id=text%20{name}", content=content, headers={"content-type": "text/plain"}
+    )
+    assert answer.json() == ONE
+    assert last_seen_of(server, f"text {name}")
+
+
+def test_a_text_without_a_client_and_lines_that_are_none_are_rejected(server: ServerProcess) -> None:
+    """The negative control: nobody is named, or the body says that it is lines, or begins as such."""
+    words = server.http.post(PATH, content=b"hello", headers={"content-type": "text/plain"})
+    lines = server.http.post(
+        f"{PATH}?client_id=nobody", content=b"hello", headers={"content-type": "application/x-ndjson"}
+    )
+    begun = server.http.post(f"{PATH}?client_id=nobody", content=b"\n{no", headers={"content-type": "text/plain"})
+    assert [answer.json()["rejected"] for answer in (words, lines, begun)] == [1, 1, 1]
+    assert server.http.get("/api/v1/clients/nobody").status_code == 404
 
 
 def test_a_gzip_body_is_read(server: ServerProcess) -> None:

@@ -13,7 +13,7 @@ TOLERATED_SKEW = 30 * MICROS
 """A clock that is off by less is taken for the way through the network, which looks the same."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _read = datetime.fromisoformat
-_MILLISECONDS_FROM = 100_000_000_000
+MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
 _LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds
 
@@ -34,7 +34,7 @@ def micros_of_number(number: float) -> int | None:
     """Return the moment of seconds since 1970, or of milliseconds, as JavaScript counts; None for no moment."""
     if not 0 <= number <= _LAST // 1_000:
         return None
-    micros = round(number * (1_000 if number >= _MILLISECONDS_FROM else MICROS))
+    micros = round(number * (1_000 if number >= MILLISECONDS_FROM else MICROS))
     return micros if micros <= _LAST else None
 
 

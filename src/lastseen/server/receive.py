@@ -28,12 +28,13 @@ PATH = "/api/v1/activity"
 CLIENT_GONE = 499
 """Not sent to anybody: what the metrics call a request whose client left."""
 
+_TEXT = b"text/plain"
 _LINES = {
     b"application/x-ndjson",
     b"application/ndjson",
     b"application/jsonl",
     b"application/x-jsonlines",
-    b"text/plain",
+    _TEXT,
 }
 _JSON = {b"application/json", b""}
 _ONE_ACCEPTED = Tally(accepted=1)
@@ -117,7 +118,8 @@ class ActivityRoute:
                     raise Problem(400, 'the body is empty; send {"client_id": "my-client"}, or name it as ?client_id=')
                 reception.touch()
             elif media_type in _LINES:
-                await self._receive_lines(reception, headers, receive, first)
+                pieces = _decoded(headers, receive, first)
+                await self._receive_lines(reception, pieces, is_text=media_type == _TEXT)
             elif media_type in _JSON:
                 await self._receive_document(reception, headers, receive, first)
             else:
@@ -137,14 +139,23 @@ class ActivityRoute:
         for _ in reception.document(await read_whole(pieces)):
             await asyncio.sleep(0)
 
-    async def _receive_lines(
-        self, reception: Reception, headers: dict[bytes, bytes], receive: Receive, first: Message
-    ) -> None:
+    async def _receive_lines(self, reception: Reception, pieces: AsyncIterator[bytes], *, is_text: bool) -> None:
+        """Record one activity a line; one for a text that begins like none, where the query names its client."""
         cutter = LineCutter()
-        async for piece in _decoded(headers, receive, first):
+        may_be_prose = is_text and reception.client_id != ""
+        async for piece in pieces:
+            if may_be_prose and (start := piece.lstrip()[:1]):
+                if start != b"{":
+                    break
+                may_be_prose = False
             for number, line in cutter.feed(piece):
                 reception.line(number, line)
             await asyncio.sleep(0)
+        if may_be_prose:
+            reception.touch()
+            async for _ in pieces:
+                await asyncio.sleep(0)
+            return
         for number, line in cutter.end():
             reception.line(number, line)
 
