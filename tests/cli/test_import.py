@@ -162,6 +162,21 @@ def test_a_wrong_file_name_is_found_before_anything_is_imported(call: Command, a
     assert not (alone / ".local").exists()
 
 
+@pytest.mark.parametrize("name", ["access.log", "-", "folder"])
+def test_a_file_without_its_kind_is_answered_with_both_commands(call: Command, alone: Path, name: str) -> None:
+    """Whoever leaves out what is in a file is told what to write; a misspelled command is only corrected."""
+    (alone / "folder").mkdir()
+    done = call("import", name)
+    said = " ".join(done.err.replace("│", " ").split())
+    assert done.code == 2
+    assert f"lastseen import log {name}" in said
+    assert f"lastseen import activity {name}" in said
+    misspelled = call("import", "lg")
+    assert misspelled.code == 2
+    assert "Did you mean 'log'?" in misspelled.err
+    assert "activity" not in misspelled.err
+
+
 def test_memory_is_no_place_to_import_to(call: Command, alone: Path) -> None:
     """A database that is gone with the command is refused."""
     done = call("import", "activity", write(alone / "log", lines(*ACTIVITIES)), "--database", "memory:")

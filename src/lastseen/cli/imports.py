@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lastseen.activity.buffer import Outcome
 from lastseen.activity.clients import ClientActivity
@@ -41,7 +42,25 @@ SHOWN_BAD_LINES = 10
 COUNTED_CLIENTS = 1_000_000
 """Up to this many, the clients of an import are counted exactly; their count must not take all the memory."""
 
-group = typer.Typer(no_args_is_help=True, help="Bring in what is known already: activity, access logs.")
+
+class _KindsOfFiles(TyperGroup):
+    """Names both commands when a file comes where one of them is expected."""
+
+    # Any: the classes are Click's own or Typer's copies of them, which the release of Typer decides.
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command; end with what to write instead where there is a file."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and (name == "-" or "." in name or Path(name).exists()):
+            ctx.fail(
+                f"what is {name}? An access log: lastseen import log {name}; "
+                f"lines of activity: lastseen import activity {name}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+group = typer.Typer(
+    cls=_KindsOfFiles, no_args_is_help=True, help="Bring in what is known already: activity, access logs."
+)
 
 
 def register(app: typer.Typer) -> None:
