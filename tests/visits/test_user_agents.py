@@ -73,6 +73,24 @@ def test_robots_that_are_known(text: str) -> None:
     assert not read_user_agent(text, declared_only=True).is_bot
 
 
+CUBOT = (
+    "Mozilla/5.0 (Linux; Android 11; CUBOT_X30) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/99.0 Mobile Safari/537.36"
+)
+
+
+@pytest.mark.parametrize(
+    "text", [CUBOT, CUBOT.replace("CUBOT_X30", "CUBOT KING KONG 3 Build/PPR1")], ids=["_", "blank"]
+)
+def test_a_telephone_whose_maker_has_the_word_in_its_name(text: str) -> None:
+    """Telephones of Cubot are no robots by either measure; a robot that says it has one is."""
+    assert (read_user_agent(text).is_bot, read_user_agent(text, declared_only=True).is_bot) == (False, False)
+    device = read_user_agent(text).device
+    assert device is not None
+    assert device.type == "mobile"
+    for robot in (f"{text} (compatible; Googlebot/2.1)", text.replace("CUBOT", "Scubot")):
+        assert (read_user_agent(robot).is_bot, read_user_agent(robot, declared_only=True).is_bot) == (True, True)
+
+
 @pytest.mark.parametrize("text", [None, "", "-", "   "])
 def test_no_user_agent(text: str | None) -> None:
     """Nothing is known then, not even that it is a robot."""

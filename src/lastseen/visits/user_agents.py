@@ -18,8 +18,8 @@ MAX_USER_AGENT_LENGTH = 1_000
 """Longer user agents are cut before they are looked at."""
 _CACHED = 1 << 13
 
-DECLARED_ROBOT = re.compile("bot|crawl|spider|slurp|feed|archive", re.IGNORECASE)
-"""The words by which a robot says itself that it is one."""
+DECLARED_ROBOT = re.compile(r"(?<!\bcu)bot|crawl|spider|slurp|feed|archive", re.IGNORECASE)
+"""The words by which a robot says itself that it is one. Cubot is a maker of telephones."""
 
 _OTHER_ROBOTS = re.compile(
     # Browsers without a window, and what drives or checks them.
