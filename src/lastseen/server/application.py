@@ -22,7 +22,7 @@ from lastseen.server.api.asking import MAX_BODY, provide_actor, provide_principa
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
 from lastseen.server.api.groups import GroupsController
-from lastseen.server.api.idempotency import IdempotentAnswers
+from lastseen.server.api.idempotency import IdempotentAnswers, Once, provide_once
 from lastseen.server.api.keys import KeysController
 from lastseen.server.api.openapi import API, DescriptionController, describe
 from lastseen.server.api.reports import ReportsController
@@ -45,6 +45,7 @@ from lastseen.server.pages.visits import VISIT_PAGES
 from lastseen.server.problem import answer_problem
 from lastseen.server.receive import ActivityRoute
 from lastseen.server.rights import Principal, Right, check_declared, require_right
+from lastseen.server.trail import Trail, provide_trail
 from lastseen.settings import Settings
 from lastseen.web.sessions.threads import in_thread
 
@@ -80,8 +81,10 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         "answers": Provide(lambda: answers, sync_to_thread=False),
         "principal": Provide(provide_principal, sync_to_thread=False),
         "actor": Provide(provide_actor, sync_to_thread=False),
+        "trail": Provide(provide_trail, sync_to_thread=False),
+        "once": Provide(provide_once, sync_to_thread=False),
     }
-    signature_types = [LastSeen, Accounts, Actor, PasswordThreads, IdempotentAnswers, Principal]
+    signature_types = [LastSeen, Accounts, Actor, PasswordThreads, IdempotentAnswers, Principal, Trail, Once]
 
     async def close_accounts() -> None:
         await in_thread(accounts.close)

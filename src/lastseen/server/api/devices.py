@@ -9,7 +9,6 @@ from litestar import Controller, delete, get, patch, post
 from litestar.params import Parameter
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.activity.status import ClientStatus
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
@@ -19,9 +18,10 @@ from lastseen.devices.manager import Devices
 from lastseen.devices.store import DeviceOrder
 from lastseen.server.api.asking import Cursor, Limit, QueryId, Search, Span, checked_id, checked_search, id_of
 from lastseen.server.api.clients import span_of
-from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.wire.devices import DeviceChanges, DeviceList, DeviceView, NewDevice, Seen
 
 IsSeen = Annotated[bool | None, Parameter(description="true: seen at least once; false: never")]
@@ -47,14 +47,7 @@ class DevicesController(Controller):
         summary="Register a device",
         operation_id="RegisterDevice",
     )
-    def register(
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        answers: IdempotentAnswers,
-        data: NewDevice,
-        idempotency_key: IdempotencyKey = None,
-    ) -> DeviceView:
+    def register(self, seen: LastSeen, principal: Principal, once: Once, data: NewDevice) -> DeviceView:
         """Make a device known, or register it again: the same twice changes nothing, what is left out stays."""
         _require_own(principal, data.id)
         if principal.device_id is not None and data.group_id is not None:
@@ -73,7 +66,7 @@ class DevicesController(Controller):
             )
             return _view_of(device, seen.devices)
 
-        return answers.once(principal, "RegisterDevice", idempotency_key, data, make)
+        return once("RegisterDevice", data, make)
 
     @get("/", needs=Scope.DEVICES_READ, sync_to_thread=True, summary="List devices", operation_id="ListDevices")
     def list_devices(  # noqa: PLR0917 - Litestar fills them by name
@@ -154,10 +147,10 @@ class DevicesController(Controller):
         summary="Delete a device",
         operation_id="DeleteDevice",
     )
-    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, device_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, trail: Trail, device_id: str) -> None:
         """Remove a device and its keys, for good."""
         device = seen.devices.delete(find_device(seen.devices, principal, device_id).id, within=principal.within)
-        accounts.note(actor, AuditAction.DEVICE_DELETED, device.id, device.name or device.id)
+        trail.note(AuditAction.DEVICE_DELETED, device.id, device.name or device.id)
 
     @post(
         "/{device_id:str}/seen",

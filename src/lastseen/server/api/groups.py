@@ -6,14 +6,14 @@ from litestar import Controller, delete, get, patch, post
 from msgspec import UNSET
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.device import Group
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor, Limit, id_of
-from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.wire.devices import GroupChanges, GroupList, GroupView, NewGroup
 
 
@@ -24,25 +24,16 @@ class GroupsController(Controller):
     tags = ("groups",)
 
     @post("/", needs=Scope.GROUPS_WRITE, sync_to_thread=True, summary="Make a group", operation_id="CreateGroup")
-    def create(  # noqa: PLR0917 - Litestar fills them by name
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        answers: IdempotentAnswers,
-        data: NewGroup,
-        idempotency_key: IdempotencyKey = None,
-    ) -> GroupView:
+    def create(self, seen: LastSeen, principal: Principal, trail: Trail, once: Once, data: NewGroup) -> GroupView:
         """Make a group; 409 when its id is taken."""
-        _require_unlimited(principal)
+        require_unlimited(principal)
 
         def make() -> GroupView:
             group = seen.devices.create_group(data.name, group_id=None if data.id is UNSET else data.id)
-            accounts.note(actor, AuditAction.GROUP_CREATED, group.id, group.name)
+            trail.note(AuditAction.GROUP_CREATED, group.id, group.name)
             return GroupView.of(group)
 
-        return answers.once(principal, "CreateGroup", idempotency_key, data, make)
+        return once("CreateGroup", data, make)
 
     @get("/", needs=Scope.GROUPS_READ, sync_to_thread=True, summary="List groups", operation_id="ListGroups")
     def list_groups(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> GroupList:
@@ -69,18 +60,12 @@ class GroupsController(Controller):
         summary="Rename a group",
         operation_id="RenameGroup",
     )
-    def rename(  # noqa: PLR0917 - as above
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        group_id: str,
-        data: GroupChanges,
+    def rename(
+        self, seen: LastSeen, principal: Principal, trail: Trail, group_id: str, data: GroupChanges
     ) -> GroupView:
         """Give a group another name."""
         group = seen.devices.rename_group(_find(seen, principal, group_id).id, data.name)
-        accounts.note(actor, AuditAction.GROUP_RENAMED, group.id, group.name)
+        trail.note(AuditAction.GROUP_RENAMED, group.id, group.name)
         return GroupView.of(group)
 
     @delete(
@@ -90,12 +75,12 @@ class GroupsController(Controller):
         summary="Delete a group",
         operation_id="DeleteGroup",
     )
-    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, group_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, trail: Trail, group_id: str) -> None:
         """Remove a group and its own keys; its devices stay, in no group."""
         group = _find(seen, principal, group_id)
-        _require_unlimited(principal)
+        require_unlimited(principal)
         seen.devices.delete_group(group.id)
-        accounts.note(actor, AuditAction.GROUP_DELETED, group.id, group.name)
+        trail.note(AuditAction.GROUP_DELETED, group.id, group.name)
 
 
 def _find(seen: LastSeen, principal: Principal, segment: str) -> Group:
@@ -107,6 +92,7 @@ def _find(seen: LastSeen, principal: Principal, segment: str) -> Group:
     return group
 
 
-def _require_unlimited(principal: Principal) -> None:
+def require_unlimited(principal: Principal) -> None:
+    """Refuse to make or delete groups for who is limited to one."""
     if principal.is_limited:
         raise Problem(403, "who is limited to one group can neither make nor delete groups")

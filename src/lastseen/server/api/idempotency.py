@@ -96,3 +96,21 @@ class IdempotentAnswers:
             if now < oldest.until and len(self._answers) < MOST_REMEMBERED:
                 return
             self._answers.popitem(last=False)
+
+
+class Once:
+    """Makes something for one request, or finds what was made for it before."""
+
+    def __init__(self, answers: IdempotentAnswers, who: Principal, key: str | None) -> None:
+        self._answers = answers
+        self._who = who
+        self._key = key
+
+    def __call__(self, route: str, request: object, make: Callable[[], Result]) -> Result:
+        """See `IdempotentAnswers.once`."""
+        return self._answers.once(self._who, route, self._key, request, make)
+
+
+def provide_once(answers: IdempotentAnswers, principal: Principal, idempotency_key: IdempotencyKey = None) -> Once:
+    """Return what makes something once, by the Idempotency-Key of the request."""
+    return Once(answers, principal, idempotency_key)

@@ -7,14 +7,14 @@ from datetime import timedelta
 from litestar import Controller, delete, get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, KeyStatus, Scope, Secret
 from lastseen.server.api.asking import Cursor, Limit, QueryId, checked_id, id_of
-from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.visits.site import SiteNotFound
 from lastseen.wire.keys import IssuedKey, KeyList, KeyRotation, KeyView, NewApiKey
 
@@ -26,16 +26,7 @@ class KeysController(Controller):
     tags = ("keys",)
 
     @post("/", needs=Scope.KEYS_WRITE, sync_to_thread=True, summary="Make a key", operation_id="CreateKey")
-    def create(  # noqa: PLR0917 - as below
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        answers: IdempotentAnswers,
-        data: NewApiKey,
-        idempotency_key: IdempotencyKey = None,
-    ) -> IssuedKey:
+    def create(self, seen: LastSeen, principal: Principal, trail: Trail, once: Once, data: NewApiKey) -> IssuedKey:
         """Make a key. Its secret is in this answer and nowhere else."""
         require_grantable(principal, frozenset(data.scopes))
         _require_reach(seen, principal, data)
@@ -50,10 +41,10 @@ class KeysController(Controller):
                 expires_at=data.expires_at,
                 within=principal.within,
             )
-            accounts.note(actor, AuditAction.KEY_CREATED, key.id, *_told(key))
+            trail.note(AuditAction.KEY_CREATED, key.id, *told(key))
             return _issued(key, secret)
 
-        return answers.once(principal, "CreateKey", idempotency_key, data, make)
+        return once("CreateKey", data, make)
 
     @get("/", needs=Scope.KEYS_READ, sync_to_thread=True, summary="List keys", operation_id="ListKeys")
     def list_keys(  # noqa: PLR0917 - Litestar fills them by name
@@ -98,12 +89,10 @@ class KeysController(Controller):
         self,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        answers: IdempotentAnswers,
+        trail: Trail,
+        once: Once,
         key_id: str,
         data: KeyRotation,
-        idempotency_key: IdempotencyKey = None,
     ) -> IssuedKey:
         """Make a successor with the same scopes and owner; the old key works on for the overlap.
 
@@ -115,10 +104,10 @@ class KeysController(Controller):
         def make() -> IssuedKey:
             overlap = timedelta(seconds=data.overlap_seconds)
             successor, secret = seen.keys.rotate(key.id, overlap=overlap, within=principal.within)
-            accounts.note(actor, AuditAction.KEY_ROTATED, key.id, *_told(successor))
+            trail.note(AuditAction.KEY_ROTATED, key.id, *told(successor))
             return _issued(successor, secret)
 
-        return answers.once(principal, f"RotateKey {key.id}", idempotency_key, data, make)
+        return once(f"RotateKey {key.id}", data, make)
 
     @delete(
         "/{key_id:str}",
@@ -128,10 +117,10 @@ class KeysController(Controller):
         summary="Revoke a key",
         operation_id="RevokeKey",
     )
-    def revoke(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, key_id: str) -> KeyView:
+    def revoke(self, seen: LastSeen, principal: Principal, trail: Trail, key_id: str) -> KeyView:
         """Let a key work no more, for good; it stays in the list. Twice keeps the first moment."""
         key = seen.keys.revoke(_find(seen, principal, key_id).id, within=principal.within)
-        accounts.note(actor, AuditAction.KEY_REVOKED, key.id, *_told(key))
+        trail.note(AuditAction.KEY_REVOKED, key.id, *told(key))
         return _view_of(key)
 
 
@@ -139,7 +128,7 @@ def _view_of(key: ApiKey) -> KeyView:
     return KeyView.of(key, utc(SYSTEM_CLOCK.now()))
 
 
-def _told(key: ApiKey) -> tuple[str, str]:
+def told(key: ApiKey) -> tuple[str, str]:
     """Return a key's name and more about it, for the audit trail."""
     owner = key.device_id or key.group_id or key.site_id
     return key.name, f"ls_{key.prefix}" + (f" of {owner}" if owner else "")

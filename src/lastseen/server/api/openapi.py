@@ -149,6 +149,8 @@ def _complete(operation: Document, need: Need) -> None:
         if parameter["in"] == "path":
             parameter["schema"] = {"type": "string", "minLength": 1}
             parameter["description"] = "one percent-encoded segment"
+        else:
+            parameter["schema"] = _without_null(parameter["schema"])
         parameter.pop("deprecated", None)
     operation.pop("deprecated", None)
     for response in operation["responses"].values():
@@ -163,6 +165,13 @@ def _complete(operation: Document, need: Need) -> None:
     if any(parameter["name"].lower() == "idempotency-key" for parameter in operation.get("parameters", ())):
         wanted += ["409", "422"]
     _add_problems(operation, wanted)
+
+
+def _without_null(schema: Document) -> Document:
+    """Return the schema of a parameter that may be left out: where everything is text, nothing is null."""
+    choices = [choice for choice in schema.get("oneOf", ()) if choice.get("type") != "null"]
+    rest = {name: value for name, value in schema.items() if name != "oneOf"}
+    return {**choices[0], **rest} if len(choices) == 1 else schema
 
 
 def _add_problems(operation: Document, statuses: Any) -> None:

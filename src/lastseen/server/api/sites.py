@@ -12,14 +12,14 @@ from litestar import Controller, delete, get, patch, post
 from msgspec import UNSET
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
 from lastseen.errors import InvalidCursor
 from lastseen.server.api.asking import Cursor, Limit, id_of
-from lastseen.server.api.idempotency import IdempotencyKey, IdempotentAnswers
+from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site, is_site_id
 from lastseen.wire.sites import NewSite, RuleChanges, SiteChanges, SiteList, SiteView
@@ -48,26 +48,17 @@ class SitesController(Controller):
     tags = ("sites",)
 
     @post("/", needs=Scope.SITES_WRITE, sync_to_thread=True, summary="Make a site", operation_id="CreateSite")
-    def create(  # noqa: PLR0917 - Litestar fills them by name
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        answers: IdempotentAnswers,
-        data: NewSite,
-        idempotency_key: IdempotencyKey = None,
-    ) -> SiteView:
+    def create(self, seen: LastSeen, trail: Trail, once: Once, data: NewSite) -> SiteView:
         """Make a site; 409 when its id is taken."""
 
         def make() -> SiteView:
             name = None if data.name is UNSET else data.name
             rule = None if data.rule is UNSET else changed_rule(seen.sites.default_rule, data.rule)
             site = seen.sites.create(data.id, name=name, domains=tuple(data.domains), rule=rule)
-            accounts.note(actor, AuditAction.SITE_CREATED, site.id, site.name)
+            trail.note(AuditAction.SITE_CREATED, site.id, site.name)
             return SiteView.of(site)
 
-        return answers.once(principal, "CreateSite", idempotency_key, data, make)
+        return once("CreateSite", data, make)
 
     @get("/", needs=Scope.SITES_READ, sync_to_thread=True, summary="List sites", operation_id="ListSites")
     def list_sites(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> SiteList:
@@ -92,15 +83,7 @@ class SitesController(Controller):
         summary="Change a site",
         operation_id="ChangeSite",
     )
-    def change(  # noqa: PLR0917 - as above
-        self,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        site_id: str,
-        data: SiteChanges,
-    ) -> SiteView:
+    def change(self, seen: LastSeen, principal: Principal, trail: Trail, site_id: str, data: SiteChanges) -> SiteView:
         """Change its name, its domains or its rule; what is left out stays."""
         site = _find(seen, principal, site_id)
         changed = seen.sites.change(
@@ -109,7 +92,7 @@ class SitesController(Controller):
             domains=None if data.domains is UNSET else tuple(data.domains),
             rule=None if data.rule is UNSET else changed_rule(site.rule, data.rule),
         )
-        accounts.note(actor, AuditAction.SITE_EDITED, site.id, changed.name)
+        trail.note(AuditAction.SITE_EDITED, site.id, changed.name)
         return SiteView.of(changed)
 
     @post(
@@ -120,12 +103,10 @@ class SitesController(Controller):
         summary="Replace a site's write key",
         operation_id="RotateWriteKey",
     )
-    def rotate_write_key(
-        self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, site_id: str
-    ) -> SiteView:
+    def rotate_write_key(self, seen: LastSeen, principal: Principal, trail: Trail, site_id: str) -> SiteView:
         """Give a site a new write key. Pages that send the old one are refused within seconds."""
         site = seen.sites.rotate_write_key(_find(seen, principal, site_id).id)
-        accounts.note(actor, AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
+        trail.note(AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
         return SiteView.of(site)
 
     @delete(
@@ -135,7 +116,7 @@ class SitesController(Controller):
         summary="Delete a site",
         operation_id="DeleteSite",
     )
-    def delete(self, seen: LastSeen, principal: Principal, accounts: Accounts, actor: Actor, site_id: str) -> None:
+    def delete(self, seen: LastSeen, principal: Principal, trail: Trail, site_id: str) -> None:
         """Remove a site, so that nothing more is taken for it.
 
         Its visits and events are not deleted: they stay in the database, where nothing shows them unless a site with
@@ -143,7 +124,7 @@ class SitesController(Controller):
         """
         site = _find(seen, principal, site_id)
         seen.sites.delete(site.id)
-        accounts.note(actor, AuditAction.SITE_DELETED, site.id, site.name)
+        trail.note(AuditAction.SITE_DELETED, site.id, site.name)
 
 
 def _find(seen: LastSeen, principal: Principal, segment: str) -> Site:

@@ -9,7 +9,6 @@ import msgspec
 from litestar import get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.device import Device, DeviceChange
@@ -39,6 +38,7 @@ from lastseen.server.pages.live import Page
 from lastseen.server.pages.relative import relative
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 
 
 class DevicePages(Pages):
@@ -99,13 +99,12 @@ class DevicePages(Pages):
         self,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         id: str = "",  # noqa: A002 - as above
     ) -> Page:
         """Remove it and its keys."""
         device = seen.devices.delete(find_device(seen, principal, id).id, within=principal.within)
-        accounts.note(actor, AuditAction.DEVICE_DELETED, device.id, device.name or device.id)
+        trail.note(AuditAction.DEVICE_DELETED, device.id, device.name or device.id)
         return go("/devices")
 
 

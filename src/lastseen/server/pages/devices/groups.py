@@ -7,7 +7,6 @@ from typing import Any
 from litestar import get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.activity.status import ClientStatus
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
@@ -16,11 +15,12 @@ from lastseen.devices.key import Scope
 from lastseen.devices.store import DeviceFilter
 from lastseen.devices.values import MAX_NAME_LENGTH, check_id, check_text
 from lastseen.server.api.asking import Cursor
+from lastseen.server.api.groups import require_unlimited
 from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, find_group, show_form
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.live import Page
-from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 
 PAGE_SIZE = 50
 
@@ -36,22 +36,14 @@ class GroupPages(Pages):
         return _list_page(request, seen, principal, {}, cursor=cursor)
 
     @post("/groups", needs=Scope.GROUPS_WRITE, sync_to_thread=True)
-    def create(  # noqa: PLR0917 - Litestar fills them by name
-        self,
-        request: AnyRequest,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        data: Form,
-    ) -> Page:
+    def create(self, request: AnyRequest, seen: LastSeen, principal: Principal, trail: Trail, data: Form) -> Page:
         """Make a group."""
-        _require_unlimited(principal)
+        require_unlimited(principal)
         try:
             group = _create(seen, data)
         except WrongField as problem:
             return _list_page(request, seen, principal, data, problem)
-        accounts.note(actor, AuditAction.GROUP_CREATED, group.id, group.name)
+        trail.note(AuditAction.GROUP_CREATED, group.id, group.name)
         return go(address("/group", {"id": group.id}))
 
     @get("/group", needs=Scope.GROUPS_READ, sync_to_thread=True)
@@ -66,8 +58,7 @@ class GroupPages(Pages):
         request: AnyRequest,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         data: Form,
         id: str = "",  # noqa: A002 - as above
     ) -> Page:
@@ -79,14 +70,14 @@ class GroupPages(Pages):
             return _group_page(request, seen, principal, group, data, problem)
         if name != group.name:
             seen.devices.rename_group(group.id, name, within=principal.within)
-            accounts.note(actor, AuditAction.GROUP_RENAMED, group.id, name, f"was {group.name}")
+            trail.note(AuditAction.GROUP_RENAMED, group.id, name, f"was {group.name}")
         return go(address("/group", {"id": group.id}))
 
     @get("/group/delete", needs=Scope.GROUPS_WRITE, sync_to_thread=True)
     def ask_to_delete(self, request: AnyRequest, seen: LastSeen, principal: Principal, id: str = "") -> Page:  # noqa: A002 - as above
         """Ask once more."""
         group = find_group(seen, principal, id)
-        _require_unlimited(principal)
+        require_unlimited(principal)
         return show(
             request,
             "devices/confirm.html",
@@ -103,21 +94,15 @@ class GroupPages(Pages):
         self,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         id: str = "",  # noqa: A002 - as above
     ) -> Page:
         """Remove it."""
         group = find_group(seen, principal, id)
-        _require_unlimited(principal)
+        require_unlimited(principal)
         seen.devices.delete_group(group.id)
-        accounts.note(actor, AuditAction.GROUP_DELETED, group.id, group.name)
+        trail.note(AuditAction.GROUP_DELETED, group.id, group.name)
         return go("/groups")
-
-
-def _require_unlimited(principal: Principal) -> None:
-    if principal.is_limited:
-        raise Problem(403, "who is limited to one group can neither make nor delete groups")
 
 
 def _name(data: Form) -> str:

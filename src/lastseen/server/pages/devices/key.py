@@ -5,17 +5,18 @@ from __future__ import annotations
 from litestar import get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, Scope
+from lastseen.server.api.keys import told
 from lastseen.server.pages.devices.asking import Pages, address, checked_id, groups_of
-from lastseen.server.pages.devices.key_rows import owner_of, told
+from lastseen.server.pages.devices.key_rows import owner_of
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.live import Page
 from lastseen.server.pages.relative import relative
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 
 OVERLAPS = ((0, "at once"), (3_600, "in an hour"), (86_400, "in a day"), (7 * 86_400, "in a week"))
 """When the old key of a rotation ends: seconds, and words. The third is proposed."""
@@ -63,13 +64,12 @@ class KeyPages(Pages):
         self,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         id: str = "",  # noqa: A002 - as above
     ) -> Page:
         """Let it work no more."""
         key = seen.keys.revoke(find_key(seen, principal, id).id, within=principal.within)
-        accounts.note(actor, AuditAction.KEY_REVOKED, key.id, *told(key))
+        trail.note(AuditAction.KEY_REVOKED, key.id, *told(key))
         return go(address("/key", {"id": key.id}))
 
 

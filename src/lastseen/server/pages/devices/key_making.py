@@ -8,12 +8,11 @@ from typing import Any
 from litestar import get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import GROUP_SCOPES, SITE_SCOPES, ApiKey, Scope, Secret
 from lastseen.devices.values import MAX_NAME_LENGTH, check_text
-from lastseen.server.api.keys import require_grantable
+from lastseen.server.api.keys import require_grantable, told
 from lastseen.server.pages.devices.asking import (
     Form,
     Pages,
@@ -27,11 +26,11 @@ from lastseen.server.pages.devices.asking import (
 from lastseen.server.pages.devices.device import find_device
 from lastseen.server.pages.devices.key import OVERLAPS, find_key
 from lastseen.server.pages.devices.key_list import OWNERS, name_of_owner
-from lastseen.server.pages.devices.key_rows import told
 from lastseen.server.pages.frame import AnyRequest, show
 from lastseen.server.pages.live import Page
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.visits.site import SiteNotFound
 
 SCOPE_WORDS = {
@@ -78,21 +77,13 @@ class KeyMakingPages(Pages):
         return _new_form(request, seen, principal, {"owner": f"{owner} {given[owner]}"})
 
     @post("/keys/new", needs=Scope.KEYS_WRITE, sync_to_thread=True)
-    def create(  # noqa: PLR0917 - Litestar fills them by name
-        self,
-        request: AnyRequest,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        data: Form,
-    ) -> Page:
+    def create(self, request: AnyRequest, seen: LastSeen, principal: Principal, trail: Trail, data: Form) -> Page:
         """Make it."""
         try:
             key, secret = _create(seen, principal, data)
         except WrongField as problem:
             return _new_form(request, seen, principal, data, problem)
-        accounts.note(actor, AuditAction.KEY_CREATED, key.id, *told(key))
+        trail.note(AuditAction.KEY_CREATED, key.id, *told(key))
         return _show_secret(request, key, secret)
 
     @post("/key/rotate", needs=Scope.KEYS_WRITE, sync_to_thread=True)
@@ -101,8 +92,7 @@ class KeyMakingPages(Pages):
         request: AnyRequest,
         seen: LastSeen,
         principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         data: Form,
         id: str = "",  # noqa: A002 - its name in the address
     ) -> Page:
@@ -113,7 +103,7 @@ class KeyMakingPages(Pages):
         if overlap not in {str(seconds) for seconds, _ in OVERLAPS}:
             raise Problem(422, "choose from the list when the old key ends")
         key, secret = seen.keys.rotate(old.id, overlap=timedelta(seconds=int(overlap)), within=principal.within)
-        accounts.note(actor, AuditAction.KEY_ROTATED, old.id, *told(key))
+        trail.note(AuditAction.KEY_ROTATED, old.id, *told(key))
         return _show_secret(request, key, secret, old=find_key(seen, principal, old.id))
 
 

@@ -41,9 +41,3 @@ def key_rows(keys: Iterable[ApiKey], now: datetime, groups: Mapping[str, str]) -
         }
         for key in keys
     ]
-
-
-def told(key: ApiKey) -> tuple[str, str]:
-    """Return a key's name and more about it, for the audit trail."""
-    owner = key.device_id or key.group_id or key.site_id
-    return key.name, f"ls_{key.prefix}" + (f" of {owner}" if owner else "")

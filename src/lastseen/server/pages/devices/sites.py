@@ -9,7 +9,6 @@ from typing import Any
 from litestar import get, post
 
 from lastseen.accounts.audit import AuditAction
-from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
 from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, show_form
@@ -17,6 +16,7 @@ from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.hint import event_line, script_line
 from lastseen.server.pages.live import Page
 from lastseen.server.rights import Principal
+from lastseen.server.trail import Trail
 from lastseen.settings import format_span, parse_span
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site, checked_domains
@@ -36,15 +36,7 @@ class SitePages(Pages):
         return _list_page(request, seen, principal, {})
 
     @post("/sites", needs=Scope.SITES_WRITE, sync_to_thread=True)
-    def create(  # noqa: PLR0917 - Litestar fills them by name
-        self,
-        request: AnyRequest,
-        seen: LastSeen,
-        principal: Principal,
-        accounts: Accounts,
-        actor: Actor,
-        data: Form,
-    ) -> Page:
+    def create(self, request: AnyRequest, seen: LastSeen, principal: Principal, trail: Trail, data: Form) -> Page:
         """Make a site."""
         try:
             domains = _domains("domains", data)
@@ -52,7 +44,7 @@ class SitePages(Pages):
                 site = seen.sites.create(data.get("id", "").strip(), name=_name(data), domains=domains)
         except WrongField as problem:
             return _list_page(request, seen, principal, data, problem)
-        accounts.note(actor, AuditAction.SITE_CREATED, site.id, site.name)
+        trail.note(AuditAction.SITE_CREATED, site.id, site.name)
         return go(_address(site))
 
     @get("/site", needs=Scope.SITES_READ, sync_to_thread=True)
@@ -62,12 +54,11 @@ class SitePages(Pages):
         return _site_page(request, site, _fields(site))
 
     @post("/site", needs=Scope.SITES_WRITE, sync_to_thread=True)
-    def change(  # noqa: PLR0917 - Litestar fills them by name
+    def change(
         self,
         request: AnyRequest,
         seen: LastSeen,
-        accounts: Accounts,
-        actor: Actor,
+        trail: Trail,
         data: Form,
         id: str = "",  # noqa: A002 - as above
     ) -> Page:
@@ -79,7 +70,7 @@ class SitePages(Pages):
                 changed = seen.sites.change(site.id, name=_name(data) or "", domains=domains, rule=rule)
         except WrongField as problem:
             return _site_page(request, site, data, problem)
-        accounts.note(actor, AuditAction.SITE_EDITED, site.id, changed.name)
+        trail.note(AuditAction.SITE_EDITED, site.id, changed.name)
         return go(_address(site))
 
     @get("/site/rotate", needs=Scope.SITES_WRITE, sync_to_thread=True)
@@ -97,10 +88,10 @@ class SitePages(Pages):
         )
 
     @post("/site/rotate", needs=Scope.SITES_WRITE, sync_to_thread=True)
-    def rotate(self, seen: LastSeen, accounts: Accounts, actor: Actor, id: str = "") -> Page:  # noqa: A002 - as above
+    def rotate(self, seen: LastSeen, trail: Trail, id: str = "") -> Page:  # noqa: A002 - as above
         """Give it a new write key."""
         site = seen.sites.rotate_write_key(seen.sites.get(id).id)
-        accounts.note(actor, AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
+        trail.note(AuditAction.WRITE_KEY_REPLACED, site.id, site.name)
         return go(_address(site))
 
     @get("/site/delete", needs=Scope.SITES_WRITE, sync_to_thread=True)
@@ -120,11 +111,11 @@ class SitePages(Pages):
         )
 
     @post("/site/delete", needs=Scope.SITES_WRITE, sync_to_thread=True)
-    def delete(self, seen: LastSeen, accounts: Accounts, actor: Actor, id: str = "") -> Page:  # noqa: A002 - as above
+    def delete(self, seen: LastSeen, trail: Trail, id: str = "") -> Page:  # noqa: A002 - as above
         """Remove it; its visits and events stay."""
         site = seen.sites.get(id)
         seen.sites.delete(site.id)
-        accounts.note(actor, AuditAction.SITE_DELETED, site.id, site.name)
+        trail.note(AuditAction.SITE_DELETED, site.id, site.name)
         return go("/sites")
 
 
