@@ -19,7 +19,7 @@ from tests.servers import PostgresServer
 from benchmarks.measure import Row, microseconds, rate, take_turns
 from lastseen import ActivityTracker, LastSeen, TrackerSettings
 
-TABLE_ROWS = 200_000
+TABLE_ROWS = 1_000_000
 BATCHES = {100: 60, 1_000: 40, 10_000: 12, 100_000: 5}
 """Rows of a batch, and how often it is repeated."""
 CHUNK = 5_000
@@ -66,7 +66,8 @@ def run() -> list[Row]:
     """Start a server of its own and measure on it."""
     keys = [hashlib.md5(str(number).encode()).hexdigest()[:20] for number in range(TABLE_ROWS)]
     with PostgresServer() as server:
-        return [*_flushes(server, keys), *_statements(server), *_added(server, keys)]
+        url = _prepare(server, keys)
+        return [*_flushes(url, keys), *_statements(server), *_added(server, url, keys)]
 
 
 def _prepare(server: PostgresServer, keys: list[str]) -> str:
@@ -80,24 +81,24 @@ def _prepare(server: PostgresServer, keys: list[str]) -> str:
     return url
 
 
-def _flushes(server: PostgresServer, keys: list[str]) -> list[Row]:
-    bare = psycopg.connect(_prepare(server, keys), autocommit=True)
+def _flushes(url: str, keys: list[str]) -> list[Row]:
+    """Let all write to one table, each keys of its own: nobody finds pages that somebody has just read for the same."""
+    bare = psycopg.connect(url, autocommit=True)
     bare.execute("SET synchronous_commit = off")
-    alone = LastSeen.open(_prepare(server, keys))
-    flushed = LastSeen.open(_prepare(server, keys))
+    alone = LastSeen.open(url)
+    flushed = LastSeen.open(url)
     tracker = ActivityTracker(flushed.store.clients, SETTINGS)
     moments = (STORED_AT + timedelta(seconds=second) for second in count(1))
     rows = []
     for size, repeats in BATCHES.items():
-        batches = [random.Random(number).sample(keys, size) for number in range(repeats + 1)]
         contenders = {
-            "bare": partial(_bare, bare, CHUNK, iter(batches), moments),
-            "recorder": partial(_recorder, alone, iter(batches), moments),
-            "flush": partial(_flush, tracker, iter(batches), moments),
+            "bare": partial(_bare, bare, CHUNK, _batches(keys, size, "bare"), moments),
+            "recorder": partial(_recorder, alone, _batches(keys, size, "recorder"), moments),
+            "flush": partial(_flush, tracker, _batches(keys, size, "flush"), moments),
         }
-        contenders["unsorted"] = partial(_bare_unsorted, bare, CHUNK, iter(batches), moments)
+        contenders["unsorted"] = partial(_bare_unsorted, bare, CHUNK, _batches(keys, size, "unsorted"), moments)
         if size > CHUNK:
-            contenders["bare whole"] = partial(_bare, bare, size, iter(batches), moments)
+            contenders["bare whole"] = partial(_bare, bare, size, _batches(keys, size, "whole"), moments)
         rounds = take_turns(contenders, repeats)
         best = min(contenders.keys() & {"bare", "bare whole"}, key=rounds.median)
         for name, case in (("flush", "flush out of the buffer"), ("recorder", "recorder alone")):
@@ -129,6 +130,11 @@ def _flushes(server: PostgresServer, keys: list[str]) -> list[Row]:
     alone.close()
     bare.close()
     return rows
+
+
+def _batches(keys: list[str], size: int, whose: str) -> Batches:
+    for number in count():
+        yield random.Random(f"{whose} {number}").sample(keys, size)
 
 
 def _bare(connection: psycopg.Connection, chunk: int, batches: Batches, moments: Moments) -> float:
@@ -219,9 +225,8 @@ def _touch(seen: LastSeen, clients: Iterator[str], *, seconds: int) -> None:
         seen.clients.record(next(clients))
 
 
-def _added(server: PostgresServer, keys: list[str]) -> list[Row]:
+def _added(server: PostgresServer, url: str, keys: list[str]) -> list[Row]:
     """Compare what one request waits for."""
-    url = _prepare(server, keys)
     seen = LastSeen.open(url)
     clients = keys[:BUSY_CLIENTS]
     with ConnectionPool(url, min_size=1, max_size=1, open=True) as pool:
