@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from lastseen.cli.lines import BadLine
 from lastseen.cli.log_lines import Request, parse_request
+from lastseen.cli.log_reading import read_chunks
 from lastseen.clock import to_micros
 
 AT = to_micros(datetime(2026, 3, 1, 9, 0, 5, tzinfo=UTC))
@@ -44,6 +46,7 @@ FORMS = {
         ),
         WHOLE,
     ),
+    "behind two proxies": (f'203.0.113.7, 10.0.0.1 - - {TIME} "GET /a?b=1 HTTP/1.1" 200 17 "-" "-"', PLAIN),
     "HTTP/0.9": (f'203.0.113.7 - - {TIME} "GET /a?b=1" 200 17', PLAIN),
     "nginx": (
         (
@@ -74,6 +77,10 @@ FORMS = {
             '{"msec":"1772355605.000","remote_addr":"203.0.113.7","request_method":"GET","request_uri":"/a?b=1",'
             '"status":"200","http_referer":"-"}'
         ),
+        PLAIN,
+    ),
+    "whole milliseconds": (
+        '{"ts":1772355605000,"remote_addr":"203.0.113.7","method":"GET","uri":"/a?b=1","status":200}',
         PLAIN,
     ),
 }
@@ -109,6 +116,19 @@ def test_bad_lines(line: str) -> None:
     assert "\n" not in str(raised.value)
     with pytest.raises(BadLine):
         parse_request(line.encode(), page_views_only=True)
+
+
+def test_escaped_bytes_are_utf_8() -> None:
+    """Servers write bytes beyond ASCII in hexadecimal: together they are the letter, else they are kept apart."""
+    request = parse_request(rf'1.2.3.4 - - {TIME} "GET /\xc3\xbcber?\xff HTTP/1.1" 200 1 "-" "-"'.encode())
+    assert request is not None
+    assert request.target == r"/über?\xff"
+
+
+def test_a_mark_of_byte_order_is_no_part_of_the_first_line() -> None:
+    """Windows' editors put one there; anywhere else it is kept."""
+    mark = "\ufeff".encode()
+    assert list(read_chunks(io.BytesIO(mark + b"a\n" + mark + b"b\n"))) == [(1, b"a\n" + mark + b"b\n")]
 
 
 def test_a_line_that_was_too_long() -> None:

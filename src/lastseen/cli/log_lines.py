@@ -26,7 +26,9 @@ _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 # "%{User-agent}i". The user may hold blanks; what a server adds after the user agent is passed over.
 _LINE = re.compile(
     # A first name is the virtual host's when what follows looks like an address; after an address comes "-" or a user.
-    r"(?:(?P<host>[\w.-]+)(?::\d+)? (?=\S*[.:]))?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+) \S+ (?:-|.*?) "
+    r"(?:(?P<host>[\w.-]+)(?::\d+)? (?=\S*[.:]))?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+)"
+    # Proxies may name those behind which they stand: the first is the visitor.
+    r"(?:, ?[0-9a-fA-F:.]+)* \S+ (?:-|.*?) "
     rf"\[(?P<time>[^\]]+)\] {_QUOTED} (?P<status>\d{{3}}) (?:\d+|-)"
     rf"(?: {_QUOTED} {_QUOTED}(?: .*)?)?$",
     re.ASCII | re.DOTALL,
@@ -37,7 +39,9 @@ _COMBINED = re.compile(
 ).fullmatch
 _MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # noqa: SIM905 - a calendar
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII).fullmatch
-_ESCAPED = re.compile(r'\\(x[0-9a-fA-F]{2}|["\\])')
+_ESCAPED = re.compile(r'(?:\\x[0-9a-fA-F]{2})+|\\["\\]')
+_MILLISECONDS_FROM = 1e11
+"""A greater number of seconds would be after the year 5000."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -174,8 +178,10 @@ def _unescaped(text: str) -> str:
 
 
 def _unescape(found: re.Match[str]) -> str:
-    code = found[1]
-    return chr(int(code[1:], 16)) if code[0] == "x" else code
+    text = found[0]
+    if text[1] != "x":
+        return text[1]
+    return bytes.fromhex(text.replace("\\x", "")).decode("utf-8", "backslashreplace")
 
 
 def _shown(text: str) -> str:
@@ -264,7 +270,7 @@ def _status(value: Any) -> int:
 
 
 def _json_moment(value: Any) -> int:
-    """Read seconds since 1970, ISO 8601 with an offset, or the form of the common log."""
+    """Read seconds or milliseconds since 1970, ISO 8601 with an offset, or the form of the common log."""
     try:
         if isinstance(value, str) and "/" in value:
             return _moment(value)
@@ -273,7 +279,8 @@ def _json_moment(value: Any) -> int:
             if moment.tzinfo is None:
                 raise BadLine(f"time has no offset from UTC: {_shown(value)}")
             return round(moment.astimezone(UTC).timestamp() * SECOND)
-        return round(float(value) * SECOND)
+        seconds = float(value)
+        return round(seconds * (SECOND if seconds < _MILLISECONDS_FROM else 1_000))
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadLine):
             raise

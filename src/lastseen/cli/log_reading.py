@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import multiprocessing
 import os
@@ -191,8 +192,10 @@ def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     Raises `BrokenFile` where gzip data is cut short or damaged, after the lines before it.
     """
     number, rest = 1, b""
+    is_first = True
     while block := read_block(stream, BLOCK):
-        found = rest + block
+        found = rest + (block.removeprefix(codecs.BOM_UTF8) if is_first else block)
+        is_first = False
         end = found.rfind(b"\n") + 1
         chunk, rest = found[:end], found[end:][: MAX_LINE + 1]
         if chunk:
