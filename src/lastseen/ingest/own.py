@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -52,13 +51,12 @@ class Document(WireEvent, gc=False):
     events: list[WireEvent] | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Received:
+class Received(msgspec.Struct, kw_only=True):
     """What one request brought."""
 
     write_key: str | None = None
-    events: list[RawEvent] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
+    events: list[RawEvent] = []
+    dropped: list[Dropped] = []
 
 
 _decode_document = msgspec.json.Decoder(Document).decode
