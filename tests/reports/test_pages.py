@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastseen.reports.asking import Reports
-from lastseen.reports.question import Filter, Operator, Question
+from lastseen.reports.question import Bots, Filter, Operator, Question
 from lastseen.reports.terms import Dimension, Metric
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
-from lastseen.visits.event import Event, Geo
+from lastseen.visits.event import Event, EventFlags, Geo
 from lastseen.visits.rule import VisitRule
 from tests.reports.material import histories
 from tests.reports.plain import check, truth_of
@@ -45,7 +45,7 @@ def test_reports_by_page_equal_a_slow_loop(history: Sequence[Event], filters: Se
     reports.close()
 
 
-def page_view(number: int, minutes: int, country: str) -> Event:
+def page_view(number: int, minutes: int, country: str, flags: int = 0) -> Event:
     at = 1_774_699_200_000_000 + minutes * 60_000_000  # 2026-03-28 12:00 UTC
     return Event(
         id=f"e{number}",
@@ -56,6 +56,7 @@ def page_view(number: int, minutes: int, country: str) -> Event:
         received_at=at,
         url="https://e.org/a",
         geo=Geo(country=country),
+        flags=flags,
     )
 
 
@@ -78,4 +79,22 @@ def test_a_filter_that_leaves_out_the_first_visit_keeps_its_visitor() -> None:
     assert visitors() == [(1, 2)]
     assert visitors(Filter(Dimension("country"), Operator.IS, ("DE",))) == [(1, 1)]
     assert visitors(Filter(PAGE, Operator.IS, ("/a",))) == [(1, 2)]
+    reports.close()
+
+
+def test_a_visitor_who_is_a_bot_too_counts_once_with_bots() -> None:
+    """And once among people, and once among bots, whichever of them came first."""
+    store = MemoryVisits()
+    reports = Reports(store, lambda: DuckDBCopy(None, quiet=0))
+    flags = [0, EventFlags.BOT, 0]
+    store.save([page_view(n, 300 * n, "US", flags=int(each)) for n, each in enumerate(flags)], lambda _: VisitRule())
+    for bots, figures in ((Bots.WITH, (1, 3)), (Bots.WITHOUT, (1, 2)), (Bots.ONLY, (1, 1))):
+        question = Question(
+            metrics=(Metric.VISITORS, Metric.VISITS),
+            by=(PAGE,),
+            since=date(2026, 3, 28),
+            until=date(2026, 3, 30),
+            bots=bots,
+        )
+        assert [row.figures for row in reports.ask(question, now=NOW).rows] == [figures]
     reports.close()

@@ -142,6 +142,23 @@ def test_a_settled_visit_is_taken_out_when_it_changes_and_comes_back(tmp_path: P
     eager.close()
 
 
+def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None:
+    """What was settled learns of visits to the same pages that are settled later and began before; so does the rest."""
+    store = saved(tmp_path / "truth.db", simple(60, first=60))
+    copy = DuckDBCopy(None, settle_from=0, quiet=0)
+    feed(copy, store, 1_000)
+    linked = "SELECT count(*) FROM seen WHERE previous_start IS NULL"
+    firsts = rows(copy, linked)
+    store.save(simple(30), lambda _: RULE)
+    feed(copy, store, 1_000)
+    assert rows(copy, linked) == firsts
+    assert_equal(copy, store, ["default"])
+    store.save(simple(30, first=30), lambda _: RULE)
+    feed(copy, store, 1_000)
+    assert_equal(copy, store, ["default"])
+    copy.close()
+
+
 def test_a_copy_is_there_after_a_restart(tmp_path: Path) -> None:
     """Position and rows are kept in the file; what is new is copied on top."""
     store = saved(tmp_path / "truth.db", simple(20))
