@@ -120,6 +120,8 @@ def test_an_unknown_client_is_not_found(filled: ServerProcess, path: str) -> Non
         ("inactive_for=99999999999999d", "inactive_for"),
         ("inactive_for=400000d", "inactive_for"),
         ("status=asleep", "status"),
+        ("status=null", "status"),
+        ("limit=Null", "limit"),
         ("order=random", "order"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),

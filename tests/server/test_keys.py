@@ -178,7 +178,22 @@ def test_no_secret_is_anywhere(tmp_path: Path) -> None:
                 shown.append(server.http.patch("/api/v1/devices/x", content=b"{", headers=headers).text)
                 shown.append(server.http.post("/api/v1/keys", json={"name": secrets[0], "x": 1}, headers=headers).text)
             shown.append(server.http.get("/api/v1/keys", headers={"x-api-key": wrong}).text)
-            shown += [ada.get(path).text for path in ("/", "/users", "/audit", "/metrics", "/api/v1/openapi.json")]
+            for used in (wrong, made["secret"]):
+                headers = {"authorization": f"Bearer {used}", "x-api-key": used}
+                for place in ("default", "nowhere"):
+                    events = f"/api/v1/events?site={place}"
+                    shown.append(server.http.post(events, json=[{"name": ""}], headers=headers).text)
+            pages = (
+                "/",
+                "/users",
+                "/audit",
+                "/keys",
+                f"/key?id={made['key']['id']}",
+                "/keys/new",
+                "/devices",
+                "/sites",
+            )
+            shown += [ada.get(path).text for path in (*pages, "/metrics", "/health/activity", "/api/v1/openapi.json")]
         server.stop()
         shown.append(server.log)
     with LastSeen.open(f"sqlite:///{database}") as seen:

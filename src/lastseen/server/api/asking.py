@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -37,7 +38,7 @@ MAX_BODY = 64 * 1024
 REPEATED = frozenset({"filter"})
 """What may be given more than once."""
 QUERY_NAMES = "query_names"
-"""Where the application's state keeps which parameters each route reads, by path template and method."""
+"""Where the application's state keeps which parameters each route reads, by path template and method; true: as text."""
 
 
 def provide_principal(request: AnyRequest) -> Principal:
@@ -79,7 +80,7 @@ def checked_id(name: str, value: str | None) -> str | None:
 def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a parameter that nothing reads: a filter with a typing error must not mean "all of them". A guard."""
     route = connection.scope.get("path_template"), connection.scope.get("method")
-    known = connection.app.state.get(QUERY_NAMES, {}).get(route)
+    known: Mapping[str, bool] | None = connection.app.state.get(QUERY_NAMES, {}).get(route)
     if known is None:
         return
     for name in connection.query_params:
@@ -87,3 +88,6 @@ def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteH
             raise Problem.bad_parameter(name[:100], f"unknown; there are: {', '.join(sorted(known)) or 'none'}")
         if len(connection.query_params.getall(name)) > 1 and name not in REPEATED:
             raise Problem.bad_parameter(name, "given more than once; give it once")
+        if not known[name] and connection.query_params[name].lower() == "null":
+            # Litestar would take it for a parameter that is left out.
+            raise Problem.bad_parameter(name, "leave it out where nothing is asked for")

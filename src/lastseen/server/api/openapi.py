@@ -204,7 +204,8 @@ def _schemas(document: Document) -> Document:
     return dict(sorted({**document["components"]["schemas"], **schemas}.items()))
 
 
-def _query_names(document: Document) -> Iterator[tuple[tuple[str, str], frozenset[str]]]:
+def _query_names(document: Document) -> Iterator[tuple[tuple[str, str], dict[str, bool]]]:
     for path, method, _, operation in operations(document["paths"]):
-        names = (parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "query")
-        yield (path, method.upper()), frozenset(names)
+        parameters = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
+        texts = {one["name"]: one["schema"].get("type") in {"string", "array"} for one in parameters}
+        yield (path, method.upper()), texts
