@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from lastseen.visits.event import (
     ALIAS,
     GROUP_IDENTIFY,
@@ -157,43 +159,42 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
                 return begun, (last, count, page_views, engaged_ms, exit_page, event)
             end_reason, end_evidence, end = _TIMED_OUT, evidence_of_silence(silence, limits), last_activity
         visit_id, its_referrer, flags = first.id, first.referrer, first.flags
-        done.append(
-            Visit(
-                visit_id,
-                first.site_id,
-                visitor_id,
-                first.distinct_id,
-                start,
-                last_activity,
-                (start, visit_id) if last is None else (last_activity, last.id),
-                reason,
-                evidence,
-                end_reason,
-                end_evidence,
-                end,
-                previous_id,
-                user_id,
-                page_views + 1 if name == PAGEVIEW else page_views,
-                count + 1,
-                url,
-                landing_page,
-                exit_page,
-                its_referrer,
-                domain,
-                utm,
-                None
-                if url is None and its_referrer is None and domain is None and utm is None
-                else channel_of_entry(url, its_referrer, domain, utm, limits),
-                device,
-                geo,
-                first.engaged_ms + engaged_ms,
-                bot != 0,
-                flags & _LATE != 0,
-                windows,
-                NOTHING,
-                other_windows,
-            )
+        # Python passes more than thirty values by way of a list and a tuple, which costs a fifth of all this.
+        ended = Visit(
+            visit_id,
+            first.site_id,
+            visitor_id,
+            first.distinct_id,
+            start,
+            last_activity,
+            (start, visit_id) if last is None else (last_activity, last.id),
+            reason,
+            evidence,
+            end_reason,
+            end_evidence,
+            end,
+            previous_id,
+            user_id,
+            page_views + 1 if name == PAGEVIEW else page_views,
+            count + 1,
+            url,
+            landing_page,
+            exit_page,
+            its_referrer,
+            domain,
+            utm,
+            None
+            if url is None and its_referrer is None and domain is None and utm is None
+            else channel_of_entry(url, its_referrer, domain, utm, limits),
+            device,
+            geo,
+            first.engaged_ms + engaged_ms,
+            bot != 0,
+            flags & _LATE != 0,
+            windows,
+            NOTHING,
         )
+        done.append(replace(ended, other_windows=other_windows) if other_windows else ended)
         if event is None:
             return None, (None, 0, 0, 0, None, None)
         begun = event, _TIMEOUT, end_evidence, visit_id, ()
