@@ -89,7 +89,7 @@ def test_what_is_no_write_key_asks_no_store(write_key: str) -> None:
         ({"id": "x" * 64}, "site id"),
         ({"name": " "}, "name"),
         ({"name": "a\0b"}, "name"),
-        ({"domains": ("https://example.org/",)}, "domain"),
+        ({"domains": ("example org",)}, "domain"),
         ({"domains": ("",)}, "domain"),
         ({"domains": tuple(f"d{number}.example" for number in range(101))}, "domains"),
     ],
@@ -101,9 +101,9 @@ def test_a_site_that_cannot_be_is_refused(changes: dict[str, object], word: str)
 
 
 def test_domains_are_the_rules_own() -> None:
-    """In lower case, each once; the rule of the site always knows them."""
-    site = replace(new_site("shop"), domains=("Example.ORG.", "example.org", "münchen.example"))
-    assert site.domains == ("example.org", "münchen.example")
+    """As referrers have them, each once; the rule of the site always knows them."""
+    site = replace(new_site("shop"), domains=("Example.ORG.", "https://www.example.org:8443/", "münchen.example"))
+    assert site.domains == ("example.org", "xn--mnchen-3ya.example")
     assert site.rule.own_domains == frozenset(site.domains)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from lastseen.visits.event import Event, EventFlags
 from lastseen.visits.rule import VisitRule
@@ -141,8 +142,12 @@ def _campaign(event: Event) -> list[str]:
 
 
 def _origin(event: Event, rule: VisitRule) -> str | None:
-    domain = event.referrer_domain
-    return None if domain in rule.own_domains or domain in rule.excluded_referrers else domain
+    names, domain = rule.own_domains | rule.excluded_referrers, event.referrer_domain
+    if domain is None or domain in names:
+        return None
+    host = urlsplit(event.referrer or "").hostname or ""
+    hosts = [name for name in names if name.endswith(f".{domain}") and f".{host}".endswith(f".{name}")]
+    return None if hosts else domain
 
 
 def _facts(run: Run, before: Run | None, rule: VisitRule) -> Facts:

@@ -66,7 +66,15 @@ def _with_screen(device: Device) -> Device:
 
 
 _URLS = [None, "/1", "/2", "/3"]
-_REFERRERS = [None, None, None, "https://a.com/"]
+_REFERRERS = [
+    None,
+    None,
+    None,
+    "https://a.com/",
+    "https://pay.b.com/1",
+    "https://x.pay.b.com:8443/",
+    "https://mypay.b.com/",
+]
 _DOMAINS = [None, None, None, "a.com", "b.com", "own.org", "pay.com"]
 _CAMPAIGNS = [None, None, None, utm("x"), utm(" X "), utm("x", "cpc"), utm("y")]
 _USERS = [None, None, None, None, "u1", "u2"]
@@ -122,6 +130,6 @@ rules = st.builds(
     new_visit_on_utm_change=st.booleans(),
     count_server_events=st.booleans(),
     own_domains=st.just(frozenset({"own.org"})),
-    excluded_referrers=st.just(frozenset({"pay.com"})),
+    excluded_referrers=st.just(frozenset({"pay.com", "pay.b.com"})),
 )
 """Rules whose spans are as short as the streams."""

@@ -68,6 +68,24 @@ def test_coming_back_from_a_payment_service_continues_the_visit() -> None:
     assert reasons(visits_of(entry, late, link)) == ["first", "timeout"]
 
 
+def test_a_host_may_be_excluded_of_a_domain_that_brings_visitors_too() -> None:
+    """Coming back from `checkout.stripe.com` continues; from `stripe.com` itself, or its neighbours, it does not."""
+    rule = VisitRule(excluded_referrers=frozenset({"checkout.stripe.com"}))
+    entry = event("a", 0, url="/", referrer_domain="google.com")
+
+    def back(host: str) -> list[str]:
+        returned = event("b", MINUTE, url="/paid", referrer=f"https://{host}/pay", referrer_domain="stripe.com")
+        return reasons(visits_of(entry, returned, rule=rule))
+
+    assert back("checkout.stripe.com") == back("eu.checkout.stripe.com") == ["first"]
+    assert back("stripe.com") == back("docs.stripe.com") == back("mycheckout.stripe.com") == ["first", "referrer"]
+    came = event("c", 0, url="/", referrer="https://checkout.stripe.com/", referrer_domain="stripe.com")
+    link = event("d", MINUTE, referrer_domain="news.com")
+    (visit,) = visits_of(came, link, rule=rule)
+    assert visit.channel == "Direct"
+    assert reasons(visits_of(came, link)) == ["first", "referrer"]
+
+
 def test_another_referrer_starts_a_visit() -> None:
     """Both known and different: the visit names the two domains, and so does the end of the one before."""
     first, second = visits_of(

@@ -26,7 +26,7 @@ SITE = Site(
     domains=("example.org", "example.shop"),
     write_key="wk_" + "a" * 22,
     import_secret=SECRET,
-    rule=VisitRule(excluded_referrers=frozenset({"pay.example"})),
+    rule=VisitRule(excluded_referrers=frozenset({"pay.example", "bank.example.net"})),
     created_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 MAKER = EventMaker(SITE, visitors=ImportedVisitors(SITE.id, SECRET))
@@ -45,6 +45,9 @@ def raw(**values: Any) -> RawEvent:
         ("https://other.co.uk/", "https://www.other.co.uk/", None),
         ("/mere/path", "https://example.org/", None),
         ("https://www.example.org/", "https://pay.example/return?session=1", None),
+        ("https://www.example.org/", "https://in.bank.example.net/", None),
+        ("https://www.example.org/", "https://bank.example.net:8443/login", None),
+        ("https://www.example.org/", "https://mybank.example.net/", "example.net"),
         ("https://www.example.org/", "https://news.example.net/", "example.net"),
         ("https://a.github.io/", "https://b.github.io/", "b.github.io"),
         (None, "https://news.example.net/", "example.net"),

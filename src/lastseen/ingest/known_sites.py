@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
-from lastseen.errors import StoreError
+from lastseen.errors import ConfigurationError, StoreError
 from lastseen.visits.cookieless import CookielessVisitors, IsOpen, Salts, SaltStore
+from lastseen.visits.domains import domain_name
 from lastseen.visits.event import Event
 from lastseen.visits.making import LATE_LIMIT, EventMaker, Places, RawEvent
 from lastseen.visits.rule import VisitRule
@@ -128,7 +129,11 @@ class KnownSites:
         """Return the only site that has a domain, which some trackers name instead of a key; it is as public."""
         if "." not in domain:
             return None
-        found = [site for site in self._sites.list() if domain.lower() in site.domains]
+        try:
+            name = domain_name(domain)
+        except ConfigurationError:
+            return None
+        found = [site for site in self._sites.list() if name in site.domains]
         return found[0] if len(found) == 1 else None
 
     def look_up_site(self, site_id: str) -> Intake | None:

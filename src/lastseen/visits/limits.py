@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+from lastseen.visits.domains import host_names
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.utm import UtmParams
 from lastseen.visits.visit import Evidence
@@ -33,6 +34,8 @@ class Limits:
     counts_servers: bool
     unknown_domains: frozenset[str]
     """Referrers from here say nothing about where a visitor came from."""
+    unknown_hosts: frozenset[str]
+    """Those of them that may be hosts below a registrable domain."""
     timeout_text: str
     max_duration_text: str
     silences: dict[int, Evidence]
@@ -44,6 +47,7 @@ def limits_of(rule: VisitRule) -> Limits:
     """Return the rule in the units of the fold; the same rule again costs next to nothing."""
     timeout, max_duration = rule.timeout // _MICROSECOND, rule.max_duration // _MICROSECOND
     timeout_text = span(timeout)
+    unknown_domains = rule.own_domains | rule.excluded_referrers
     return Limits(
         timeout=timeout,
         max_duration=max_duration,
@@ -52,7 +56,8 @@ def limits_of(rule: VisitRule) -> Limits:
         splits_by_referrer=rule.new_visit_on_referrer_change,
         splits_by_campaign=rule.new_visit_on_utm_change,
         counts_servers=rule.count_server_events,
-        unknown_domains=rule.own_domains | rule.excluded_referrers,
+        unknown_domains=unknown_domains,
+        unknown_hosts=host_names(unknown_domains),
         silences={},
     )
 

@@ -19,6 +19,7 @@ from lastseen.visits.addresses import (
     registrable_domain,
 )
 from lastseen.visits.cookieless import VisitorNames
+from lastseen.visits.domains import host_names, is_below
 from lastseen.visits.event import PAGEVIEW, Device, Event, EventFlags, Geo
 from lastseen.visits.site import Site
 from lastseen.visits.user_agents import MAX_USER_AGENT_LENGTH, Agent, read_user_agent
@@ -109,6 +110,7 @@ class EventMaker:
         self._declared_bots_only = declared_bots_only
         self._late = None if late_limit is None else late_limit // _MICROSECOND
         self._unknown_referrers = frozenset(site.domains) | site.rule.own_domains | site.rule.excluded_referrers
+        self._unknown_hosts = host_names(self._unknown_referrers)
 
     def make(self, raw: RawEvent) -> Event:
         """Return the event. Raises `MissingExtra` when a library that it takes is not there, nothing for content."""
@@ -149,7 +151,9 @@ class EventMaker:
         if found is None:
             return _NO_REFERRER
         address, domain = found
-        if domain in self._unknown_referrers:
+        if domain in self._unknown_referrers or (
+            domain is not None and self._unknown_hosts and is_below(address, domain, self._unknown_hosts)
+        ):
             return address, None
         if page is not None and page.host is not None and registrable_domain(page.host) == domain:
             return address, None

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from lastseen.visits.attribution import DIRECT, channel_of
+from lastseen.visits.domains import is_below
 from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
@@ -190,7 +191,8 @@ class OpenVisit:
 
     def ended(self, reason: EndReason | None, evidence: Evidence | None) -> Visit:
         """Return it as ended: by hand at that moment, else at its last activity."""
-        return Visit(
+        # Not more than thirty: see `lastseen.visits.usual`.
+        visit = Visit(
             self.id,
             self.site_id,
             self.visitor_id,
@@ -221,8 +223,9 @@ class OpenVisit:
             self.has_late_events,
             self.window_ids,
             self.custom,
-            self.other_windows,
         )
+        others = self.other_windows
+        return msgspec.structs.replace(visit, other_windows=others) if others else visit
 
     def windows_beside(self, window_id: str | None) -> tuple[WindowOrigin, ...]:
         """Return the visitor's windows but the one that the next visit begins in, and where each came from."""
@@ -275,16 +278,18 @@ def user_of(event: Event) -> str | None:
     return event.user_id
 
 
-def known_referrer(domain: str | None, limits: Limits) -> str | None:
+def known_referrer(referrer: str | None, domain: str | None, limits: Limits) -> str | None:
     """Return the domain that a visitor came from, None where the rule says that it tells nothing."""
-    return None if domain in limits.unknown_domains else domain
+    if domain is None or domain in limits.unknown_domains:
+        return None
+    return None if limits.unknown_hosts and is_below(referrer, domain, limits.unknown_hosts) else domain
 
 
 def channel_of_entry(
     url: str | None, referrer: str | None, domain: str | None, utm: UtmParams | None, limits: Limits
 ) -> str | None:
     """Return the channel of a visit by the first event that says where its visitor was or came from; else None."""
-    known = None if domain in limits.unknown_domains else domain
+    known = None if domain is None else known_referrer(referrer, domain, limits)
     if utm is None and known is None and (url is None or "?" not in url):
         return None if url is None and referrer is None and domain is None else DIRECT
     return channel_of(utm, known, url, None if known is None else referrer)

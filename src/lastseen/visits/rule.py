@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from lastseen.errors import ConfigurationError
+from lastseen.visits.domains import domain_name
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 DEFAULT_MAX_DURATION = timedelta(hours=24)
@@ -30,14 +31,19 @@ class VisitRule:
     count_server_events: bool = False
     """Let events of servers start and extend visits as those of browsers do, instead of attaching to the open one."""
     own_domains: frozenset[str] = frozenset()
-    """Registrable domains of the site itself: a referrer from there is unknown, never a change."""
+    """Domains of the site itself: a referrer from there, or from a host below, is unknown, never a change."""
     excluded_referrers: frozenset[str] = frozenset()
-    """Registrable domains of payment and sign-on services, which visitors come back from; unknown, never a change."""
+    """Domains and hosts of payment and sign-on services, which visitors come back from; unknown, never a change.
+
+    `stripe.com` is all of it, `checkout.stripe.com` that host and those below it.
+    """
 
     def __post_init__(self) -> None:
         for name in ("timeout", "max_duration"):
             if getattr(self, name) <= timedelta(0):
                 raise ConfigurationError(f"{name} must be longer than nothing, not {getattr(self, name)}")
+        for name in ("own_domains", "excluded_referrers"):
+            object.__setattr__(self, name, frozenset(map(domain_name, getattr(self, name))))
 
     def __hash__(self) -> int:
         return hash((self.timeout, self.max_duration))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from lastseen.errors import ConfigurationError, LastSeenError
+from lastseen.visits.domains import domain_name
 from lastseen.visits.rule import VisitRule
 
 DEFAULT_SITE_ID = "default"
@@ -15,7 +16,6 @@ MAX_DOMAINS = 100
 
 # A label of the domain name system (RFC 1035, 2.3.1; digits first by RFC 1123, 2.1): short, and fit for an address.
 _ID_SHAPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
-_DOMAIN_SHAPE = re.compile(r"(?=.{1,253}$)[^\s./:@?#]{1,63}(?:\.[^\s./:@?#]{1,63})*").fullmatch
 _WRITE_KEY_SHAPE = re.compile(r"wk_[A-Za-z0-9_-]{22}", re.ASCII).fullmatch
 
 
@@ -39,7 +39,7 @@ class Site:
     """Lower-case letters, digits and hyphens; it never changes."""
     name: str
     domains: tuple[str, ...] = ()
-    """Registrable domains of the site's own pages, such as `example.org`: a referrer from there changes nothing."""
+    """Domains of the site's own pages, such as `example.org`: a referrer from there changes nothing."""
     write_key: str
     """Public: it stands in every page that sends events, says which site they belong to, and reads nothing."""
     import_secret: bytes = field(repr=False)
@@ -60,13 +60,10 @@ class Site:
 
 
 def checked_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the domains in lower case, each once, in their order; raises `ConfigurationError` for what is none."""
-    found = tuple(dict.fromkeys(domain.strip().rstrip(".").lower() for domain in domains))
+    """Return the domains as `domain_name` has them, each once, in their order; raises `ConfigurationError`."""
+    found = tuple(dict.fromkeys(map(domain_name, domains)))
     if len(found) > MAX_DOMAINS:
         raise ConfigurationError(f"a site has at most {MAX_DOMAINS} domains")
-    for domain in found:
-        if _DOMAIN_SHAPE(domain) is None or not domain.isprintable():
-            raise ConfigurationError(f"a domain is a name such as example.org, not {domain[:100]!r}")
     return found
 
 

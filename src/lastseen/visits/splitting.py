@@ -93,7 +93,8 @@ def _other_origin(visit: OpenVisit, event: Event, limits: Limits) -> Split | Non
             evidence = _evidence(campaign_text(mine), campaign_text(its))
             return Split(StartReason.CAMPAIGN, EndReason.CAMPAIGN, evidence)
     if limits.splits_by_referrer and event.referrer_domain is not None:
-        before, after = known_referrer(visit.referrer_domain, limits), known_referrer(event.referrer_domain, limits)
+        before = known_referrer(visit.referrer, visit.referrer_domain, limits)
+        after = known_referrer(event.referrer, event.referrer_domain, limits)
         if before is not None and after is not None and after != before:
             came_from = visit.origin_of(event.window_id)
             if came_from is None or came_from.referrer_domain != after:

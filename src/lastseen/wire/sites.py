@@ -22,7 +22,7 @@ SiteId = Annotated[
 ]
 SiteName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_CONTROLS)]
 Domain = Annotated[
-    str, Meta(max_length=253, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$", description="registrable, such as example.org")
+    str, Meta(max_length=253, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$", description="such as example.org")
 ]
 Domains = Annotated[list[Domain], Meta(max_length=MAX_DOMAINS)]
 Span = Annotated[float, Meta(gt=0, le=366 * 86_400, description="seconds")]
@@ -40,7 +40,7 @@ class RuleView(Struct, kw_only=True):
     count_server_events: bool
     """Events of servers start and extend visits as those of browsers do."""
     excluded_referrers: list[str]
-    """Registrable domains that visitors come back from, of payment and sign-on: never a change."""
+    """Domains and hosts that visitors come back from, of payment and sign-on: never a change."""
 
     @classmethod
     def of(cls, rule: VisitRule) -> RuleView:
