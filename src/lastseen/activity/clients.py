@@ -19,6 +19,7 @@ from lastseen.activity.settings import TrackerSettings
 from lastseen.activity.status import ClientStatus, StatusRule
 from lastseen.activity.store import MAX_PAGE, Client, ClientFilter, ClientOrder, ClientQuery, ClientStore
 from lastseen.activity.tracker import ActivityTracker
+from lastseen.activity.updates import sorted_seconds
 from lastseen.clock import SYSTEM_CLOCK, Clock, seconds_since_1970, utc
 from lastseen.errors import ConfigurationError, FlushError, InvalidData, MissingAbility
 from lastseen.forking import reset_in_forked_children
@@ -305,7 +306,8 @@ class _ClientRecorder:
         self._hours = hours
 
     def batch_record_activity(self, updates: Mapping[str, datetime]) -> int:
-        own = {client_id: hour_of(at.timestamp()) for client_id, at in updates.items()}
+        client_ids, seconds = sorted_seconds(updates)
+        own = dict(zip(client_ids, map(hour_of, seconds), strict=True))
         with self.tracker.lock:
             taken = self._hours.take(own)
         try:
