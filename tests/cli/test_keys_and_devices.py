@@ -83,6 +83,28 @@ def test_sites_are_made_and_get_new_write_keys(there: Callable[..., Done]) -> No
     assert "shop" not in {site["id"] for site in there("sites", "list", "--json").document["sites"]}
 
 
+def test_a_site_is_edited(there: Callable[..., Done]) -> None:
+    """What is left out stays, domains are kept as referrers have them, an empty text takes all away."""
+    made = there(
+        *("sites", "create", "till", "--domain", "https://www.Till.example:8443/", "--domain", "till.example"),
+        *("--excluded-referrer", "Checkout.Stripe.com", "--json"),
+    ).document
+    assert (made["domains"], made["rule"]["excluded_referrers"]) == (["till.example"], ["checkout.stripe.com"])
+    edited = there("sites", "edit", "till", "--excluded-referrer", "paypal.com", "--name", "The till")
+    assert "The till" in edited.out
+    assert "paypal.com" in edited.out
+    again = there("sites", "edit", "till", "--domain", "a.example", "--domain", "b.example", "--json").document
+    assert (again["name"], again["domains"]) == ("The till", ["a.example", "b.example"])
+    assert again["rule"] == {**made["rule"], "excluded_referrers": ["paypal.com"]}
+    bare = there("sites", "edit", "till", "--domain", "", "--excluded-referrer", "", "--json").document
+    assert (bare["domains"], bare["rule"]["excluded_referrers"]) == ([], [])
+    for option in ("--domain", "--excluded-referrer"):
+        refused = there("sites", "edit", "till", option, "not a domain")
+        assert refused.code == 2
+        assert "such as example.org" in refused.err
+    assert there("sites", "delete", "till").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -93,6 +115,7 @@ def test_sites_are_made_and_get_new_write_keys(there: Callable[..., Done]) -> No
         (("keys", "create", "x", "--site", "nowhere"), "no such site"),
         (("keys", "create", "x", "--group", "nobodys"), "no such group"),
         (("sites", "rotate-write-key", "nowhere"), "no such site"),
+        (("sites", "edit", "nowhere", "--name", "x"), "no such site"),
         (("sites", "delete", "nowhere"), "no such site"),
     ],
     ids=lambda value: "-".join(value[:2]) if isinstance(value, tuple) else None,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
 import typer
+from msgspec import UNSET
 
 from lastseen.app import LastSeen
 from lastseen.cli.opening import open_for_reading
@@ -19,7 +20,7 @@ from lastseen.errors import ConfigurationError, NotFound, StoreUnavailable
 from lastseen.settings import API_KEY_VARIABLE, URL_VARIABLE, Settings, parse_span
 from lastseen.wire.devices import DeviceList, DeviceView
 from lastseen.wire.keys import IssuedKey, KeyList, KeyView
-from lastseen.wire.sites import SiteList, SiteView
+from lastseen.wire.sites import SiteList, SiteView, changed_rule
 
 Answer = TypeVar("Answer")
 
@@ -143,7 +144,19 @@ def _list_sites(seen: LastSeen, _: Call[Any]) -> SiteList:
 def _create_site(seen: LastSeen, call: Call[Any]) -> SiteView:
     new = call.body
     name = new.name if isinstance(new.name, str) else None
-    return SiteView.of(seen.sites.create(new.id, name=name, domains=tuple(new.domains)))
+    rule = None if new.rule is UNSET else changed_rule(seen.sites.default_rule, new.rule)
+    return SiteView.of(seen.sites.create(new.id, name=name, domains=tuple(new.domains), rule=rule))
+
+
+def _change_site(seen: LastSeen, call: Call[Any]) -> SiteView:
+    site, changes = seen.sites.get(call.path["site_id"]), call.body
+    changed = seen.sites.change(
+        site.id,
+        name=None if changes.name is UNSET else changes.name,
+        domains=None if changes.domains is UNSET else tuple(changes.domains),
+        rule=None if changes.rule is UNSET else changed_rule(site.rule, changes.rule),
+    )
+    return SiteView.of(changed)
 
 
 def _rotate_write_key(seen: LastSeen, call: Call[Any]) -> SiteView:
@@ -164,6 +177,7 @@ _CARRIED_OUT: dict[str, Callable[[LastSeen, Call[Any]], Any]] = {
     "RegisterDevice": _register_device,
     "ListSites": _list_sites,
     "CreateSite": _create_site,
+    "ChangeSite": _change_site,
     "RotateWriteKey": _rotate_write_key,
     "DeleteSite": _delete_site,
 }

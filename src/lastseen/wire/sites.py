@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -64,6 +65,22 @@ class RuleChanges(Struct, kw_only=True, forbid_unknown_fields=True):
     new_visit_on_utm_change: bool | UnsetType = UNSET
     count_server_events: bool | UnsetType = UNSET
     excluded_referrers: Domains | UnsetType = UNSET
+
+
+def changed_rule(rule: VisitRule, changes: RuleChanges) -> VisitRule:
+    """Return the rule with what is set of the changes."""
+    given: dict[str, Any] = {
+        name: getattr(changes, name)
+        for name in ("new_visit_on_referrer_change", "new_visit_on_utm_change", "count_server_events")
+        if getattr(changes, name) is not UNSET
+    }
+    for name in ("timeout", "max_duration"):
+        seconds = getattr(changes, f"{name}_seconds")
+        if seconds is not UNSET:
+            given[name] = timedelta(seconds=max(seconds, 0.001))
+    if changes.excluded_referrers is not UNSET:
+        given["excluded_referrers"] = frozenset(changes.excluded_referrers)
+    return replace(rule, **given)
 
 
 class NewSite(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 
 from litestar import Controller, delete, get, patch, post
 from msgspec import UNSET
@@ -20,25 +17,8 @@ from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.server.trail import Trail
-from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site, is_site_id
-from lastseen.wire.sites import NewSite, RuleChanges, SiteChanges, SiteList, SiteView
-
-
-def changed_rule(rule: VisitRule, changes: RuleChanges) -> VisitRule:
-    """Return the rule with what is set of the changes."""
-    given: dict[str, Any] = {
-        name: getattr(changes, name)
-        for name in ("new_visit_on_referrer_change", "new_visit_on_utm_change", "count_server_events")
-        if getattr(changes, name) is not UNSET
-    }
-    for name in ("timeout", "max_duration"):
-        seconds = getattr(changes, f"{name}_seconds")
-        if seconds is not UNSET:
-            given[name] = timedelta(seconds=max(seconds, 0.001))
-    if changes.excluded_referrers is not UNSET:
-        given["excluded_referrers"] = frozenset(changes.excluded_referrers)
-    return replace(rule, **given)
+from lastseen.wire.sites import NewSite, SiteChanges, SiteList, SiteView, changed_rule
 
 
 class SitesController(Controller):
