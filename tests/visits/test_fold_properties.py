@@ -288,7 +288,7 @@ def test_writers_that_only_go_on_are_found_out() -> None:
 
 
 def _no_run(visit: Visit | OpenVisit, events: Iterator[Event], _limits: Limits) -> Run:
-    return None, 0, 0, 0, visit.exit_page, next(events, None)
+    return None, 0, 0, 0, visit.landing_page, visit.exit_page, next(events, None)
 
 
 def test_the_short_way_takes_what_the_long_way_takes(monkeypatch: pytest.MonkeyPatch) -> None:

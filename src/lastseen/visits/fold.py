@@ -162,7 +162,7 @@ def in_order(events: Iterable[Event]) -> list[Event]:
 
 
 def _gone_along(visit: Visit, last: Event, run: Run) -> Visit:
-    _, events, page_views, engaged_ms, exit_page, _ = run
+    _, events, page_views, engaged_ms, landing_page, exit_page, _ = run
     return replace(
         visit,
         last_activity=last.at,
@@ -170,6 +170,7 @@ def _gone_along(visit: Visit, last: Event, run: Run) -> Visit:
         event_count=visit.event_count + events,
         page_views=visit.page_views + page_views,
         engaged_ms=visit.engaged_ms + engaged_ms,
+        landing_page=landing_page,
         exit_page=exit_page,
     )
 

@@ -25,9 +25,9 @@ MAX_OTHER_WINDOWS = 20
 """So many windows of the visits before are kept, the last ones."""
 Begun = tuple[Event, StartReason, Evidence | None, str | None, tuple[WindowOrigin, ...]]
 """The first event of a visit, why it began there, the id of the visit before it, and that one's windows."""
-Run = tuple[Event | None, int, int, int, str | None, Event | None]
+Run = tuple[Event | None, int, int, int, str | None, str | None, Event | None]
 """What some usual events come to: the last of them, their number, page views and milliseconds of use, and the visit's
-exit page then. At the end the event behind them, which may do more. There may be none of either."""
+landing and exit page then. At the end the event behind them, which may do more. There may be none of either."""
 
 
 class OpenVisit:
@@ -171,7 +171,7 @@ class OpenVisit:
 
     def go_along(self, run: Run) -> None:
         """Go on with usual events."""
-        last, events, page_views, engaged_ms, self.exit_page, _ = run
+        last, events, page_views, engaged_ms, self.landing_page, self.exit_page, _ = run
         if last is None:
             return
         self.last_activity = last.at

@@ -32,7 +32,7 @@ _TIMEOUT, _TIMED_OUT = StartReason.TIMEOUT, EndReason.TIMEOUT
 def usual_run(visit: Visit | OpenVisit, events: Iterator[Event], limits: Limits) -> Run:
     """Take events up to the first that may do more than continue an open visit; change nothing."""
     if visit.end is not None:
-        return None, 0, 0, 0, visit.exit_page, next(events, None)
+        return None, 0, 0, 0, visit.landing_page, visit.exit_page, next(events, None)
     return _usual(visit, None, events, limits, "", [])[1]
 
 
@@ -101,7 +101,6 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
         closes_at = start + max_duration
         referrer = None if domain in unknown_domains else domain
         has_no_entry = url is None
-        has_no_landing = landing_page is None
         has_no_geo = geo is None
         has_no_screen = device is None or device.screen_resolution is None
         silence = count = page_views = engaged_ms = 0
@@ -138,9 +137,9 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
             if its_name == PAGEVIEW:
                 text = event.url
                 if text is not None:
-                    if has_no_landing:
-                        break
                     exit_page = text
+                    if landing_page is None:
+                        landing_page = text
                 page_views += 1
             elif its_name in _UNUSUAL:
                 break
@@ -151,12 +150,12 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
         else:
             event = None
         if begun is None:
-            return None, (last, count, page_views, engaged_ms, exit_page, event)
+            return None, (last, count, page_views, engaged_ms, landing_page, exit_page, event)
         if event is None:
             end_reason = end_evidence = end = None
         else:
             if silence <= timeout or event.flags & _UNATTENDED or event.name in _NEVER_FIRST:
-                return begun, (last, count, page_views, engaged_ms, exit_page, event)
+                return begun, (last, count, page_views, engaged_ms, landing_page, exit_page, event)
             end_reason, end_evidence, end = _TIMED_OUT, evidence_of_silence(silence, limits), last_activity
         visit_id, its_referrer, flags = first.id, first.referrer, first.flags
         # Python passes more than thirty values by way of a list and a tuple, which costs a fifth of all this.
@@ -196,5 +195,5 @@ def _usual(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one loop without calls is
         )
         done.append(replace(ended, other_windows=other_windows) if other_windows else ended)
         if event is None:
-            return None, (None, 0, 0, 0, None, None)
+            return None, (None, 0, 0, 0, None, None, None)
         begun = event, _TIMEOUT, end_evidence, visit_id, ()
