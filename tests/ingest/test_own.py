@@ -136,6 +136,15 @@ def test_an_id_is_made_of_the_content() -> None:
     assert [event.id for event in decode([VIEW, VIEW]).events] == [event.id for event in twice.events]
 
 
+def test_made_ids_are_in_the_order_of_their_moments() -> None:
+    """So that a database appends them to its index, whatever else the events say."""
+    hours = [
+        {**VIEW, "at": f"2026-11-22T{hour:02}:00:00Z", "url": f"https://shop.test/{hour * 7919}"} for hour in range(12)
+    ]
+    ids = [event.id for event in decode(hours).events]
+    assert ids == sorted(set(ids))
+
+
 def test_without_a_moment_a_repetition_is_another_event() -> None:
     """Nothing tells the two apart, and an event too many is better than one that is lost."""
     click = {"name": "click", "distinct_id": "v1"}

@@ -12,7 +12,7 @@ from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
 from lastseen.ingest.unpack import clean, parse
-from lastseen.visits.making import RawEvent
+from lastseen.visits.making import RawEvent, dated_id
 
 MAX_EVENTS = 10_000
 """A request."""
@@ -247,4 +247,4 @@ class _Collector:
             self._identical = Counter()
         before = self._identical[content]
         self._identical[content] += 1
-        return derived_id(content, before) if before else content
+        return dated_id(at, f"{content} {before}".encode(), b"")
