@@ -17,7 +17,7 @@ from lastseen.stores.memory import MemoryStore
 from lastseen.testing import ManualClock
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import Site
-from lastseen.visits.sites import Sites
+from lastseen.visits.sites import CACHED_FOR, Sites
 from tests.server.running import eventually
 
 JUST_BEFORE = 0.01
@@ -115,6 +115,8 @@ def test_a_changed_rule_holds_for_the_next_event_however_late(world: World) -> N
     assert world.known.rule("shop").timeout == VisitRule().timeout
     world.clock.advance(JUST_BEFORE)
     assert world.known.rule("shop").timeout == ANOTHER_RULE.timeout
+    # So long a rebuild waits, and a second.
+    assert CACHED_FOR.total_seconds() >= FRESH_FOR
     intake = world.find(world.site.write_key)
     assert intake is not None
     assert intake.site.rule.timeout == ANOTHER_RULE.timeout

@@ -328,6 +328,30 @@ def test_the_database_may_stop_under_load(tmp_path: Path, postgres: PostgresServ
         check_stored(eyes, clients.acknowledged, clients.sent)
 
 
+def test_a_key_that_cannot_be_looked_up_may_come_again(tmp_path: Path, postgres: PostgresServer) -> None:
+    """While the database is away: 503, which says so. The key of a site that is known is taken; back, 401 is final."""
+    unknown = "wk_nobodynobodynobodyno"
+    requests = {
+        "/api/v1/events": {"write_key": unknown, "name": "x"},
+        "/capture/": {"api_key": unknown, "event": "x", "distinct_id": "v"},
+        "/v1/track": {"writeKey": unknown, "event": "x", "userId": "v"},
+    }
+    with event_server(tmp_path, postgres.create_database()) as (server, _):
+        postgres.stop()
+        try:
+            for path, body in requests.items():
+                answer = server.http.post(path, json=body)
+                assert answer.status_code == 503
+                assert int(answer.headers["retry-after"]) > 0
+                assert "this key cannot be looked up" in answer.json()["detail"]
+            assert server.http.post("/api/v1/events", content=body_of(new_batch(1)), headers=JSON).status_code == 200
+        finally:
+            postgres.start()
+        eventually(lambda: "the spool is empty" in server.log, "what waited is stored")
+        for path, body in requests.items():
+            assert server.http.post(path, json=body).status_code == 401
+
+
 @pytest.mark.faults
 def test_a_database_that_hangs(tmp_path: Path, postgres: PostgresServer) -> None:
     """Connections stay open and nobody answers: after the deadline events go to the disk, and nothing is lost."""
