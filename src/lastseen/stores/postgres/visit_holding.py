@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lastseen.errors import LastSeenError
-from lastseen.stores.postgres.visit_statements import Rows, Statement, Statements
+from lastseen.stores.postgres.visit_statements import Rows, Statement, Statements, integers
 from lastseen.stores.visit_rows import Identity, identity_of, visit_of
 from lastseen.stores.visit_saving import Held, Key
 from lastseen.visits.visit import Visit
@@ -40,12 +40,12 @@ JOIN lastseen_identities AS i ON i.site_id = key.site_id AND i.distinct_id = key
 
 HOLD = """
 SELECT i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id, i.marks FROM lastseen_identities AS i
-WHERE i.no = ANY (%b::bigint[]) ORDER BY i.no FOR NO KEY UPDATE
+WHERE i.no = ANY (%s::bigint[]) ORDER BY i.no FOR NO KEY UPDATE
 """
 
 # After `HOLD`, which may have waited for somebody who wrote these.
 NEWEST_VISITS = """
-SELECT wanted.no, newest.body, newest.row FROM unnest(%b::bigint[]) AS wanted (no)
+SELECT wanted.no, newest.body, newest.row FROM unnest(%s::bigint[]) AS wanted (no)
 CROSS JOIN LATERAL (
     SELECT v.body, v.ctid::text AS row FROM lastseen_visits AS v
     WHERE v.visitor = wanted.no ORDER BY v.started_at DESC, v.id DESC LIMIT 1
@@ -119,7 +119,9 @@ class Holding:
             first = []
         visitors = sorted({visitor for _, visitor in numbers.values()})
         wanted = sorted({no for both in numbers.values() for no in both})
-        *_, rows, newest = self._statements.ask_all([*first, (HOLD, (wanted,)), (NEWEST_VISITS, (visitors,))])
+        *_, rows, newest = self._statements.ask_all(
+            [*first, (HOLD, (integers(wanted),)), (NEWEST_VISITS, (integers(visitors),))]
+        )
         held = _held(rows)
         changed = [key for key in keys if (one := held.by_key.get(key)) is None or one.visitor not in held.by_no]
         if changed:
@@ -133,11 +135,11 @@ class Holding:
         """Hold the identities that there are, and those that stand for their visitors."""
         *_, rows = self._statements.ask_all([PREPARE, (FIND_IDENTITIES, _columns(keys))])
         numbers = sorted({no for *_, no, visitor in rows for no in (no, visitor)})
-        return _held(self._statements.ask(HOLD, (numbers,)))
+        return _held(self._statements.ask(HOLD, (integers(numbers),)))
 
     def load_newest(self, visitors: Collection[Identity]) -> None:
         """Set the newest visits of these visitors."""
-        self._set_newest(visitors, self._statements.ask(NEWEST_VISITS, ([one.no for one in visitors],)))
+        self._set_newest(visitors, self._statements.ask(NEWEST_VISITS, (integers([one.no for one in visitors]),)))
 
     def _make(self, keys: Collection[Key]) -> Mapping[Key, Numbers]:
         columns = _columns(keys)

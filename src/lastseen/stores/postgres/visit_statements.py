@@ -88,3 +88,8 @@ class Statements:
             self._cursor.connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
         )
         return pipeline
+
+
+def integers(numbers: Iterable[int]) -> str:
+    """Write many integers as an array's text: the driver would write its binary form one by one, in Python."""
+    return "{" + ",".join(map(str, numbers)) + "}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from lastseen.stores.postgres.database import Cursor
 from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
-from lastseen.stores.postgres.visit_statements import Statement, Statements
+from lastseen.stores.postgres.visit_statements import Statement, Statements, integers
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
     Identity,
@@ -137,11 +137,13 @@ PUT_VISITS = f"""{_VISIT_ROWS} ON CONFLICT (site_id, id) DO UPDATE SET
     start_reason = EXCLUDED.start_reason, entry_url = EXCLUDED.entry_url, body = EXCLUDED.body
 """
 
-# Where a row lies is as it was read: no other transaction changes the visits of a visitor that we hold.
+# Where a row lies is as it was read: no other transaction changes the visits of a visitor that we hold. JSON has no
+# control characters, so one of them parts the bodies.
 GO_ON = """
 UPDATE lastseen_visits AS v SET
-    tx = pg_current_xact_id(), seq = n.number + %b::integer, last_activity_at = n.last_activity_at, body = n.body
-FROM unnest(%b::text[]::tid[], %b::bigint[], %b::text[]) WITH ORDINALITY AS n (row, last_activity_at, body, number)
+    tx = pg_current_xact_id(), seq = n.number + %s::integer, last_activity_at = n.last_activity_at, body = n.body
+FROM unnest(%s::tid[], %s::bigint[], string_to_array(%s::text, chr(31)))
+    WITH ORDINALITY AS n (row, last_activity_at, body, number)
 WHERE v.ctid = n.row
 """
 
@@ -156,7 +158,7 @@ WHERE v.site_id = n.site_id AND v.id = n.id
 """
 
 NOTE_WRITES = """
-INSERT INTO lastseen_visit_writes (size, visitors, starts) VALUES (%b, %b::bigint[], %b::bigint[])
+INSERT INTO lastseen_visit_writes (size, visitors, starts) VALUES (%s, %s::bigint[], %s::bigint[])
 """
 
 REMOVE_VISITS = """
@@ -321,7 +323,8 @@ class PostgresVisitTransaction:
         self, outcome: Outcome, going_on: Sequence[tuple[str, int, str]], others: Sequence[Visit]
     ) -> Iterator[Statement]:
         if going_on:
-            yield GO_ON, (self._seq, *_columns(going_on, 3))
+            rows, moments, bodies = zip(*going_on, strict=True)
+            yield GO_ON, (self._seq, '{"' + '","'.join(rows) + '"}', integers(moments), "\x1f".join(bodies))
             self._seq += len(going_on)
         if outcome.removed:
             yield REMOVE_VISITS, _columns(outcome.removed, 2)
@@ -336,7 +339,7 @@ class PostgresVisitTransaction:
         # Two of a visitor may begin in the same microsecond.
         places = {(visitor, visit.start) for visitor, visit in chain(outcome.visits, outcome.extended, outcome.begun)}
         if places:
-            yield NOTE_WRITES, (len(places), *_columns(places, 2))
+            yield NOTE_WRITES, (len(places), *map(integers, zip(*places, strict=True)))
         if outcome.newest:
             newest = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
             yield SET_NEWEST, _columns(newest, 3)
