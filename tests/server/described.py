@@ -30,6 +30,8 @@ class Operation:
     """Its scope, or nothing."""
     is_public: bool
     has_body: bool
+    query: tuple[str, ...]
+    """What may be named behind the path."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -110,6 +112,7 @@ def all_operations() -> list[Operation]:
                 needs=tuple(scopes),
                 is_public=not described["security"],
                 has_body="requestBody" in described,
+                query=tuple(one["name"] for one in described.get("parameters", ()) if one["in"] == "query"),
             )
         )
     return found

@@ -155,6 +155,35 @@ def test_what_belongs_to_others_is_not_there(
         assert secret not in answer.text
 
 
+ASKING = [
+    (operation, name)
+    for operation in SCOPED
+    for name in operation.query
+    if name in {"device_id", "group_id", "site_id", "site", "user_id"} and not operation.parameters
+]
+
+
+@pytest.mark.parametrize(("operation", "name"), ASKING, ids=[f"{operation.id}-{name}" for operation, name in ASKING])
+@pytest.mark.parametrize("who", ["near", "near_device", "site", "bob"])
+def test_a_filter_reaches_nothing_of_others(
+    world: World, strange_ids: dict[str, str], operation: Operation, name: str, who: str
+) -> None:
+    """Asked for what another group, site or person has, a list is empty or not there; an administrator has it there."""
+    client = world.bob if who == "bob" else world.with_key(getattr(world, who))
+    of_ada = people.user_id(world.ada, "ada")
+    value = {**strange_ids, "site": strange_ids["site_id"], "user_id": of_ada}[name]
+    answer = client.request(operation.method, operation.path, params={name: value}, json=BODIES.get(operation.id))
+    if _has_scope(who, operation):
+        assert answer.status_code in {200, 404}, answer.text
+        found = [item for items in answer.json().values() if isinstance(items, list) for item in items]
+        assert found == [] or answer.json().get("count") == 0, answer.text
+    else:
+        assert answer.status_code == 403, answer.text
+    if operation.method == "GET":
+        reached = world.ada.request(operation.method, operation.path, params={name: value})
+        assert reached.status_code == 200, reached.text
+
+
 def _has_scope(who: str, operation: Operation) -> bool:
     """Tell whether the credential may use the operation on what is its own."""
     if operation.id in {"CreateGroup", "CreateSite"}:
@@ -222,6 +251,7 @@ def test_lists_show_what_is_in_reach(world: World) -> None:
     assert shown(world.near, "keys") == set(keys.values())
     assert shown(world.near, "keys?group_id=far") == set()
     assert shown(world.near_device, "devices") == {"near-device"}
+    assert shown(world.near_device, "devices?search=far") == set()
     assert shown(world.near_device, "groups") == set()
     assert shown(world.near_device, "keys") == {keys["near device"]}
     assert shown(world.near_device, "keys?device_id=far-device") == set()

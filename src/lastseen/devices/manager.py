@@ -165,6 +165,7 @@ class Devices:
     def list(
         self,
         *,
+        device_id: str | None = None,
         group_id: str | None = None,
         owner_id: str | None = None,
         status: ClientStatus | None = None,
@@ -188,6 +189,7 @@ class Devices:
         by_time = order in {DeviceOrder.NEWEST, DeviceOrder.OLDEST}
         listing = f"devices {order}{' never first' if never_first else ''}"
         where = self._filter(
+            device_id=device_id,
             group_id=group_id,
             owner_id=owner_id,
             search=search,
@@ -318,6 +320,7 @@ class Devices:
     def _filter(
         self,
         *,
+        device_id: str | None = None,
         group_id: str | None,
         owner_id: str | None,
         search: str,
@@ -343,6 +346,7 @@ class Devices:
             # One status word has no ends at all on one side, and "never" is none of them.
             is_seen = True
         return DeviceFilter(
+            device_id=device_id,
             group_id=group_id or within,
             owner_id=owner_id,
             search=search,

@@ -38,6 +38,8 @@ class DeviceFilter:
     Seen within a span is `seen_after < last_seen_at <= seen_until`; a device that was never seen is in no span.
     """
 
+    device_id: str | None = None
+    """This one alone."""
     group_id: str | None = None
     owner_id: str | None = None
     search: str = ""

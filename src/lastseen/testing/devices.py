@@ -184,6 +184,9 @@ class DeviceStoreContract(ApiKeyContract):
         [
             (DeviceFilter(), ["d1", "d2", "d3", "d4", "d5"]),
             (DeviceFilter(group_id=VANS), ["d1", "d2", "d3"]),
+            (DeviceFilter(device_id="d1"), ["d1"]),
+            (DeviceFilter(device_id="d1", group_id=TILLS), []),
+            (DeviceFilter(device_id="no\0body"), []),
             (DeviceFilter(group_id="nowhere"), []),
             (DeviceFilter(group_id="no\0where"), []),
             (DeviceFilter(owner_id="owner-banana"), ["d1"]),

@@ -91,6 +91,7 @@ class DevicesController(Controller):
             "inactive_for": span_of("inactive_for", inactive_for),
         }
         page = seen.devices.list(
+            device_id=principal.device_id,
             group_id=checked_id("group_id", group_id),
             owner_id=checked_id("owner_id", owner_id),
             status=status,
@@ -103,9 +104,6 @@ class DevicesController(Controller):
             within=principal.within,
             **spans,
         )
-        if principal.device_id is not None:
-            own = seen.devices.get(principal.device_id)
-            return DeviceList(devices=[] if own is None else [_view_of(own, seen.devices)], next_cursor=None)
         return DeviceList(devices=[_view_of(device, seen.devices) for device in page], next_cursor=page.next_cursor)
 
     @get(

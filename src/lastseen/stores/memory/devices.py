@@ -281,7 +281,8 @@ def _lower(text: str) -> str:
 def _passes(device: Device, where: DeviceFilter) -> bool:
     seen_at, search = device.last_seen_at, _lower(where.search)
     return (
-        where.group_id in {None, device.group_id}
+        where.device_id in {None, device.id}
+        and where.group_id in {None, device.group_id}
         and where.owner_id in {None, device.owner_id}
         and (search in _lower(device.id) or search in _lower(device.name))
         and where.is_seen in {None, seen_at is not None}

@@ -55,7 +55,8 @@ WHERE id = %(id)s
 OF_ALL, OF_GROUP = "{group_id}::text IS NULL", "group_id = {group_id}::text"
 
 MATCHES = """
-({owner_id}::text IS NULL OR d.owner_id = {owner_id}::text)
+({device_id}::text IS NULL OR d.id = {device_id}::text)
+AND ({owner_id}::text IS NULL OR d.owner_id = {owner_id}::text)
 AND ({search}::text = '' OR strpos(lower(d.id), lower({search}::text COLLATE "C")) > 0
      OR strpos(lower(d.name), lower({search}::text COLLATE "C")) > 0)
 AND ({is_seen}::boolean IS NULL OR (d.last_seen_at IS NOT NULL) = {is_seen}::boolean)
@@ -63,7 +64,7 @@ AND ({after}::timestamptz IS NULL OR d.last_seen_at > {after}::timestamptz)
 AND ({until}::timestamptz IS NULL OR d.last_seen_at <= {until}::timestamptz)
 """
 
-FIELDS = ("group_id", "owner_id", "search", "is_seen", "after", "until")
+FIELDS = ("device_id", "group_id", "owner_id", "search", "is_seen", "after", "until")
 PARAMETERS = {name: f"%({name})s" for name in FIELDS}
 COLUMNS = {name: f"f.{name}" for name in FIELDS}
 
@@ -81,9 +82,9 @@ ORDER BY {{by}}{{direction}}, id LIMIT %(limit)s
 COUNT = f"""
 SELECT (SELECT count(*) FROM lastseen_devices AS d
         WHERE (f.group_id IS NULL OR d.group_id = f.group_id) AND {MATCHES.format(**COLUMNS)})
-FROM unnest(%(group_id)s::text[], %(owner_id)s::text[], %(search)s::text[], %(is_seen)s::boolean[],
-            %(after)s::timestamptz[], %(until)s::timestamptz[])
-     WITH ORDINALITY AS f (group_id, owner_id, search, is_seen, after, until, position)
+FROM unnest(%(device_id)s::text[], %(group_id)s::text[], %(owner_id)s::text[], %(search)s::text[],
+            %(is_seen)s::boolean[], %(after)s::timestamptz[], %(until)s::timestamptz[])
+     WITH ORDINALITY AS f (device_id, group_id, owner_id, search, is_seen, after, until, position)
 ORDER BY f.position
 """  # noqa: S608 - constants
 
@@ -251,11 +252,12 @@ class PostgresDevices(PostgresApiKeys):
 
 
 def _can_be_asked(where: DeviceFilter) -> bool:
-    return can_be_asked(where.search, where.group_id, where.owner_id)
+    return can_be_asked(where.search, where.device_id, where.group_id, where.owner_id)
 
 
 def _parameters(where: DeviceFilter) -> dict[str, Any]:
     return {
+        "device_id": where.device_id,
         "group_id": where.group_id,
         "owner_id": where.owner_id,
         "search": where.search,

@@ -41,7 +41,8 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, platform = excluded.platfor
 """  # noqa: S608 - constants
 
 MATCHES = """
-(:owner_id IS NULL OR owner_id = :owner_id)
+(:device_id IS NULL OR id = :device_id)
+AND (:owner_id IS NULL OR owner_id = :owner_id)
 AND (:search = '' OR instr(lower(id), lower(:search)) > 0 OR instr(lower(name), lower(:search)) > 0)
 AND (:is_seen IS NULL OR (last_seen_at IS NOT NULL) = :is_seen)
 AND (:after IS NULL OR last_seen_at > :after) AND (:until IS NULL OR last_seen_at <= :until)
@@ -139,7 +140,7 @@ class SQLiteDevices(SQLiteApiKeys):
     def list_devices(self, query: DeviceQuery) -> Sequence[Device]:
         """See `DeviceStore`."""
         place, from_id = (None, None) if query.after is None else query.after
-        if not can_be_asked(query.where.search, query.where.group_id, query.where.owner_id, from_id):
+        if not (_can_be_asked(query.where) and can_be_asked(from_id)):
             return []
         never = "" if query.never_first is (query.order is DeviceOrder.OLDEST) else "~"
         by_name = query.order in {DeviceOrder.NAME, DeviceOrder.NAME_DESCENDING}
@@ -225,8 +226,13 @@ class SQLiteDevices(SQLiteApiKeys):
             return connection.execute(statement, parameters).fetchall()
 
 
+def _can_be_asked(where: DeviceFilter) -> bool:
+    return can_be_asked(where.search, where.device_id, where.group_id, where.owner_id)
+
+
 def _parameters(where: DeviceFilter) -> dict[str, Any]:
     return {
+        "device_id": where.device_id,
         "group_id": where.group_id,
         "owner_id": where.owner_id,
         "search": where.search,
@@ -237,7 +243,7 @@ def _parameters(where: DeviceFilter) -> dict[str, Any]:
 
 
 def _count(connection: sqlite3.Connection, where: DeviceFilter) -> int:
-    if not can_be_asked(where.search, where.group_id, where.owner_id):
+    if not _can_be_asked(where):
         return 0
     return int(connection.execute(COUNTS[where.group_id is not None], _parameters(where)).fetchone()[0])
 
