@@ -97,7 +97,7 @@ class Statement:
     def __init__(self, question: Question, period: Period) -> None:
         self._question = question
         self._period = period
-        self._filters_events = False
+        self._needs_passing = self._needs_started = False
         self._summands = ""
         self.values: dict[str, Any] = {
             "site": question.site,
@@ -125,7 +125,7 @@ class Statement:
             parts.append(f"({rows})")
         columns = ", ".join([*names, *(f"m{place}" for place in range(len(question.metrics)))])
         sorting = ", ".join(["is_total DESC", *([order] if order else [])])
-        return self._with_passing(f"SELECT {columns} FROM ({' UNION ALL '.join(parts)}) ORDER BY {sorting}")
+        return self._with_tables(f"SELECT {columns} FROM ({' UNION ALL '.join(parts)}) ORDER BY {sorting}")
 
     def _order(self) -> str:
         question = self._question
@@ -202,7 +202,7 @@ class Statement:
     def _visits(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         keys = [self._key(dimension, "v.start") for dimension in by]
         if self._conditions(of_events=True):
-            self._filters_events = True
+            self._needs_started = True
             return "started AS v", keys
         return f"visits AS v WHERE {self._started()}", keys
 
@@ -271,38 +271,56 @@ class Statement:
 
     def _events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         of_visits = self._conditions(of_events=False)
-        where = [
-            "e.site = $site",
-            "e.moment >= $start",
-            "e.moment < $end",
-            self._bots("e"),
-            *of_visits,
-        ]
+        where = ["e.site = $site", "e.moment >= $start", "e.moment < $end", self._bots("e"), *of_visits]
+        if self._filters_pages_alone():
+            source = "events"
+            where += self._conditions(of_events=True)
+        else:
+            source = self._passing()
         of_visits_too = of_visits or any(dimension.name in VISIT_DIMENSIONS for dimension in by)
-        joined = f"{self._passing()} AS e {THEIR_VISITS if of_visits_too else ''}"
+        joined = f"{source} AS e {THEIR_VISITS if of_visits_too else ''}"
         return f"{joined} WHERE {' AND '.join(where)}", [self._key(dimension, "e.moment") for dimension in by]
 
     def _passing(self) -> str:
         """Return the name of the table of the events that pass the filters about events."""
-        self._filters_events = bool(self._conditions(of_events=True))
-        return "passing" if self._filters_events else "events"
+        if not self._conditions(of_events=True):
+            return "events"
+        self._needs_passing = True
+        return "passing"
 
-    def _with_passing(self, statement: str) -> str:
-        """Put what a statement calls `passing`, `started` and `summands` before it: one look serves rows and totals."""
-        summands = f"summands AS MATERIALIZED ({self._summands})"
-        if not self._filters_events:
-            return f"WITH {summands} {statement}" if self._summands else statement
+    def _filters_pages_alone(self) -> bool:
+        """Return whether pages are all that filters about events ask for: the marked events tell which visits pass."""
+        of_events = {each.dimension.name for each in self._question.filters if each.dimension.is_of_events}
+        return of_events == {"page"}
+
+    def _with_tables(self, statement: str) -> str:
+        """Put the tables that a statement names before it: one look for each serves rows and totals."""
+        tables = []
+        if self._needs_started:
+            # This may ask for `passing`, which comes first.
+            tables.append(f"started AS MATERIALIZED ({self._started_with_passing()})")
+        if self._needs_passing:
+            tables.insert(0, f"passing AS MATERIALIZED ({self._looks()})")
+        if self._summands:
+            tables.append(f"summands AS MATERIALIZED ({self._summands})")
+        return f"WITH {', '.join(tables)} {statement}" if tables else statement
+
+    def _looks(self) -> str:
         conditions = ["e.site = $site", *self._conditions(of_events=True)]
         columns = PASSING
         if any(each.property_name is not None for each in self._question.by):
             columns += ", e.properties"
-        looks = " UNION ALL ".join(
+        return " UNION ALL ".join(
             f"SELECT {columns} FROM events AS e WHERE {' AND '.join([*conditions, stretch])}" for stretch in STRETCHES
         )
-        of_passing = f"v.visit IN (SELECT e.visit FROM passing AS e WHERE {EVENTS_OF_STARTED})"
-        started = f"SELECT v.* FROM visits AS v WHERE {self._started()} AND {of_passing}"
-        tables = f"passing AS MATERIALIZED ({looks}), started AS MATERIALIZED ({started})"
-        return f"WITH {', '.join([tables, *([summands] if self._summands else [])])} {statement}"
+
+    def _started_with_passing(self) -> str:
+        if self._filters_pages_alone():
+            where = [EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)]
+            passing = f"SELECT e.visit FROM events AS e WHERE {' AND '.join(where)}"
+        else:
+            passing = f"SELECT e.visit FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
+        return f"SELECT v.* FROM visits AS v WHERE {self._started()} AND v.visit IN ({passing})"
 
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)
