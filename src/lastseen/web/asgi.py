@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Unpack
 
 from lastseen.activity.identify import authenticated
@@ -66,17 +66,11 @@ class ActivityMiddleware:
             # Before the first of the excluded ones in the alphabet there is none.
             if path >= tracking.first_excluded and tracking.excludes(path):
                 return None
-            content_type = None
-            if tracking.reads_body and scope["type"] == "http":
-                # One look at each is cheaper than a dictionary of all.
-                for name, value in scope["headers"]:
-                    if name == b"content-type":
-                        content_type = value
-                    elif name == b"content-encoding" and value.lower() != b"identity":
-                        content_type = None
-                        break
-            has_body = content_type == b"application/json" or (
-                content_type is not None and is_json(content_type.decode("latin-1"))
+            headers = scope["headers"]
+            has_body = (
+                tracking.reads_body
+                and scope["type"] == "http"
+                and ((_JSON in headers and _ENCODED not in headers) or _has_json(headers))
             )
             now = tracking.now
             if not has_body and not tracking.reads_principal:
@@ -103,6 +97,32 @@ def _path_below_root(scope: Scope) -> str:
     if root and path.startswith(root) and (len(path) == len(root) or path[len(root)] == "/"):
         return path[len(root) :]
     return path
+
+
+class _Anything:
+    """Equals everything: with it, a search for a pair is one for a name."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment] # as for every class of its own idea of equality
+
+
+# To search for a pair takes half the time of a loop, and most bodies are declared like this.
+_JSON = (b"content-type", b"application/json")
+_ENCODED = (b"content-encoding", _Anything())
+
+
+def _has_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether a body to look at may follow: JSON that is not compressed."""
+    content_type = None
+    # One look at each is cheaper than a dictionary of all.
+    for name, value in headers:
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            return False
+    return content_type is not None and is_json(content_type.decode("latin-1"))
 
 
 class _ScopeFacts:
