@@ -15,6 +15,7 @@ from lastseen.visits.rule import VisitRule
     [
         ("shop.example", "shop.example"),
         ("www.shop.example", "shop.example"),
+        ("www.www.shop.example", "shop.example"),
         (" HTTPS://WWW.Shop.Example:8443/cart?next=http://other.example#top ", "shop.example"),
         ("shop.example.", "shop.example"),
         ("shop.example/", "shop.example"),

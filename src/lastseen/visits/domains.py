@@ -35,7 +35,7 @@ def _without_www(name: str) -> str:
     if not name.startswith(_WWW):
         return name
     try:
-        return name if registrable_domain(name) == name else name.removeprefix(_WWW)
+        return name if registrable_domain(name) == name else _without_www(name.removeprefix(_WWW))
     except MissingExtra:
         return name
 
