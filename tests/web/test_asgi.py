@@ -459,6 +459,16 @@ async def test_first_of_a_repeated_header(seen: LastSeen) -> None:
     assert ids(seen) == {"one"}
 
 
+async def test_headers_as_lists(seen: LastSeen) -> None:
+    """Servers may hand over each header in any sequence of two: the body is looked at all the same."""
+    for number, kind in enumerate((tuple, list)):
+        scope = scope_of(POST)
+        scope["headers"] = [kind(header) for header in scope["headers"]]
+        body = b'{"client_id": "till-%d"}' % number
+        await serve(ActivityMiddleware(echo, seen.clients), scope, Channel(*pieces(body, 100)))
+    assert ids(seen) == {"till-0", "till-1"}
+
+
 async def test_odd_scopes_never_fail(seen: LastSeen) -> None:
     """A scope that no server should send is the application's affair."""
     for headers in ([(b"content-type", b"application/json"), (b"content-length", b"many")], None):
