@@ -142,6 +142,18 @@ def test_a_settled_visit_is_taken_out_when_it_changes_and_comes_back(tmp_path: P
     eager.close()
 
 
+def test_one_clock_that_is_ahead_settles_nothing_early(tmp_path: Path) -> None:
+    """A visit dated a year ahead leaves the visits of the last hour as they are: they may still go on."""
+    ahead = msgspec.structs.replace(simple(1, first=200)[0], at=1_812_000_000_000_000)
+    store = saved(tmp_path / "truth.db", [*simple(200), ahead])
+    copy = DuckDBCopy(None)
+    feed(copy, store, 1_000)
+    by_age = [is_settled for (is_settled,) in rows(copy, "SELECT is_settled FROM visits ORDER BY start")]
+    assert by_age[:190] == [True] * 190
+    assert by_age[-5:] == [False] * 5
+    copy.close()
+
+
 def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None:
     """What was settled learns of visits to the same pages that are settled later and began before; so does the rest."""
     store = saved(tmp_path / "truth.db", simple(60, first=60))
