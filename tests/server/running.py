@@ -56,7 +56,9 @@ class ServerProcess:
         self.announcement = self._read_announcement()
         self.address = self.announcement.split()[4]
         self.port = int(self.address.rpartition(":")[2])
-        self.http = httpx.Client(base_url=self.address, timeout=DEADLINE)
+        # Servers close a connection that is idle for five seconds, which may be just when it is used again.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(base_url=self.address, timeout=DEADLINE, limits=limits)
 
     def _read_announcement(self) -> str:
         lines = []

@@ -15,8 +15,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from lastseen import LastSeen
 from lastseen.cli.demo_visits import demo_visits
+from lastseen.server.pages.visits.words import END_REASONS, START_REASONS
 from lastseen.visits.cookieless import ImportedVisitors
 from lastseen.visits.making import EventMaker
+from lastseen.visits.visit import EndReason, StartReason
 from tests.server.running import ServerProcess, eventually
 
 PAGE_WEIGHT = 150_000
@@ -137,11 +139,101 @@ def test_days_and_zone_can_be_chosen(shop: ServerProcess, page: Page) -> None:
     page.goto(f"{shop.address}/visits")
     first = page.locator("input[name=to]").input_value()
     page.locator("input[name=from]").fill(first)
-    page.locator("input[name=tz]").fill("Asia/Tokyo")
-    page.locator(".dates button").click()
+    page.locator("#show-days").click()
     expect(page.locator("figcaption")).to_contain_text("Visitors per hour")
+    page.locator("#zone").fill("Asia/Tokyo")
+    page.locator("#set-zone").click()
     expect(page.locator("figcaption")).to_contain_text("Asia/Tokyo")
     expect(page).to_have_url(re.compile("tz=Asia%2FTokyo"))
+    page.locator("table.visits th a").first.click()
+    expect(page.locator("header", has_text="Timeline")).to_contain_text("times in Asia/Tokyo")
+    expect(page.locator("dl").first).to_contain_text("JST")
+
+
+def test_a_zone_leaves_a_range_that_moves(shop: ServerProcess, page: Page) -> None:
+    """Thirty days stay thirty days: who opens the address tomorrow sees tomorrow's."""
+    page.goto(f"{shop.address}/visits?last=7d")
+    page.locator("#zone").fill("Asia/Tokyo")
+    page.locator("#set-zone").click()
+    expect(page.locator("figcaption")).to_contain_text("Asia/Tokyo")
+    expect(page).to_have_url(re.compile("last=7d"))
+    assert "from=" not in page.url
+
+
+def test_figures_say_what_they_are_compared_with(shop: ServerProcess, page: Page) -> None:
+    """The days before, beside the chart and at each change."""
+    page.goto(f"{shop.address}/visits?from=2026-03-08&to=2026-03-14")
+    expect(page.locator("figcaption")).to_contain_text("against 01 Mar 2026 to 07 Mar 2026")
+    expect(page.locator(".metrics small").first).to_have_attribute("title", "against 01 Mar 2026 to 07 Mar 2026")
+
+
+def test_filters_and_days_reach_the_lists(shop: ServerProcess, page: Page) -> None:
+    """The latest visits, who is here now, and the list of all are those that the figures count."""
+    everybody = len(shop.http.get("/api/v1/visits?limit=1000").json()["visits"])
+    query = "filter=source:is:google.com&last=7d"
+    page.goto(f"{shop.address}/visits?{query}")
+    counted = tile(page, "visits")
+    assert 0 < counted < everybody
+    sources = page.locator("table.visits tbody td:nth-child(3)").all_inner_texts()
+    assert sources
+    assert all("google.com" in source for source in sources)
+    page.get_by_role("link", name="All visits counted here").click()
+    listed = 0
+    while True:
+        rows = page.locator("table.visits tbody tr")
+        listed += rows.count()
+        if not page.locator("#next-page").count():
+            break
+        page.locator("#next-page").click()
+    assert listed == counted
+    expect(page.locator(".heading")).to_contain_text("Source is google.com")
+
+
+def test_who_is_here_now_is_counted_once(new_server: ServerProcess) -> None:
+    """Two visits of one person within five minutes are one visitor."""
+    key = new_server.http.get("/api/v1/sites/default").json()["write_key"]
+    for source in "ab":
+        event = {
+            "write_key": key,
+            "name": "$pageview",
+            "distinct_id": "ann",
+            "url": f"https://s.test/?utm_source={source}",
+        }
+        assert new_server.http.post("/api/v1/events", json=event).status_code == 200
+    assert len(new_server.http.get("/api/v1/visits").json()["visits"]) == 2
+    eventually(lambda: "<b>1</b> visitor in" in new_server.http.get("/visits").text, "one visitor is counted")
+
+
+def test_a_site_that_only_bots_visited_says_so(new_server: ServerProcess, page: Page) -> None:
+    """They are left out until somebody wants to see them, and there is a switch for it."""
+    key = new_server.http.get("/api/v1/sites/default").json()["write_key"]
+    event = {"write_key": key, "name": "$pageview", "url": "https://s.test/", "user_agent": "Googlebot/2.1"}
+    assert new_server.http.post("/api/v1/events", json=event).status_code == 200
+    page.goto(f"{new_server.address}/visits")
+    expect(page.locator("#others")).to_contain_text("1 visit of bots")
+    page.locator("#others a").click()
+    expect(page.locator("table.visits tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Bots alone").click()
+    expect(page.get_by_role("link", name="Bots alone")).to_have_attribute("aria-current", "true")
+    page.get_by_role("link", name="People", exact=True).click()
+    expect(page.locator("#others")).to_be_visible()
+
+
+def test_a_visit_that_ended_because_the_next_was_started_is_shown(new_server: ServerProcess) -> None:
+    """By hand, which is a reason of its own."""
+    key = new_server.http.get("/api/v1/sites/default").json()["write_key"]
+    for name, event_id in (("$pageview", "first"), ("$session_start", "second")):
+        event = {"write_key": key, "name": name, "id": event_id, "distinct_id": "ann", "url": "https://s.test/"}
+        assert new_server.http.post("/api/v1/events", json=event).status_code == 200
+    answer = new_server.http.get("/visit?id=first")
+    assert answer.status_code == 200
+    assert "the next visit was started by hand" in answer.text
+
+
+def test_every_reason_has_words() -> None:
+    """Whatever the fold says, a page can say it."""
+    assert START_REASONS.keys() == set(StartReason)
+    assert END_REASONS.keys() == set(EndReason)
 
 
 def test_empty_days_say_where_the_visits_are(shop: ServerProcess, page: Page) -> None:
@@ -200,6 +292,11 @@ def test_visits_of_one_visitor_are_found(shop: ServerProcess, page: Page) -> Non
         ("/visits?from=2026-01-01", 400, "from and to"),
         ("/visits?tz=Middle/Earth", 400, "Middle/Earth"),
         ("/visits?metric=happiness", 400, "happiness"),
+        ("/visits?from=2026-01-01&to=9999-12-31", 400, "2200-01-01"),
+        ("/visits?from=0001-01-01&to=2026-01-01", 400, "1970-01-02"),
+        ("/visits?last=99999d", 400, "last"),
+        ("/visits/list?tz=Mars", 400, "tz"),
+        ("/visit?id=nothing&tz=Mars", 400, "tz"),
         ("/visits?filter=country:is:", 400, "country:unknown"),
         ("/visits?site=nowhere", 404, "site"),
         ("/visit?id=nothing", 404, "no such visit"),
@@ -212,7 +309,7 @@ def test_a_bad_address_is_a_page_that_says_so(shop: ServerProcess, path: str, st
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith("text/html")
     assert words in answer.text
-    assert 'href="/"' in answer.text
+    assert '<a href="/visits">Show all visits</a>' in answer.text
 
 
 @pytest.mark.parametrize(
@@ -259,7 +356,7 @@ def test_without_a_script_everything_works(shop: ServerProcess, browser: Browser
     page.locator("#range-7d").click()
     page.locator("section[aria-labelledby=panel-machine] tbody a").first.click()
     expect(page.locator(".filters .chip")).to_have_count(1)
-    page.locator(".dates button").click()
+    page.locator("#show-days").click()
     expect(page.locator(".filters .chip")).to_have_count(1)
     expect(page.locator(".overview .note")).to_contain_text("Highest")
     context.close()

@@ -13,7 +13,7 @@ from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.errors import InvalidCursor, StoreError
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
-from lastseen.reports.copy import CopyBroken, Figures, ReportCopy
+from lastseen.reports.copy import CopyBroken, Figures, Place, ReportCopy
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
@@ -81,6 +81,18 @@ class Reports:
             self._log.exception("the copy for reports is broken and is built again")
             self.rebuild()
             return assemble(question, moment, count, is_complete=self._is_complete)
+
+    def latest(
+        self, question: Question, limit: int, *, after: Place | None = None, now: datetime | None = None
+    ) -> Sequence[str]:
+        """Return the ids of the visits that a question counts, those that began last first.
+
+        `after` is the moment (microseconds) and id of the last one of the page before. Raises what `ask` raises.
+        """
+        period = question.period(utc(self._clock.now()) if now is None else now)
+        if self._follower is None:
+            self.catch_up()
+        return self._opened().latest(question, period, limit, after=after)
 
     def parquet(self, answer: Answer) -> bytes:
         """Return an answer's rows as a Parquet file."""

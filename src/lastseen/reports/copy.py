@@ -11,6 +11,9 @@ from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes
 
+Place = tuple[int, str]
+"""When a visit began, in microseconds since 1970, and its id."""
+
 
 class CopyInUse(StoreError):
     """Another process has the copy open; the message says which file. Only one may."""
@@ -60,6 +63,9 @@ class ReportCopy(Protocol):
 
         With `keys`, the rows of just these keys, in any order, whatever the limit.
         """
+
+    def latest(self, question: Question, period: Period, limit: int, *, after: Place | None = None) -> Sequence[str]:
+        """Return the ids of the visits that a question counts, those that began last first; behind a place if given."""
 
     def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
         """Return a table as a Parquet file."""

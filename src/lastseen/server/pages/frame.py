@@ -93,7 +93,9 @@ def show(
 def show_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     """Show what went wrong as a page."""
     problem = problem_of(error)
-    template = Template("problem.html", context={**frame(request), "problem": problem})
+    around = frame(request)
+    back = next(((name, address) for name, address, is_current in around["sections"] if is_current), ("Clients", "/"))
+    template = Template("problem.html", context={**around, "problem": problem, "back": back})
     answer = template.to_asgi_response(request.app, request, status_code=problem.status_code)
     return Response(
         answer.body, status_code=problem.status_code, media_type=MediaType.HTML, headers=problem.headers or {}

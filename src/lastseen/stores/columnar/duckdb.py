@@ -13,7 +13,7 @@ import duckdb
 import msgspec
 
 from lastseen.errors import StoreError, StoreUnavailable
-from lastseen.reports.copy import CopyBroken, CopyInUse, Figures
+from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, Place
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.stores.columnar import duckdb_feed as feed
@@ -141,6 +141,13 @@ class DuckDBCopy:
             totals, *rows = cursor.execute(statement.text(keys), statement.values).fetchall()
             width = len(question.by)
             return Figures(rows=rows if width else [totals], totals=totals[width:])
+
+    def latest(self, question: Question, period: Period, limit: int, *, after: Place | None = None) -> Sequence[str]:
+        """See `ReportCopy`."""
+        statement = Statement(question, period)
+        text = statement.latest(limit, after)
+        with _translated(), self._connection.cursor() as cursor:
+            return [visit_id for (visit_id,) in cursor.execute(text, statement.values).fetchall()]
 
     def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
         """Return a table as a Parquet file; columns of numbers are DOUBLE or BIGINT, the others VARCHAR."""

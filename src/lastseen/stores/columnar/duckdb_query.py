@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from lastseen.reports.copy import Place
 from lastseen.reports.period import DAY, HOUR, Period
 from lastseen.reports.question import Bots, Filter, Operator, Question
 from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Grain, Metric, TimeBucket, adds_up
@@ -126,6 +127,16 @@ class Statement:
         columns = ", ".join([*names, *(f"m{place}" for place in range(len(question.metrics)))])
         sorting = ", ".join(["is_total DESC", *([order] if order else [])])
         return self._with_tables(f"SELECT {columns} FROM ({' UNION ALL '.join(parts)}) ORDER BY {sorting}")
+
+    def latest(self, limit: int, after: Place | None) -> str:
+        """Return the statement for the ids of the visits that are counted, the latest first."""
+        source, _ = self._visits(())
+        self.values["limit"] = limit
+        if after is not None:
+            self.values |= {"before": after[0], "before_id": after[1]}
+            joint = "AND" if " WHERE " in source else "WHERE"
+            source += f" {joint} (v.start < $before OR (v.start = $before AND v.id < $before_id))"
+        return self._with_tables(f"SELECT v.id FROM {source} ORDER BY v.start DESC, v.id DESC LIMIT $limit")
 
     def _order(self) -> str:
         question = self._question

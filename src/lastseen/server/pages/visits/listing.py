@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from litestar import Request, get
@@ -12,16 +13,23 @@ from litestar.response import Template
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
+from lastseen.reports.question import Bots, find_zone
+from lastseen.reports.terms import Metric
 from lastseen.server.pages.frame import show, show_problem
 from lastseen.server.pages.relative import relative
 from lastseen.server.pages.visits.addresses import VISITS
-from lastseen.server.pages.visits.rows import visit_rows
+from lastseen.server.pages.visits.rows import counted_visits, visit_rows
+from lastseen.server.pages.visits.view import View, days_of
+from lastseen.server.pages.visits.words import days_words, filter_words
 from lastseen.server.problem import Problem
-from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.store import VisitQuery
+from lastseen.visits.visit import Visit
 
 PAGE_SIZE = 50
-_KINDS = {"people": ("People", False), "bots": ("Bots", True), "all": ("All", None)}
+KINDS = ((Bots.WITHOUT, "People"), (Bots.ONLY, "Bots"), (Bots.WITH, "All"))
+_BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
+_CHOOSING = frozenset({"filter", "from", "last"})
+"""What of an address leaves visits out."""
 
 
 @get(
@@ -31,56 +39,48 @@ _KINDS = {"people": ("People", False), "bots": ("Bots", True), "all": ("All", No
     include_in_schema=False,
     exception_handlers={Exception: show_problem},
 )
-def show_visits(  # noqa: PLR0917 - Litestar fills them by name
-    request: Request[None, None, State],
-    seen: LastSeen,
-    site: str = DEFAULT_SITE_ID,
-    visitor: str = "",
-    kind: str = "people",
-    after: str = "",
-) -> Template:
-    """Show one page of visits."""
-    if kind not in _KINDS:
-        raise Problem.bad_parameter("kind", f"one of {', '.join(_KINDS)}, not {kind[:100]!r}")
-    found_site = seen.sites.get(site)
-    fields = {"site": site, "visitor": visitor, "kind": kind}
-    query = VisitQuery(
-        site_id=site,
-        visitor_id=visitor or None,
-        bots=_KINDS[kind][1],
-        after=_place(after),
-        limit=PAGE_SIZE + 1,
-    )
-    found = seen.store.visits.list_visits(query)
+def show_visits(request: Request[None, None, State], seen: LastSeen, visitor: str = "", after: str = "") -> Template:
+    """Show one page of visits: all of a site or of a visitor, or those that a view with filters or days counts."""
+    view = View.of(list(request.query_params.multi_items()))
+    site = seen.sites.get(view.site)
+    chosen = not visitor and bool(_CHOOSING.intersection(request.query_params))
+    place = _place(after)
+    if chosen:
+        found: Sequence[Visit] = counted_visits(seen, view, PAGE_SIZE + 1, after=place)
+    else:
+        query = VisitQuery(
+            site_id=site.id, visitor_id=visitor or None, bots=_BOTS[view.bots], after=place, limit=PAGE_SIZE + 1
+        )
+        found = seen.store.visits.list_visits(query)
     shown = found[:PAGE_SIZE]
-    more = {**fields, "after": f"{shown[-1].start}.{shown[-1].id}"} if len(found) > PAGE_SIZE else None
-    now = utc(SYSTEM_CLOCK.now())
+    now, zone = utc(SYSTEM_CLOCK.now()), find_zone(view.zone)
+    more = {"after": f"{shown[-1].start}.{shown[-1].id}"} if len(found) > PAGE_SIZE else None
+    of_visitor = {"visitor": visitor} if visitor else {}
     return show(
         request,
         "visit_list.html",
-        site=site,
+        site=site.id,
         visitor=visitor,
         cursor=after,
-        visits=visit_rows(shown, found_site.rule, now),
-        first=_address(fields),
-        next=None if more is None else _address(more),
+        visits=visit_rows(shown, site.rule, now, view.zone),
+        back=view.address(),
+        filters=[filter_words(given) for given in view.filters] if chosen else [],
+        days=days_words(*days_of(view.question(Metric.VISITS).period(now))) if chosen else "",
+        everything=View(site=view.site, zone=view.zone, bots=view.bots).list_address(),
+        first=view.list_address(**of_visitor),
+        next=None if more is None else view.list_address(**of_visitor, **more),
         kinds=[
-            {"label": label, "href": _address({**fields, "kind": key}), "current": key == kind}
-            for key, (label, _) in _KINDS.items()
+            {
+                "label": label,
+                "href": replace(view, bots=kind).list_address(**of_visitor),
+                "current": kind is view.bots,
+            }
+            for kind, label in KINDS
         ],
-        api=f"{VISITS}?{urlencode({name: value for name, value in _api_fields(site, visitor, kind).items() if value})}",
+        api=None if chosen else f"{VISITS}?{urlencode({'site': site.id, **of_visitor, 'bots': view.bots.value})}",
         relative=lambda moment: relative(moment, now),
+        local=lambda moment: moment.astimezone(zone),
     )
-
-
-def _api_fields(site: str, visitor: str, kind: str) -> dict[str, Any]:
-    return {"site": site, "visitor": visitor, "bots": {"people": "without", "bots": "only", "all": "with"}[kind]}
-
-
-def _address(fields: dict[str, str]) -> str:
-    usual = {"site": DEFAULT_SITE_ID, "kind": "people"}
-    query = urlencode({name: value for name, value in fields.items() if value and usual.get(name) != value})
-    return f"/visits/list?{query}" if query else "/visits/list"
 
 
 def _place(after: str) -> tuple[int, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,9 +14,11 @@ from litestar.response import Template
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, to_micros, utc
 from lastseen.devices.key import Scope
+from lastseen.reports.question import find_zone
 from lastseen.server.pages.frame import show, show_problem
 from lastseen.server.pages.visits.addresses import VISITS
 from lastseen.server.pages.visits.rows import visit_address, visitor_words
+from lastseen.server.pages.visits.view import zone_of
 from lastseen.server.pages.visits.words import (
     END_REASONS,
     START_REASONS,
@@ -25,6 +28,7 @@ from lastseen.server.pages.visits.words import (
     source_words,
     span_words,
     visit_facts,
+    zone_words,
 )
 from lastseen.server.problem import Problem
 from lastseen.visits.event import Event
@@ -47,9 +51,10 @@ def show_visit(
     seen: LastSeen,
     site: str = DEFAULT_SITE_ID,
     id: str = "",  # noqa: A002 - its name in the address
+    tz: str = "",
 ) -> Template:
     """Show one visit; any id of an event in it finds it."""
-    rule = seen.sites.get(site).rule
+    rule, zone = seen.sites.get(site).rule, zone_of(tz)
     visit = seen.store.visits.get(site, id) if id else None
     if visit is None:
         raise Problem(404, "There is no such visit, or it was erased.")
@@ -58,17 +63,18 @@ def show_visit(
     return show(
         request,
         "visit.html",
-        visit=_facts(visit, [other.id for other in neighbours]),
+        visit=_facts(visit, [other.id for other in neighbours], zone),
+        zone=zone_words(zone),
         figures=_figures(visit),
         began=reason_words(START_REASONS[visit.start_reason], visit.start_evidence),
         ended=_ended(visit),
-        origin=_origin(visit),
-        events=[_event(visit, event) for event in seen.store.visits.events_of(visit)],
+        origin=_origin(visit, find_zone(zone)),
+        events=[_event(visit, event, find_zone(zone)) for event in seen.store.visits.events_of(visit)],
         api=f"{VISITS}/{urlencode({'': visit.id})[1:]}?{urlencode({'site': site})}",
     )
 
 
-def _facts(visit: Visit, ids: list[str]) -> dict[str, Any]:
+def _facts(visit: Visit, ids: list[str], zone: str) -> dict[str, Any]:
     place = ids.index(visit.id) if visit.id in ids else 0
     after = ids[place + 1 : place + 2]
     return {
@@ -78,8 +84,8 @@ def _facts(visit: Visit, ids: list[str]) -> dict[str, Any]:
         "is_active": visit.is_active,
         "is_bot": visit.is_bot,
         "facts": visit_facts(visit),
-        "previous": visit_address(visit.site_id, visit.previous_id) if visit.previous_id else None,
-        "next": visit_address(visit.site_id, after[0]) if after else None,
+        "previous": visit_address(visit.site_id, visit.previous_id, zone) if visit.previous_id else None,
+        "next": visit_address(visit.site_id, after[0], zone) if after else None,
     }
 
 
@@ -98,7 +104,7 @@ def _ended(visit: Visit) -> str:
     return reason_words(END_REASONS[visit.end_reason], visit.end_evidence)
 
 
-def _origin(visit: Visit) -> list[tuple[str, str]]:
+def _origin(visit: Visit, zone: tzinfo) -> list[tuple[str, str]]:
     utm = visit.utm
     facts = [
         ("Source", source_words(visit)),
@@ -107,17 +113,17 @@ def _origin(visit: Visit) -> list[tuple[str, str]]:
         ("Entry", visit.entry_url or ""),
         ("Exit", visit.exit_page or ""),
         ("Visitor", visit.visitor_id),
-        ("Started", f"{visit.started_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Started", f"{visit.started_at.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}"),
     ]
     return [(label, value) for label, value in facts if value]
 
 
-def _event(visit: Visit, event: Event) -> dict[str, Any]:
+def _event(visit: Visit, event: Event, zone: tzinfo) -> dict[str, Any]:
     return {
         "name": _NAMES.get(event.name, event.name),
         "kind": "page" if event.is_pageview else "other",
         "where": page_words(event.url) if event.url else "",
-        "at": event.happened_at,
+        "at": event.happened_at.astimezone(zone),
         "offset": offset_words(event.happened_at - visit.started_at),
         "properties": [
             (key, value if isinstance(value, str) else msgspec.json.encode(value).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +11,7 @@ from litestar.datastructures import State
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
+from lastseen.reports.question import Bots, find_zone
 from lastseen.reports.terms import Metric
 from lastseen.server.pages.frame import show_problem
 from lastseen.server.pages.hint import event_line, script_line
@@ -19,17 +19,17 @@ from lastseen.server.pages.live import Page, show_live, show_part, with_tag
 from lastseen.server.pages.visits.addresses import VISITS
 from lastseen.server.pages.visits.elsewhere import latest_visits
 from lastseen.server.pages.visits.panels import chart_of, panel_metric, panel_of, tiles_of
-from lastseen.server.pages.visits.rows import visit_rows
+from lastseen.server.pages.visits.rows import counted_visits, visit_rows
 from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
-from lastseen.server.pages.visits.words import filter_words
+from lastseen.server.pages.visits.words import days_words, filter_words
 from lastseen.settings import format_span, parse_span
 from lastseen.visits.site import Site
 from lastseen.visits.store import VisitOrder, VisitQuery
 
 PART = "visits_content.html"
+BOTS = ((Bots.WITHOUT, "People"), (Bots.WITH, "With bots"), (Bots.ONLY, "Bots alone"))
 PERIOD = 10_000
 """Milliseconds between two looks: each is half a dozen reports."""
-ONLINE = timedelta(minutes=5)
 RECENT = 8
 COUNTS = TILES.index(Metric.EVENTS) + 1
 """So many of the figures above the chart are counts: nothing happened where these are zero."""
@@ -81,16 +81,19 @@ def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, A
     now = utc(SYSTEM_CLOCK.now())
     site = seen.sites.get(view.site)
     visits = seen.store.visits
-    recent = visits.list_visits(
+    found = visits.list_visits(
         VisitQuery(site_id=site.id, order=VisitOrder.LAST_ACTIVE, bots=_bots(view), limit=RECENT)
     )
-    content: dict[str, Any] = {
-        "online": visits.count_visits(VisitQuery(site_id=site.id, active_since=now - ONLINE, bots=_bots(view))),
-        "nothing": not recent and not view.filters,
-        "visits": visit_rows(recent, site.rule, now),
-    }
-    if not content["nothing"]:
-        content |= _figures(seen, view)
+    content: dict[str, Any] = {"online": 0, "nothing": not found and not view.filters}
+    if content["nothing"]:
+        content["others"] = visits.count_visits(VisitQuery(site_id=site.id))
+        content["others_href"] = view.address(bots=Bots.WITH)
+    else:
+        recent = counted_visits(seen, view, RECENT) if view.is_chosen else found
+        content |= _figures(seen, view) | {
+            "online": seen.reports.ask(view.online(now)).totals[0],
+            "visits": visit_rows(recent, site.rule, now, view.zone),
+        }
     return with_tag(content, now, **_around(request, seen, view, site))
 
 
@@ -110,7 +113,8 @@ def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
         "elsewhere": latest_visits(seen.store.visits, view, whole.period, bots=_bots(view)) if is_empty else None,
         "chart": chart_of(view, series, bucket),
         "panels": panels,
-        "period_words": f"{first:%d %b %Y}" if first == last else f"{first:%d %b %Y} to {last:%d %b %Y}",
+        "period_words": days_words(first, last),
+        "before_words": None if whole.compared_period is None else days_words(*days_of(whole.compared_period)),
         "first_day": first.isoformat(),
         "last_day": last.isoformat(),
         "filters": [
@@ -134,8 +138,14 @@ def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
 
 def _around(request: Request[None, None, State], seen: LastSeen, view: View, site: Site) -> dict[str, Any]:
     address = str(request.base_url).rstrip("/")
+    zone = find_zone(view.zone)
     return {
         "view": view,
+        "local": lambda moment: moment.astimezone(zone),
+        "bots": [
+            {"label": label, "href": view.address(bots=kind), "current": kind is view.bots} for kind, label in BOTS
+        ],
+        "list_href": view.list_address() if view.is_chosen else View(site=view.site, bots=view.bots).list_address(),
         "sites": seen.sites.list(),
         "zones": ZONES if view.zone in ZONES else (view.zone, *ZONES),
         "visits_api": f"{VISITS}?{urlencode({'site': site.id, 'order': VisitOrder.LAST_ACTIVE.value})}",

@@ -7,8 +7,12 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from lastseen.app import LastSeen
 from lastseen.clock import to_micros
+from lastseen.reports.copy import Place
+from lastseen.reports.terms import Metric
 from lastseen.server.pages.live import element_id
+from lastseen.server.pages.visits.view import View
 from lastseen.server.pages.visits.words import START_REASONS, page_words, source_words, span_words, visit_facts
 from lastseen.visits.fold import close_overdue
 from lastseen.visits.rule import VisitRule
@@ -18,14 +22,21 @@ _LONGEST_NAME = 20
 """A longer visitor id is a digest or a UUID, whose rest says nothing to a reader."""
 
 
-def visit_rows(visits: Sequence[Visit], rule: VisitRule, now: datetime) -> list[dict[str, Any]]:
+def counted_visits(seen: LastSeen, view: View, limit: int, *, after: Place | None = None) -> list[Visit]:
+    """Return the visits that a view counts, those that began last first."""
+    ids = seen.reports.latest(view.question(Metric.VISITS), limit, after=after)
+    found = (seen.store.visits.get(view.site, visit_id) for visit_id in ids)
+    return [visit for visit in found if visit is not None]
+
+
+def visit_rows(visits: Sequence[Visit], rule: VisitRule, now: datetime, zone: str = "UTC") -> list[dict[str, Any]]:
     """Return what a list of visits shows; one whose time is over is shown as ended, whenever that is written."""
     moment = to_micros(now)
     current = [close_overdue(visit, moment, rule) or visit for visit in visits]
     return [
         {
             "element_id": element_id("visit", visit.id),
-            "href": visit_address(visit.site_id, visit.id),
+            "href": visit_address(visit.site_id, visit.id, zone),
             "visitor": visitor_words(visit),
             "facts": visit_facts(visit),
             "is_active": visit.is_active,
@@ -42,9 +53,10 @@ def visit_rows(visits: Sequence[Visit], rule: VisitRule, now: datetime) -> list[
     ]
 
 
-def visit_address(site_id: str, visit_id: str) -> str:
-    """Return where one visit is shown."""
-    return f"/visit?{urlencode({'site': site_id, 'id': visit_id})}"
+def visit_address(site_id: str, visit_id: str, zone: str = "UTC") -> str:
+    """Return where one visit is shown, with its moments in a time zone."""
+    fields = {"site": site_id, "id": visit_id} | ({"tz": zone} if zone != "UTC" else {})
+    return f"/visit?{urlencode(fields)}"
 
 
 def visitor_words(visit: Visit) -> str:

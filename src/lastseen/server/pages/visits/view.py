@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from lastseen.reports.period import Compare, Period
+from lastseen.reports.period import FIRST_DAY, LAST_DAY, Compare, Period
 from lastseen.reports.question import DEFAULT_LAST, Bots, Filter, Question, find_zone
 from lastseen.reports.terms import Dimension, InvalidQuestion, Metric, TimeBucket
 from lastseen.reports.text import read_filter, write_filter
@@ -17,6 +17,7 @@ from lastseen.settings import format_span, parse_span
 from lastseen.visits.site import DEFAULT_SITE_ID
 
 PAGE = "/visits"
+ONLINE = timedelta(minutes=5)
 RANGES = (("1d", "Today"), ("7d", "7 days"), ("30d", "30 days"), ("90d", "90 days"), ("365d", "12 months"))
 PANEL_CHOICES: Mapping[str, tuple[str, ...]] = {
     "source": ("source", "channel", "referrer", "utm_campaign", "utm_source", "utm_medium"),
@@ -65,8 +66,7 @@ class View:
         if (first is None) is not (final is None):
             raise InvalidQuestion("to" if final is None else "from", "from and to go together")
         last = None if first is not None else _span(given.get("last", ""))
-        zone = given.get("tz") or "UTC"
-        find_zone(zone)
+        zone = zone_of(given.get("tz", ""))
         return cls(
             site=given.get("site") or DEFAULT_SITE_ID,
             last=last,
@@ -112,9 +112,20 @@ class View:
         """Return the address with another dimension in a panel."""
         return self.address(shown=(*self.shown[:panel], dimension, *self.shown[panel + 1 :]))
 
-    def list_address(self) -> str:
-        """Return where all visits of the site are listed."""
-        return f"{PAGE}/list" if self.site == DEFAULT_SITE_ID else f"{PAGE}/list?{urlencode({'site': self.site})}"
+    def list_address(self, **more: str) -> str:
+        """Return where the visits that this view counts are listed."""
+        query = urlencode([*self.fields(("metric", *PANEL_CHOICES)), *more.items()])
+        return f"{PAGE}/list?{query}" if query else f"{PAGE}/list"
+
+    def online(self, now: datetime) -> Question:
+        """Return the question who did something in the last minutes."""
+        days = self.question(Metric.ACTIVE_VISITORS)
+        return replace(days, last=None, since=now - ONLINE, until=now + timedelta(seconds=1))
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether it shows anything but all visits of the usual days."""
+        return bool(self.filters) or self.last != DEFAULT_LAST
 
     def question(self, *metrics: Metric, by: str = "", limit: int = 10, compare: bool = False) -> Question:
         """Return a question about what this view shows."""
@@ -153,11 +164,23 @@ def _shown(given: str | None, choices: tuple[str, ...]) -> str:
     return given if given in choices else choices[0]
 
 
+def zone_of(text: str) -> str:
+    """Return the name of a time zone that an address has, UTC for none; raises `InvalidQuestion`."""
+    try:
+        find_zone(text or "UTC")
+    except InvalidQuestion as error:
+        raise InvalidQuestion("tz", error.message) from error
+    return text or "UTC"
+
+
 def _day(part: str, text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if text else None
+        day = date.fromisoformat(text) if text else None
     except ValueError as error:
         raise InvalidQuestion(part, f"write a day as 2026-01-31, not {text[:100]!r}") from error
+    if day is not None and not FIRST_DAY <= day < LAST_DAY:
+        raise InvalidQuestion(part, f"must be from {FIRST_DAY} to {LAST_DAY}, not {text}")
+    return day
 
 
 def _span(text: str) -> timedelta:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from urllib.parse import urlsplit
 
 from lastseen.reports.answer import Figure
@@ -60,6 +60,7 @@ END_REASONS = {
     EndReason.REFERRER: "another referrer",
     EndReason.OTHER_USER: "another user",
     EndReason.ASKED: "ended by hand",
+    EndReason.STARTED: "the next visit was started by hand",
 }
 _OPERATORS = {
     Operator.IS: "is",
@@ -148,6 +149,16 @@ def source_words(visit: Visit) -> str:
 def page_words(url: str | None) -> str:
     """Say the path of an address; without one, a dash."""
     return urlsplit(url).path or "/" if url else NOTHING
+
+
+def days_words(first: date, last: date) -> str:
+    """Say a range of days, the last one included."""
+    return f"{first:%d %b %Y}" if first == last else f"{first:%d %b %Y} to {last:%d %b %Y}"
+
+
+def zone_words(zone: str) -> str:
+    """Say a time zone as people write it."""
+    return zone.replace("_", " ")
 
 
 def offset_words(span: timedelta) -> str:
