@@ -56,6 +56,27 @@ def test_events_that_come_a_little_late_read_little(
     assert (max(read) < 1_500) is kept
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["marks", "no marks"])
+@pytest.mark.parametrize("size", [10, 90, 350])
+def test_a_visit_that_goes_on_in_order_is_marked(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch, size: int, *, kept: bool
+) -> None:
+    """In batches smaller and larger than the distance of marks; one late event near the end reads that end."""
+    sqlite = any_store.address.startswith("sqlite")
+    read = _reads(monkeypatch, SQLiteVisitTransaction if sqlite else PostgresVisitTransaction)
+    if not kept:
+        monkeypatch.setattr(visit_saving, "MARK_EVERY", 1_000_000)
+    events = [event(f"{number:06}", at=number / 10) for number in range(1_400)]
+    save(any_store.visits, *events[:1_050])
+    for first in range(1_050, 1_400, size):
+        save(any_store.visits, *events[first : first + size])
+    assert read == []
+    late = event("late", at=139.05)
+    save(any_store.visits, late)
+    assert stored(any_store.visits) == folded([*events, late], RULE)
+    assert (read[0] < 700) is kept
+
+
 def test_what_happened_before_a_state_makes_it_void(any_store: Store) -> None:
     """An event of the beginning, and one that joins another visitor's, are not overlooked."""
     events = [event(f"{number:06}", "anon", at=number) for number in range(1, 1_000)]

@@ -242,7 +242,8 @@ class _Folding:
         if before is not None:
             self._keep_going_on(no, before, visits)
             begun = visits[1:]
-            if before.event_count >= MARK_EVERY:
+            # At each multiple, so that the marks need not be read each time.
+            if visits[0].event_count // MARK_EVERY > before.event_count // MARK_EVERY > 0:
                 self._mark(no, marks_of(visitor.marks), before)
         if begun:
             self.outcome.begun += [(no, visit) for visit in begun]
@@ -260,8 +261,8 @@ class _Folding:
 
     def _resume(self, no: int, visit: Visit | None, events: Sequence[Event]) -> list[Visit]:
         visitor = self._held.by_no[no]
-        rule = self._rules[visitor.site_id]
-        return resume(visit, events, rule, visitor.distinct_id, others=self._others[visitor.site_id])
+        site_id = visitor.site_id
+        return resume(visit, events, self._rules[site_id], visitor.distinct_id, others=self._others[site_id])
 
     def again(self, places: Mapping[int, Place], gone: Collection[int]) -> None:
         """Fold visitors anew from the visit that was running at a place; remove the visits of those who are `gone`."""
