@@ -129,6 +129,14 @@ def test_many_answers_are_as_described(unlimited: ServerProcess, operation: Oper
     assert "Traceback" not in unlimited.log
 
 
+def test_a_field_may_be_called_like_a_part_of_the_server(unlimited: ServerProcess) -> None:
+    """A wrong one is the client's mistake, and named, whatever its name."""
+    for field, value in (("seen", None), ("name", 5)):
+        answer = unlimited.http.post("/api/v1/devices", json={"id": "a", field: value})
+        assert (answer.status_code, answer.json()["parameter"]) == (400, field), answer.text
+        assert "Expected" in answer.json()["detail"]
+
+
 def test_a_server_that_says_something_else_is_noticed(unlimited: ServerProcess) -> None:
     """The negative control: with another type in its schema, the answer of a listing is a violation."""
     wrong = msgspec.json.decode(msgspec.json.encode(document()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +30,7 @@ from lastseen.visits.site import SiteExists, SiteNotFound
 from lastseen.web.sessions.refusal import RequestRefused
 
 MEDIA_TYPE = "application/problem+json"
+_FIELD_OF_BODY = re.compile(r"(?P<what>.*) - at `\$\.data\.(?P<field>.*)`", re.DOTALL).fullmatch
 _logger = logging.getLogger("lastseen.server")
 
 
@@ -114,4 +116,8 @@ def _of_http_exception(error: HTTPException) -> Problem:
         first: Any = error.extra[0]
         if "key" in first:
             return Problem.bad_parameter(str(first["key"]), str(first.get("message", error.detail)))
+    cause = error.__cause__
+    if isinstance(cause, msgspec.ValidationError) and (found := _FIELD_OF_BODY(str(cause))):
+        # Litestar takes a wrong field for its own mistake when it is called like one of our dependencies: `seen`.
+        return Problem.bad_parameter(found["field"], found["what"])
     return Problem(error.status_code, error.detail, headers=error.headers)
