@@ -34,7 +34,7 @@ REQUEST = "request"
 BLOCK = 256 * 1024
 ALONE_UP_TO = 4 * 1024 * 1024
 """So many bytes are read in this process: to start another takes half a second of a processor."""
-AHEAD = 32 * 1024 * 1024
+AHEAD = 16 * 1024 * 1024
 """So many bytes are handed to other processes before what they say is waited for: what one transaction saves, so that
 the next is read meanwhile."""
 MOST_HELPERS = 3
