@@ -163,8 +163,8 @@ def test_a_zone_leaves_a_range_that_moves(shop: ServerProcess, page: Page) -> No
 def test_figures_say_what_they_are_compared_with(shop: ServerProcess, page: Page) -> None:
     """The days before, beside the chart and at each change."""
     page.goto(f"{shop.address}/visits?from=2026-03-08&to=2026-03-14")
-    expect(page.locator("figcaption")).to_contain_text("against 01 Mar 2026 to 07 Mar 2026")
-    expect(page.locator(".metrics small").first).to_have_attribute("title", "against 01 Mar 2026 to 07 Mar 2026")
+    expect(page.locator("figcaption")).to_contain_text("compared with 01 Mar 2026 to 07 Mar 2026")
+    expect(page.locator(".metrics small").first).to_have_attribute("title", "compared with 01 Mar 2026 to 07 Mar 2026")
 
 
 def test_filters_and_days_reach_the_lists(shop: ServerProcess, page: Page) -> None:
