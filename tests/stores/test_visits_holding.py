@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
+from lastseen.errors import StoreError
 from lastseen.stores import Store, open_store
 from lastseen.stores.postgres.visit_holding import BeginAgainError
 from lastseen.stores.postgres.visit_statements import AlreadyThereError
@@ -17,7 +19,7 @@ from lastseen.stores.visit_saving import save as save_in
 from lastseen.testing.streams import SITE, event, folded, identify
 from lastseen.testing.visits import RULE, save, stored
 from lastseen.visits.event import Event
-from tests.servers import ask
+from tests.servers import ask, database_of
 
 NUMBERS = "SELECT distinct_id, no FROM lastseen_identities ORDER BY no"
 EMPTY = "TRUNCATE lastseen_identities, lastseen_identity_links, lastseen_events, lastseen_visits, lastseen_visit_writes"
@@ -164,3 +166,44 @@ def test_visits_that_go_on_write_no_index(store: Store, postgres_url: str, *, in
     assert rewritten[0] == 5 * VISITORS
     assert (rewritten[1] > 0.9 * rewritten[0]) is not index
     assert (rewritten[1] == 0) is index
+
+
+def test_an_error_while_events_are_copied_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong between, nothing of the batch is there, and the store goes on."""
+
+    def fail(*_: object) -> None:
+        raise OverflowError("a fold that fails")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PostgresVisitTransaction, "write", fail)
+        with pytest.raises(StoreError, match="a fold that fails"):
+            save(store.visits, *(event(f"e{number}", at=number) for number in range(300)))
+    assert list(store.visits.all_events(SITE)) == []
+    save(store.visits, event("e1"))
+    assert stored(store.visits) == folded([event("e1")], RULE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_writers_that_meet_in_the_same_events_do_not_wait_for_each_other_in_a_circle(
+    store: Store, postgres_url: str, seed: int
+) -> None:
+    """Each has the same new events, in an order of its own and under ids of other visitors."""
+    ask(postgres_url, f"ALTER DATABASE {database_of(postgres_url)} SET deadlock_timeout = '20ms'")
+    other = open_store(postgres_url)
+    chance = random.Random(seed)
+    both = {
+        one: [[event(f"{turn}-{n}", f"{name}-{n}", at=turn) for n in range(60)] for turn in range(8)]
+        for one, name in ((store, "a"), (other, "b"))
+    }
+
+    def write(one: Store) -> None:
+        for batch in both[one]:
+            save(one.visits, *chance.sample(batch, len(batch)))
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(write, one) for one in both]:
+            done.result()
+    other.close()
+    events = list(store.visits.all_events(SITE))
+    assert len({each.id for each in events}) == len(events) == 480
+    assert stored(store.visits) == folded(events, RULE)

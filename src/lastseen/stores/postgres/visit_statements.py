@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from types import TracebackType
 from typing import Any
 
 from lastseen.errors import LastSeenError
@@ -46,6 +47,12 @@ class Statements:
             if getattr(error, "sqlstate", None) == UNIQUE_VIOLATION:
                 raise AlreadyThereError("a row that was copied is there already") from error
             raise
+
+    def give_up(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Break off the copying that an error has left; without one there is none."""
+        self._copying.__exit__(kind, error, traceback)
 
     def run(self, statement: str, parameters: Any = None) -> int:
         """Run one statement; return how many rows it touched."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from lastseen.stores.postgres.database import Cursor
 from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
@@ -192,7 +193,7 @@ class PostgresVisitTransaction:
     """See `VisitTransaction`.
 
     `known` remembers numbers of identities; `more` are keys to hold as well. With `may_copy`, events that are there
-    already end the transaction with `AlreadyThereError`, at the latest when it writes.
+    already end the transaction with `AlreadyThereError`, at the latest when it writes; a context manager, for that.
     """
 
     def __init__(
@@ -208,6 +209,16 @@ class PostgresVisitTransaction:
         self._more = more
         self._may_copy = may_copy and self._statements.can_copy
         self._seq = 0
+
+    def __enter__(self) -> Self:
+        """Return the transaction itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End what is still being copied, so that the connection can be told to roll back."""
+        self._statements.give_up(kind, error, traceback)
 
     def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
         """See `VisitTransaction`. Raises `BeginAgainError`."""

@@ -41,8 +41,10 @@ class PostgresVisits(PostgresVisitReading):
         may_copy = True
         while True:
             try:
-                with self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor:
-                    transaction = PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy)
+                with (
+                    self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor,
+                    PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy) as transaction,
+                ):
                     return save(transaction, events, rule_of)
             except BeginAgainError as error:
                 more.update(error.keys)
