@@ -64,7 +64,7 @@ def test_filters(call: Command, imported: str) -> None:
     assert starts("--within", "1m") == []
     document = call("visits", "list", "--json", "--database", imported).document["visits"][0]
     assert starts("--visitor", document["visitor_id"]) == ["11:20", "10:10", "10:00"]
-    assert document["properties"]["$session_page_views"] == 1
+    assert document["$session_page_views"] == 1
     assert "no visits" in call("visits", "list", "--within", "1m", "--database", imported).err
 
 

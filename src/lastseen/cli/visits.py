@@ -180,7 +180,7 @@ _SHOWN_OF_VISIT = (
     *("id", "site_id", "visitor_id", "distinct_id", "user_id", "started_at", "last_activity_at", "ended_at"),
     *("is_active", "start_reason", "start_evidence", "end_reason", "end_evidence", "previous_id", "page_views"),
     *("event_count", "entry_url", "landing_page", "exit_page", "referrer", "referrer_domain", "channel", "utm"),
-    *("device", "geo", "is_bounce", "is_bot", "has_late_events", "custom"),
+    *("device", "geo", "is_bounce", "is_bot", "has_late_events", "window_ids"),
 )
 _SHOWN_OF_EVENT = (
     *("id", "name", "distinct_id", "user_id", "session_id", "window_id", "url", "referrer", "referrer_domain", "utm"),
@@ -193,7 +193,8 @@ def as_document(visit: Visit) -> dict[str, Any]:
     return {name: getattr(visit, name) for name in _SHOWN_OF_VISIT} | {
         "duration": visit.duration.total_seconds(),
         "engaged_seconds": visit.engaged_ms / 1_000,
-        "properties": visit.properties(),
+        "properties": visit.custom,
+        **visit.properties(),
     }
 
 
