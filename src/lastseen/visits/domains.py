@@ -6,7 +6,6 @@ import re
 from collections.abc import Set as AbstractSet
 
 from lastseen.errors import ConfigurationError, MissingExtra
-from lastseen.visits.addresses import registrable_domain
 
 _SHAPE = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.ASCII).fullmatch
 _BEHIND_HOST = re.compile(r"[/?#]|:[0-9]*(?:[/?#]|$)", re.ASCII)
@@ -34,6 +33,9 @@ def _without_www(name: str) -> str:
     """Return what is behind `www.`, unless nobody could have registered that, as with `www.gov.uk`."""
     if not name.startswith(_WWW):
         return name
+    # Reading addresses loads what `import lastseen` does without.
+    from lastseen.visits.addresses import registrable_domain
+
     try:
         return name if registrable_domain(name) == name else _without_www(name.removeprefix(_WWW))
     except MissingExtra:
