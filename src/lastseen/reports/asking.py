@@ -14,6 +14,7 @@ from lastseen.errors import InvalidCursor, StoreError
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
 from lastseen.reports.copy import CopyBroken, Figures, Place, ReportCopy
+from lastseen.reports.export import table_of
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
@@ -96,9 +97,7 @@ class Reports:
 
     def parquet(self, answer: Answer) -> bytes:
         """Return an answer's rows as a Parquet file."""
-        records = answer.records()
-        names = list(records[0]) if records else [column.name for column in answer.columns]
-        return self._opened().parquet(names, [list(record.values()) for record in records])
+        return self._opened().parquet(table_of(answer))
 
     def catch_up(self, progress: Progress | None = None) -> Copied:
         """Copy everything that the truth has by now; returns how much that was."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from lastseen.errors import StoreError
+from lastseen.reports.export import Table
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes
@@ -67,7 +68,7 @@ class ReportCopy(Protocol):
     def latest(self, question: Question, period: Period, limit: int, *, after: Place | None = None) -> Sequence[str]:
         """Return the ids of the visits that a question counts, those that began last first; behind a place if given."""
 
-    def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    def parquet(self, table: Table) -> bytes:
         """Return a table as a Parquet file."""
 
     def interrupt(self) -> None:

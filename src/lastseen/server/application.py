@@ -21,6 +21,7 @@ from lastseen.server.access import Access
 from lastseen.server.api.asking import MAX_BODY, provide_actor, provide_principal, refuse_unknown
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
+from lastseen.server.api.exports import Export, provide_export
 from lastseen.server.api.groups import GroupsController
 from lastseen.server.api.idempotency import IdempotentAnswers, Once, provide_once
 from lastseen.server.api.keys import KeysController
@@ -83,8 +84,9 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         "actor": Provide(provide_actor, sync_to_thread=False),
         "trail": Provide(provide_trail, sync_to_thread=False),
         "once": Provide(provide_once, sync_to_thread=False),
+        "export": Provide(provide_export, sync_to_thread=False),
     }
-    signature_types = [LastSeen, Accounts, Actor, PasswordThreads, IdempotentAnswers, Principal, Trail, Once]
+    signature_types = [LastSeen, Accounts, Actor, PasswordThreads, IdempotentAnswers, Principal, Trail, Once, Export]
 
     async def close_accounts() -> None:
         await in_thread(accounts.close)

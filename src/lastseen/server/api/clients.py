@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated
 from urllib.parse import unquote
 
-from litestar import Controller, get
+from litestar import Controller, Response, get
 from litestar.di import Provide
 from litestar.params import Parameter
 
@@ -19,6 +19,7 @@ from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor, Limit, Search, Span, checked_search
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.problem import Problem
 from lastseen.settings import parse_span
 from lastseen.wire.clients import ActiveClients, ActiveHours, ClientHours, ClientList, ClientView, Count, Counts
@@ -83,15 +84,23 @@ class ClientsController(Controller):
     tags = ("clients",)
     dependencies = {"filters": Provide(provide_filters, sync_to_thread=False)}  # noqa: RUF012 - Litestar's own way
 
-    @get("/clients", sync_to_thread=True, summary="List clients", operation_id="ListClients", needs=Scope.CLIENTS_READ)
-    def list_clients(
+    @get(
+        "/clients",
+        sync_to_thread=True,
+        summary="List clients",
+        operation_id="ListClients",
+        operation_class=ExportOperation,
+        needs=Scope.CLIENTS_READ,
+    )
+    def list_clients(  # noqa: PLR0917 - Litestar fills them by name
         self,
         seen: LastSeen,
         filters: Filters,
+        export: Export,
         order: ClientOrder = ClientOrder.NEWEST,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> ClientList:
+    ) -> Response[ClientList]:
         """Return one page of clients, newest first unless asked otherwise."""
         page = seen.clients.list(
             active_within=filters.active_within,
@@ -103,7 +112,7 @@ class ClientsController(Controller):
             cursor=cursor,
         )
         views = [view_of(client, seen.clients) for client in page]
-        return ClientList(clients=views, next_cursor=page.next_cursor)
+        return export(ClientList(clients=views, next_cursor=page.next_cursor))
 
     @get(
         "/clients/count",
@@ -171,16 +180,16 @@ class ClientsController(Controller):
         sync_to_thread=True,
         summary="How many clients were active, by hour",
         operation_id="CountActiveClientsByHour",
+        operation_class=ExportOperation,
         needs=Scope.CLIENTS_READ,
     )
-    def active_hours(self, seen: LastSeen, within: Within = "7d") -> ActiveHours:
+    def active_hours(self, seen: LastSeen, export: Export, within: Within = "7d") -> Response[ActiveHours]:
         """Return the number of clients that were active in each hour, ascending."""
         span = span_of("within", within, MAX_HOURS)
         since = hour_of(utc(SYSTEM_CLOCK.now()) - (span or MAX_HOURS))
         hours = seen.clients.active_clients_by_hour(since)
-        return ActiveHours(
-            since=since, hours=[ActiveClients(hour=hour, active_clients=count) for hour, count in hours.items()]
-        )
+        counted = [ActiveClients(hour=hour, active_clients=count) for hour, count in hours.items()]
+        return export(ActiveHours(since=since, hours=counted))
 
 
 def find_client(clients: ClientActivity, segment: str) -> Client:

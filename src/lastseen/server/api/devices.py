@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from litestar import Controller, delete, get, patch, post
+from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import Parameter
 
 from lastseen.accounts.audit import AuditAction
@@ -18,6 +18,7 @@ from lastseen.devices.manager import Devices
 from lastseen.devices.store import DeviceOrder
 from lastseen.server.api.asking import Cursor, Limit, QueryId, Search, Span, checked_id, checked_search, id_of
 from lastseen.server.api.clients import span_of
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
@@ -68,11 +69,19 @@ class DevicesController(Controller):
 
         return once("RegisterDevice", data, make)
 
-    @get("/", needs=Scope.DEVICES_READ, sync_to_thread=True, summary="List devices", operation_id="ListDevices")
+    @get(
+        "/",
+        needs=Scope.DEVICES_READ,
+        sync_to_thread=True,
+        summary="List devices",
+        operation_id="ListDevices",
+        operation_class=ExportOperation,
+    )
     def list_devices(  # noqa: PLR0917 - Litestar fills them by name
         self,
         seen: LastSeen,
         principal: Principal,
+        export: Export,
         group_id: QueryId = None,
         owner_id: QueryId = None,
         status: ClientStatus | None = None,
@@ -84,7 +93,7 @@ class DevicesController(Controller):
         never_first: NeverFirst = False,  # noqa: FBT002 - as above
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> DeviceList:
+    ) -> Response[DeviceList]:
         """Return one page of devices, by name unless asked otherwise."""
         spans: dict[str, timedelta | None] = {
             "active_within": span_of("active_within", active_within),
@@ -104,7 +113,8 @@ class DevicesController(Controller):
             within=principal.within,
             **spans,
         )
-        return DeviceList(devices=[_view_of(device, seen.devices) for device in page], next_cursor=page.next_cursor)
+        views = [_view_of(device, seen.devices) for device in page]
+        return export(DeviceList(devices=views, next_cursor=page.next_cursor))
 
     @get(
         "/{device_id:str}",

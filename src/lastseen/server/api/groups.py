@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litestar import Controller, delete, get, patch, post
+from litestar import Controller, Response, delete, get, patch, post
 from msgspec import UNSET
 
 from lastseen.accounts.audit import AuditAction
@@ -10,6 +10,7 @@ from lastseen.app import LastSeen
 from lastseen.devices.device import Group
 from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor, Limit, id_of
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
@@ -35,12 +36,21 @@ class GroupsController(Controller):
 
         return once("CreateGroup", data, make)
 
-    @get("/", needs=Scope.GROUPS_READ, sync_to_thread=True, summary="List groups", operation_id="ListGroups")
-    def list_groups(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> GroupList:
+    @get(
+        "/",
+        needs=Scope.GROUPS_READ,
+        sync_to_thread=True,
+        summary="List groups",
+        operation_id="ListGroups",
+        operation_class=ExportOperation,
+    )
+    def list_groups(
+        self, seen: LastSeen, principal: Principal, export: Export, limit: Limit = 100, cursor: Cursor = None
+    ) -> Response[GroupList]:
         """Return one page of groups, by name."""
         page = seen.devices.list_groups(limit=limit, cursor=cursor, within=principal.within)
         groups = [] if principal.device_id is not None else [GroupView.of(group) for group in page]
-        return GroupList(groups=groups, next_cursor=None if principal.is_limited else page.next_cursor)
+        return export(GroupList(groups=groups, next_cursor=None if principal.is_limited else page.next_cursor))
 
     @get(
         "/{group_id:str}",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, Response, delete, get, post
 
 from lastseen.accounts.audit import AuditAction
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import ApiKey, KeyStatus, Scope, Secret
 from lastseen.server.api.asking import Cursor, Limit, QueryId, checked_id, id_of
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
@@ -46,18 +47,26 @@ class KeysController(Controller):
 
         return once("CreateKey", data, make)
 
-    @get("/", needs=Scope.KEYS_READ, sync_to_thread=True, summary="List keys", operation_id="ListKeys")
+    @get(
+        "/",
+        needs=Scope.KEYS_READ,
+        sync_to_thread=True,
+        summary="List keys",
+        operation_id="ListKeys",
+        operation_class=ExportOperation,
+    )
     def list_keys(  # noqa: PLR0917 - Litestar fills them by name
         self,
         seen: LastSeen,
         principal: Principal,
+        export: Export,
         device_id: QueryId = None,
         group_id: QueryId = None,
         site_id: QueryId = None,
         status: KeyStatus | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
-    ) -> KeyList:
+    ) -> Response[KeyList]:
         """Return one page of keys, the youngest first; also revoked and expired ones unless a status is given."""
         own = principal.device_id
         page = seen.keys.list(
@@ -71,7 +80,7 @@ class KeysController(Controller):
         )
         hidden = own is not None and device_id not in {None, own}
         keys = [] if hidden else [_view_of(key) for key in page]
-        return KeyList(keys=keys, next_cursor=None if hidden else page.next_cursor)
+        return export(KeyList(keys=keys, next_cursor=None if hidden else page.next_cursor))
 
     @get("/{key_id:str}", needs=Scope.KEYS_READ, sync_to_thread=True, summary="Show one key", operation_id="GetKey")
     def show(self, seen: LastSeen, principal: Principal, key_id: str) -> KeyView:

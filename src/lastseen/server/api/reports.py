@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from litestar import Controller, MediaType, Response, get
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Schema
 from litestar.params import Parameter, QueryParameter
 
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
-from lastseen.reports.export import to_csv, to_json
+from lastseen.reports.export import table_of, to_json
 from lastseen.reports.period import Compare
 from lastseen.reports.question import MAX_LIMIT, MAX_OFFSET, Bots, Operator, Question
 from lastseen.reports.terms import DIMENSIONS, InvalidQuestion, Metric
 from lastseen.reports.text import read_question, split_names
+from lastseen.server.api.exports import ExportOperation, Format, file_of
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.wire.reports import ReportView
-
-CSV = "text/csv"
-PARQUET = "application/vnd.apache.parquet"
-"""https://www.iana.org/assignments/media-types/application/vnd.apache.parquet"""
 
 
 class Subject(StrEnum):
@@ -34,14 +29,6 @@ class Subject(StrEnum):
     VISITS = "visits"
     EVENTS = "events"
     ACTIVE = "active"
-
-
-class Format(StrEnum):
-    """How an answer is written."""
-
-    JSON = "json"
-    CSV = "csv"
-    PARQUET = "parquet"
 
 
 Metrics = Annotated[str | None, Parameter(description=f"names with commas between: {', '.join(Metric)}")]
@@ -64,19 +51,6 @@ Offset = Annotated[int, Parameter(ge=0, le=MAX_OFFSET, description="how many row
 SiteId = Annotated[str | None, Parameter(description="the site; default unless the key belongs to one")]
 
 
-@dataclass
-class ReportOperation(Operation):
-    """Tells the other forms that an answer may have."""
-
-    def __post_init__(self) -> None:
-        answer = (self.responses or {}).get("200")
-        content = getattr(answer, "content", None)
-        if content is not None:
-            text = Schema(type=OpenAPIType.STRING)
-            content["text/csv"] = OpenAPIMediaType(schema=text)
-            content[PARQUET] = OpenAPIMediaType(schema=text)
-
-
 class ReportsController(Controller):
     """Reads only; the copy that answers is at most two seconds behind."""
 
@@ -89,7 +63,7 @@ class ReportsController(Controller):
         sync_to_thread=True,
         summary="Ask for figures about visits and events",
         operation_id="GetReport",
-        operation_class=ReportOperation,
+        operation_class=ExportOperation,
     )
     def report(  # noqa: PLR0917 - Litestar fills them by name
         self,
@@ -149,10 +123,4 @@ def _answer(seen: LastSeen, question: Question, form: Format) -> Response[Report
     answer = seen.reports.ask(question)
     if form is Format.JSON:
         return Response(msgspec.json.decode(to_json(answer), type=ReportView), media_type=MediaType.JSON)
-    content = to_csv(answer).encode() if form is Format.CSV else seen.reports.parquet(answer)
-    name = f'attachment; filename="{question.site}.{form}"'
-    return Response(
-        content,  # type: ignore[arg-type]  # the document names all three forms
-        media_type=CSV if form is Format.CSV else PARQUET,
-        headers={"content-disposition": name},
-    )
+    return file_of(table_of(answer), question.site, form)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from litestar import Controller, delete, get
+from litestar import Controller, Response, delete, get
 
 from lastseen.accounts.account import Account, AccountNotFound
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.devices.key import Scope
 from lastseen.errors import SessionNotFound
 from lastseen.server.api.asking import AnyRequest, QueryId, checked_id, id_of
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.rights import Principal
 from lastseen.sessions.session import Session
 from lastseen.web.sessions.asgi import head_of, request_session
@@ -37,10 +38,22 @@ class SessionsController(Controller):
     path = "/sessions"
     tags = ("sessions",)
 
-    @get("/", needs=Scope.SESSIONS_READ, sync_to_thread=True, summary="List sessions", operation_id="ListSessions")
+    @get(
+        "/",
+        needs=Scope.SESSIONS_READ,
+        sync_to_thread=True,
+        summary="List sessions",
+        operation_id="ListSessions",
+        operation_class=ExportOperation,
+    )
     def list_sessions(
-        self, request: AnyRequest, accounts: Accounts, principal: Principal, user_id: QueryId = None
-    ) -> SessionList:
+        self,
+        request: AnyRequest,
+        accounts: Accounts,
+        principal: Principal,
+        export: Export,
+        user_id: QueryId = None,
+    ) -> Response[SessionList]:
         """Return the valid sessions of a user: your own unless told otherwise; with a key, everybody's.
 
         A user who is not there, or whose sessions are not yours to see, has none.
@@ -51,7 +64,7 @@ class SessionsController(Controller):
             for session in accounts.sessions_of(owner.user_id)
         ]
         current = _current(request)
-        return SessionList(sessions=[view_of(session, current) for session in found])
+        return export(SessionList(sessions=[view_of(session, current) for session in found]))
 
     @delete(
         "/{session_id:str}",

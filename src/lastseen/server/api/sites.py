@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
-from litestar import Controller, delete, get, patch, post
+from litestar import Controller, Response, delete, get, patch, post
 from msgspec import UNSET
 
 from lastseen.accounts.audit import AuditAction
@@ -13,6 +13,7 @@ from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
 from lastseen.errors import InvalidCursor
 from lastseen.server.api.asking import Cursor, Limit, id_of
+from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.idempotency import Once
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
@@ -40,16 +41,25 @@ class SitesController(Controller):
 
         return once("CreateSite", data, make)
 
-    @get("/", needs=Scope.SITES_READ, sync_to_thread=True, summary="List sites", operation_id="ListSites")
-    def list_sites(self, seen: LastSeen, principal: Principal, limit: Limit = 100, cursor: Cursor = None) -> SiteList:
+    @get(
+        "/",
+        needs=Scope.SITES_READ,
+        sync_to_thread=True,
+        summary="List sites",
+        operation_id="ListSites",
+        operation_class=ExportOperation,
+    )
+    def list_sites(
+        self, seen: LastSeen, principal: Principal, export: Export, limit: Limit = 100, cursor: Cursor = None
+    ) -> Response[SiteList]:
         """Return one page of sites, by id."""
         after = None if cursor is None else _decoded(cursor)
         if principal.site_id is not None:
             own = seen.store.sites.get_site(principal.site_id)
-            return SiteList(sites=[] if own is None else [SiteView.of(own)], next_cursor=None)
+            return export(SiteList(sites=[] if own is None else [SiteView.of(own)], next_cursor=None))
         found = seen.sites.list(limit + 1, after)
         following = _encoded(found[limit - 1].id) if len(found) > limit else None
-        return SiteList(sites=[SiteView.of(site) for site in found[:limit]], next_cursor=following)
+        return export(SiteList(sites=[SiteView.of(site) for site in found[:limit]], next_cursor=following))
 
     @get("/{site_id:str}", needs=Scope.SITES_READ, sync_to_thread=True, summary="Show one site", operation_id="GetSite")
     def show(self, seen: LastSeen, principal: Principal, site_id: str) -> SiteView:

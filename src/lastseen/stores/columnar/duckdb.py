@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 
 from lastseen.errors import StoreError, StoreUnavailable
 from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, Place
+from lastseen.reports.export import Table
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.stores.columnar import duckdb_feed as feed
 from lastseen.stores.columnar import duckdb_settling as settling
 from lastseen.stores.columnar.duckdb_query import Statement
+from lastseen.stores.columnar.parquet import to_parquet
 from lastseen.visits.store import Changes
 
 FORMAT = "4"
@@ -149,17 +149,9 @@ class DuckDBCopy:
         with _translated(), self._connection.cursor() as cursor:
             return [visit_id for (visit_id,) in cursor.execute(text, statement.values).fetchall()]
 
-    def parquet(self, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-        """Return a table as a Parquet file; columns of numbers are DOUBLE or BIGINT, the others VARCHAR."""
-        kinds = {f"c{place}": _kind(row[place] for row in rows) for place in range(len(names))}
-        text = msgspec.json.encode([dict(zip(kinds, row, strict=True)) for row in rows]).decode()
-        columns = ", ".join(f"row.c{place} AS {_quoted(name)}" for place, name in enumerate(names))
-        select = f"SELECT {columns} FROM (SELECT unnest(from_json($rows::JSON, $shape)) AS row)"  # noqa: S608 - quoted
-        with _translated(), tempfile.TemporaryDirectory() as folder, self._connection.cursor() as cursor:
-            file = Path(folder, "table.parquet")
-            values = {"rows": text, "shape": msgspec.json.encode([kinds]).decode()}
-            cursor.sql(select, params=values).write_parquet(str(file))
-            return file.read_bytes()
+    def parquet(self, table: Table) -> bytes:
+        """Return a table as a Parquet file; see `to_parquet`."""
+        return to_parquet(table)
 
     def clear(self) -> None:
         """Throw everything away and begin again at the empty position."""
@@ -214,14 +206,3 @@ def _translated() -> Iterator[None]:
         raise kind(f"the copy for reports failed: {error}") from error
     except duckdb.Error as error:
         raise StoreError(f"the copy for reports failed: {error}") from error
-
-
-def _kind(values: Iterator[Any]) -> str:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {int}:
-        return "BIGINT"
-    return "DOUBLE" if kinds and kinds <= {int, float} else "VARCHAR"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
