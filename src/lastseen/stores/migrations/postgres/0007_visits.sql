@@ -57,25 +57,24 @@ CREATE INDEX lastseen_events_at ON lastseen_events (site_id, at);
 -- A visit is written again with every event. While no column of an index changes by it, its row is replaced within its
 -- page and no index is written, which is four times as fast
 -- (https://www.postgresql.org/docs/current/storage-hot.html). So the moment of the last activity is found by its ten
--- minutes, and what a transaction wrote by a list of its own; and half of a page is kept for the next states of its
--- visits. The log is told of a row what lies between the first and the last byte that change, so these are together.
+-- minutes, and what a transaction wrote by a list of its own.
 CREATE TABLE lastseen_visits (
+    tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    seq integer NOT NULL,
     site_id text COLLATE "C" NOT NULL,
     id text COLLATE "C" NOT NULL,
     visitor bigint NOT NULL,
     started_at bigint NOT NULL,
+    last_activity_at bigint NOT NULL,
+    is_open boolean NOT NULL,
+    is_bot boolean NOT NULL,
     start_reason text NOT NULL,
     entry_url text,
-    is_bot boolean NOT NULL,
-    is_open boolean NOT NULL,
-    tx xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    seq integer NOT NULL,
     active_slot bigint NOT NULL GENERATED ALWAYS AS (last_activity_at / 600000000) STORED,
-    last_activity_at bigint NOT NULL,
     body text NOT NULL,
     PRIMARY KEY (site_id, id)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
-CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at, id);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at);
 CREATE INDEX lastseen_visits_started ON lastseen_visits (site_id, started_at);
 CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, active_slot);
 CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, started_at) WHERE is_open;

@@ -6,10 +6,9 @@ CREATE TABLE lastseen_visit_counter (
     value INTEGER NOT NULL
 );
 INSERT INTO lastseen_visit_counter (one, value) VALUES (1, 0);
--- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event
--- where that is in no visit: mostly it is the last one of the newest visit, which need not be said twice. `marks` are
--- earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity last changed
--- its visitor.
+-- `visitor` is the identity that stands for all of one visitor's; its row knows the place of the visitor's newest event.
+-- `marks` are earlier states of a long visit, so that a late event need not read all of it. `seq` is when the identity
+-- last changed its visitor.
 CREATE TABLE lastseen_identities (
     no INTEGER PRIMARY KEY,
     site_id TEXT NOT NULL,
@@ -47,11 +46,9 @@ CREATE TABLE lastseen_events (
     flags INTEGER NOT NULL,
     body TEXT NOT NULL
 );
-CREATE UNIQUE INDEX lastseen_events_id ON lastseen_events (id, site_id);
+CREATE UNIQUE INDEX lastseen_events_id ON lastseen_events (site_id, id);
 CREATE INDEX lastseen_events_identity ON lastseen_events (identity, at);
 CREATE INDEX lastseen_events_at ON lastseen_events (site_id, at);
--- A visit is written again with nearly every event, and SQLite writes each index of whose columns one is set. So the
--- moment of the last activity is found by its ten minutes, and what a transaction wrote by a list of its own.
 CREATE TABLE lastseen_visits (
     no INTEGER PRIMARY KEY,
     seq INTEGER NOT NULL,
@@ -60,26 +57,18 @@ CREATE TABLE lastseen_visits (
     visitor INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
     last_activity_at INTEGER NOT NULL,
-    active_slot INTEGER NOT NULL,
     is_open INTEGER NOT NULL,
     is_bot INTEGER NOT NULL,
     start_reason TEXT NOT NULL,
     entry_url TEXT,
     body TEXT NOT NULL
 );
+CREATE UNIQUE INDEX lastseen_visits_seq ON lastseen_visits (seq);
 CREATE UNIQUE INDEX lastseen_visits_id ON lastseen_visits (site_id, id);
 CREATE INDEX lastseen_visits_visitor ON lastseen_visits (visitor, started_at);
 CREATE INDEX lastseen_visits_started ON lastseen_visits (site_id, started_at);
-CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, active_slot);
+CREATE INDEX lastseen_visits_active ON lastseen_visits (site_id, last_activity_at);
 CREATE INDEX lastseen_visits_open ON lastseen_visits (site_id, started_at) WHERE is_open = 1;
--- Which visits a transaction wrote, as a list of their rows' numbers, and the numbers that these got of the counter, from
--- the first to the last. A visit whose `seq` is not among them has been written since.
-CREATE TABLE lastseen_visit_writes (
-    last INTEGER PRIMARY KEY,
-    first INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    visits TEXT NOT NULL
-);
 -- What was there once and is no more, for copies.
 CREATE TABLE lastseen_visits_removed (
     site_id TEXT NOT NULL,
