@@ -80,10 +80,10 @@ def test_the_figures_are_those_of_the_reports(shop: ServerProcess, page: Page) -
 
 @pytest.mark.parametrize("kind", ["JSON", "CSV", "Parquet"])
 def test_every_panel_can_be_taken_away(shop: ServerProcess, page: Page, kind: str) -> None:
-    """Each panel and the chart have their API call beside them, in every form."""
+    """Each panel, the chart and the latest visits have their API call beside them, in every form."""
     page.goto(f"{shop.address}/visits")
     links = page.get_by_text(kind, exact=True)
-    expect(links).to_have_count(6)
+    expect(links).to_have_count(7)
     types = {"JSON": "application/json", "CSV": "text/csv", "Parquet": "application/vnd.apache.parquet"}
     for link in links.all():
         answer = shop.http.get(link.get_attribute("href") or "")

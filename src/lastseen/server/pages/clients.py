@@ -19,6 +19,7 @@ from lastseen.devices.key import Scope
 from lastseen.server.api.asking import Cursor
 from lastseen.server.api.clients import Filters, hour_of, provide_filters
 from lastseen.server.pages.charts import DAY_STRIP, active_strip, busiest_hour, hourly_values
+from lastseen.server.pages.exports import exports, list_exports
 from lastseen.server.pages.frame import go, home_of, show_problem
 from lastseen.server.pages.hint import curl_line
 from lastseen.server.pages.live import Page, element_id, show_live, show_part, with_tag
@@ -44,6 +45,10 @@ class View:
 
     def query(self) -> str:
         """Return the query string, without what is the default."""
+        return urlencode(self.fields())
+
+    def fields(self) -> dict[str, str]:
+        """Return the fields of the address, without what is the default."""
         fields = {
             "status": self.status,
             "active_within": self.active_within,
@@ -52,7 +57,7 @@ class View:
             "order": self.order if self.order != ClientOrder.NEWEST else None,
             "cursor": self.cursor,
         }
-        return urlencode({name: value for name, value in fields.items() if value})
+        return {name: value for name, value in fields.items() if value}
 
     def address(self, **changes: str | None) -> str:
         """Return the address of this view with changes; it starts at the first page again."""
@@ -163,7 +168,8 @@ def _content(seen: LastSeen, filters: Filters, view: View, address: str) -> dict
         "hours": hourly_values(by_hour, overview_since, now),
         "hours_start": int(overview_since.timestamp()),
         "busiest": busiest_hour(by_hour),
-        "query": view.query(),
+        "exports": list_exports("/api/v1/clients", replace(view, cursor=None).fields().items()),
+        "chart_exports": exports("/api/v1/activity/hours", [("within", format_span(OVERVIEW))]),
     }
     return with_tag(
         content,

@@ -33,6 +33,7 @@ from lastseen.server.pages.devices.asking import (
     show_form,
 )
 from lastseen.server.pages.devices.key_rows import KEYS_OF_ONE, key_rows
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.live import Page
 from lastseen.server.pages.relative import relative
@@ -206,6 +207,7 @@ def _device_page(  # noqa: PLR0917 - a page has many parts
         "group": next((group for group in groups if group.id == device.group_id), None),
         "keys": key_rows(keys, now, {}),
         "all_keys": address("/keys", {"device": device.id}) if keys.next_cursor else None,
+        "key_exports": list_exports("/api/v1/keys", [("device_id", device.id)]),
         "api": f"/api/v1/devices/{quote(device.id, safe='')}",
     }
     return show_form(

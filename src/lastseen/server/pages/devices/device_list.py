@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from lastseen.devices.store import DeviceFilter, DeviceOrder
 from lastseen.server.api.asking import Cursor, Search, checked_search
 from lastseen.server.pages.clients import status_spans
 from lastseen.server.pages.devices.asking import Pages, address, find_group, groups_of
+from lastseen.server.pages.exports import Link, list_exports
 from lastseen.server.pages.frame import IS_SET_UP, AnyRequest
 from lastseen.server.pages.hint import device_line
 from lastseen.server.pages.live import Page, element_id, show_live, show_part, with_tag
@@ -58,8 +60,8 @@ class View:
             "cursor": self.cursor,
         }
 
-    def api(self) -> str:
-        """Return the API's address of the same list."""
+    def exports(self) -> Sequence[Link]:
+        """Return the API's addresses of the same list."""
         is_never = self.status == NEVER
         fields = {
             "status": None if is_never else self.status,
@@ -67,9 +69,8 @@ class View:
             "group_id": self.group,
             "search": self.search,
             "order": self.order.value,
-            "cursor": self.cursor,
         }
-        return address("/api/v1/devices", fields)
+        return list_exports("/api/v1/devices", fields.items())
 
 
 class DeviceListPages(Pages):
@@ -145,7 +146,7 @@ def _content(request: AnyRequest, seen: LastSeen, principal: Principal, view: Vi
         "next": view.address(cursor=page.next_cursor) if page.next_cursor else None,
         "groups": [(group.id, group.name) for group in groups],
         "nothing": counts["total"] == 0 and not view.search and not view.group,
-        "api": view.api(),
+        "exports": view.exports(),
     }
     line = device_line(str(request.base_url).rstrip("/"), needs_key=bool(request.scope.get(IS_SET_UP, True)))
     spans = {**status_spans(seen.devices.status_rule), NEVER: "not even once"}

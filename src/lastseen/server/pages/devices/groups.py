@@ -17,6 +17,7 @@ from lastseen.devices.values import MAX_NAME_LENGTH, check_id, check_text
 from lastseen.server.api.asking import Cursor
 from lastseen.server.api.groups import require_unlimited
 from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, find_group, show_form
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.live import Page
 from lastseen.server.rights import Principal
@@ -138,6 +139,7 @@ def _list_page(
         fields=fields,
         groups=[{"group": group, "href": address("/group", {"id": group.id}), **counts[group.id]} for group in page],
         cursor=cursor,
+        exports=list_exports("/api/v1/groups"),
         next=address("/groups", {"cursor": page.next_cursor}) if page.next_cursor else None,
         is_limited=principal.is_limited,
     )

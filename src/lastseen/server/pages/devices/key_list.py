@@ -13,6 +13,7 @@ from lastseen.server.api.asking import Cursor
 from lastseen.server.pages.devices.asking import Pages, address, checked_id, find_group, groups_of
 from lastseen.server.pages.devices.device import find_device
 from lastseen.server.pages.devices.key_rows import key_rows
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import IS_SET_UP, AnyRequest
 from lastseen.server.pages.live import Page, show_live, show_part, with_tag
 from lastseen.server.problem import Problem
@@ -102,7 +103,7 @@ def _content(  # noqa: PLR0917 - as the handlers have them
         "nothing": not rows and not chips and not cursor and status is None,
         "first": address(PATH, fields) if cursor else None,
         "new": address("/keys/new", owner),
-        "api": address("/api/v1/keys", {**ids, "status": status, "cursor": cursor}),
+        "exports": list_exports("/api/v1/keys", {**ids, "status": status}.items()),
     }
     return with_tag(content, now, is_set_up=request.scope.get(IS_SET_UP, True))
 

@@ -12,6 +12,7 @@ from lastseen.accounts.audit import AuditAction
 from lastseen.app import LastSeen
 from lastseen.devices.key import Scope
 from lastseen.server.pages.devices.asking import Form, Pages, WrongField, address, checking, show_form
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import AnyRequest, go, show
 from lastseen.server.pages.hint import event_line, script_line
 from lastseen.server.pages.live import Page
@@ -170,7 +171,15 @@ def _list_page(
     here = str(request.base_url).rstrip("/")
     rows = [{"site": site, "href": _address(site), "line": script_line(here, site.write_key)} for site in _all(seen)]
     may_create = principal.may(Scope.SITES_WRITE)
-    return show_form(request, "devices/sites.html", problem, fields=fields, sites=rows, may_create=may_create)
+    return show_form(
+        request,
+        "devices/sites.html",
+        problem,
+        fields=fields,
+        sites=rows,
+        may_create=may_create,
+        exports=list_exports("/api/v1/sites"),
+    )
 
 
 def _all(seen: LastSeen) -> list[Site]:

@@ -1,35 +1,42 @@
-"""The API's address of what a page shows, for programs and for spreadsheets. Pure."""
+"""The API's address of what a page about visits shows. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from urllib.parse import urlencode
+from collections.abc import Iterator, Sequence
 
 from lastseen.reports.question import Question
 from lastseen.reports.text import write_filter
+from lastseen.server.pages.exports import Link, exports, list_exports
 from lastseen.settings import format_span
-
-Link = tuple[str, str]
-"""What it is called, and its address."""
 
 REPORTS = "/api/v1/reports"
 VISITS = "/api/v1/visits"
 
 
-def exports(question: Question) -> Sequence[Link]:
+def report_exports(question: Question) -> Sequence[Link]:
     """Return the addresses of the answer to a question, in every form that the API has."""
     fields = [
-        ("site", question.site),
         ("metrics", ",".join(question.metrics)),
         ("by", ",".join(dimension.name for dimension in question.by)),
-        ("last", format_span(question.last) if question.last else ""),
-        ("from", question.since.isoformat() if question.since else ""),
-        ("to", question.until.isoformat() if question.until else ""),
-        ("time_zone", question.time_zone),
         ("compare", question.compare.value if question.compare else ""),
-        ("bots", question.bots.value),
         ("limit", str(question.limit)),
-        *(("filter", write_filter(each)) for each in question.filters),
+        *_chosen(question),
     ]
-    address = f"{REPORTS}/visits?{urlencode([(name, value) for name, value in fields if value])}"
-    return (("JSON", address), ("CSV", f"{address}&format=csv"), ("Parquet", f"{address}&format=parquet"))
+    return exports(f"{REPORTS}/visits", fields)
+
+
+def visit_exports(question: Question) -> Sequence[Link]:
+    """Return the addresses of the visits that a question counts."""
+    return list_exports(VISITS, _chosen(question))
+
+
+def _chosen(question: Question) -> Iterator[tuple[str, str]]:
+    """Yield what says which visits are counted."""
+    yield "site", question.site
+    yield "last", format_span(question.last) if question.last else ""
+    yield "from", question.since.isoformat() if question.since else ""
+    yield "to", question.until.isoformat() if question.until else ""
+    yield "time_zone", question.time_zone
+    yield "bots", question.bots.value
+    for each in question.filters:
+        yield "filter", write_filter(each)

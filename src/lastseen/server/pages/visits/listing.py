@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from urllib.parse import urlencode
 
 from litestar import Request, get
 from litestar.datastructures import State
@@ -15,10 +14,12 @@ from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.reports.question import Bots, find_zone
 from lastseen.reports.terms import Metric
+from lastseen.server.api.visits import counted_visits
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import show, show_problem
 from lastseen.server.pages.relative import relative
-from lastseen.server.pages.visits.addresses import VISITS
-from lastseen.server.pages.visits.rows import counted_visits, visit_rows
+from lastseen.server.pages.visits.addresses import VISITS, visit_exports
+from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.pages.visits.view import View, days_of
 from lastseen.server.pages.visits.words import days_words, filter_words
 from lastseen.server.problem import Problem
@@ -46,15 +47,17 @@ def show_visits(request: Request[None, None, State], seen: LastSeen, visitor: st
     chosen = not visitor and bool(_CHOOSING.intersection(request.query_params))
     place = _place(after)
     if chosen:
-        found: Sequence[Visit] = counted_visits(seen, view, PAGE_SIZE + 1, after=place)
+        found: Sequence[Visit]
+        found, has_more = counted_visits(seen, view.question(Metric.VISITS), PAGE_SIZE, after=place)
     else:
         query = VisitQuery(
             site_id=site.id, visitor_id=visitor or None, bots=_BOTS[view.bots], after=place, limit=PAGE_SIZE + 1
         )
         found = seen.store.visits.list_visits(query)
+        has_more = len(found) > PAGE_SIZE
     shown = found[:PAGE_SIZE]
     now, zone = utc(SYSTEM_CLOCK.now()), find_zone(view.zone)
-    more = {"after": f"{shown[-1].start}.{shown[-1].id}"} if len(found) > PAGE_SIZE else None
+    more = {"after": f"{shown[-1].start}.{shown[-1].id}"} if has_more and shown else None
     of_visitor = {"visitor": visitor} if visitor else {}
     return show(
         request,
@@ -77,7 +80,9 @@ def show_visits(request: Request[None, None, State], seen: LastSeen, visitor: st
             }
             for kind, label in KINDS
         ],
-        api=None if chosen else f"{VISITS}?{urlencode({'site': site.id, **of_visitor, 'bots': view.bots.value})}",
+        exports=visit_exports(view.question(Metric.VISITS))
+        if chosen
+        else list_exports(VISITS, [("site", site.id), *of_visitor.items(), ("bots", view.bots.value)]),
         relative=lambda moment: relative(moment, now),
         local=lambda moment: moment.astimezone(zone),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import tzinfo
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote
 
 import msgspec
 from litestar import Request, get
@@ -15,6 +15,7 @@ from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, to_micros, utc
 from lastseen.devices.key import Scope
 from lastseen.reports.question import find_zone
+from lastseen.server.pages.exports import exports
 from lastseen.server.pages.frame import show, show_problem
 from lastseen.server.pages.visits.addresses import VISITS
 from lastseen.server.pages.visits.rows import visit_address, visitor_words
@@ -70,7 +71,7 @@ def show_visit(
         ended=_ended(visit),
         origin=_origin(visit, find_zone(zone)),
         events=[_event(visit, event, find_zone(zone)) for event in seen.store.visits.events_of(visit)],
-        api=f"{VISITS}/{urlencode({'': visit.id})[1:]}?{urlencode({'site': site})}",
+        exports=exports(f"{VISITS}/{quote(visit.id, safe='')}", [("site", site)]),
     )
 
 

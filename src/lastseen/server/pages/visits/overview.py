@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from litestar import Request, get
 from litestar.datastructures import State
@@ -13,13 +12,15 @@ from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.reports.question import Bots, find_zone
 from lastseen.reports.terms import Metric
+from lastseen.server.api.visits import counted_visits
+from lastseen.server.pages.exports import list_exports
 from lastseen.server.pages.frame import show_problem
 from lastseen.server.pages.hint import event_line, script_line
 from lastseen.server.pages.live import Page, show_live, show_part, with_tag
-from lastseen.server.pages.visits.addresses import VISITS
+from lastseen.server.pages.visits.addresses import VISITS, visit_exports
 from lastseen.server.pages.visits.elsewhere import latest_visits
 from lastseen.server.pages.visits.panels import chart_of, panel_metric, panel_of, tiles_of
-from lastseen.server.pages.visits.rows import counted_visits, visit_rows
+from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
 from lastseen.server.pages.visits.words import days_words, filter_words
 from lastseen.settings import format_span, parse_span
@@ -89,7 +90,7 @@ def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, A
         content["others"] = visits.count_visits(VisitQuery(site_id=site.id))
         content["others_href"] = view.address(bots=Bots.WITH)
     else:
-        recent = counted_visits(seen, view, RECENT) if view.is_chosen else found
+        recent = counted_visits(seen, view.question(Metric.VISITS), RECENT)[0] if view.is_chosen else found
         content |= _figures(seen, view) | {
             "online": seen.reports.ask(view.online(now)).totals[0],
             "visits": visit_rows(recent, site.rule, now, view.zone),
@@ -148,7 +149,11 @@ def _around(request: Request[None, None, State], seen: LastSeen, view: View, sit
         "list_href": view.list_address() if view.is_chosen else View(site=view.site, bots=view.bots).list_address(),
         "sites": seen.sites.list(),
         "zones": ZONES if view.zone in ZONES else (view.zone, *ZONES),
-        "visits_api": f"{VISITS}?{urlencode({'site': site.id, 'order': VisitOrder.LAST_ACTIVE.value})}",
+        "visits_exports": visit_exports(view.question(Metric.VISITS))
+        if view.is_chosen
+        else list_exports(
+            VISITS, [("site", site.id), ("bots", view.bots.value), ("order", VisitOrder.LAST_ACTIVE.value)]
+        ),
         "write_key": site.write_key,
         "script_line": script_line(address, site.write_key),
         "curl_line": event_line(address, site.write_key),

@@ -10,7 +10,8 @@ from lastseen.reports.answer import Answer, Figure, Row
 from lastseen.reports.period import Period, moment_of
 from lastseen.reports.question import Filter, Operator
 from lastseen.reports.terms import Dimension, Metric, TimeBucket
-from lastseen.server.pages.visits.addresses import Link, exports
+from lastseen.server.pages.exports import Link
+from lastseen.server.pages.visits.addresses import report_exports
 from lastseen.server.pages.visits.view import PANEL_CHOICES, TILES, View
 from lastseen.server.pages.visits.words import DIMENSIONS, METRICS, change_words, figure_words, value_words
 
@@ -130,7 +131,7 @@ def chart_of(view: View, answer: Answer, bucket: TimeBucket) -> Chart:
         values=[_height(metric, row.figures[0]) for row in rows],
         before=[_height(metric, row.compared[0] if row.compared else None) for row in rows],
         words=words,
-        exports=exports(view.question(metric, by=bucket.value, compare=True)),
+        exports=report_exports(view.question(metric, by=bucket.value, compare=True)),
     )
 
 
@@ -157,7 +158,7 @@ def panel_of(view: View, place: int, answer: Answer) -> Panel:
         if len(choices) > 1
         else [],
         rows=[_panel_row(view, dimension, row, largest) for row in answer.rows],
-        exports=exports(view.question(panel_metric(dimension), by=dimension, limit=1_000)),
+        exports=report_exports(view.question(panel_metric(dimension), by=dimension, limit=1_000)),
     )
 
 

@@ -7,12 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from lastseen.app import LastSeen
 from lastseen.clock import to_micros
-from lastseen.reports.copy import Place
-from lastseen.reports.terms import Metric
 from lastseen.server.pages.live import element_id
-from lastseen.server.pages.visits.view import View
 from lastseen.server.pages.visits.words import START_REASONS, page_words, source_words, span_words, visit_facts
 from lastseen.visits.fold import close_overdue
 from lastseen.visits.rule import VisitRule
@@ -20,13 +16,6 @@ from lastseen.visits.visit import Visit
 
 _LONGEST_NAME = 20
 """A longer visitor id is a digest or a UUID, whose rest says nothing to a reader."""
-
-
-def counted_visits(seen: LastSeen, view: View, limit: int, *, after: Place | None = None) -> list[Visit]:
-    """Return the visits that a view counts, those that began last first."""
-    ids = seen.reports.latest(view.question(Metric.VISITS), limit, after=after)
-    found = (seen.store.visits.get(view.site, visit_id) for visit_id in ids)
-    return [visit for visit in found if visit is not None]
 
 
 def visit_rows(visits: Sequence[Visit], rule: VisitRule, now: datetime, zone: str = "UTC") -> list[dict[str, Any]]:
