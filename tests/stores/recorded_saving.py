@@ -25,7 +25,7 @@ from lastseen.testing.api_keys import new_key
 from lastseen.testing.factories import moment
 from lastseen.testing.sites import new_site
 from lastseen.testing.streams import batches, stream
-from lastseen.testing.visits import save
+from lastseen.testing.visit_copies import save
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
 from tests.stores.power_cut import Step, record_sqlite

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lastseen.stores.sqlite import SQLiteStore
-from lastseen.testing.visits import RULE, Replica, stored
+from lastseen.testing.visit_copies import RULE, Replica, stored
 from lastseen.visits.recount import Recount
 from lastseen.visits.site import DEFAULT_SITE_ID
 from tests.stores.power_cut import CannotHook, Disk, Step, prove

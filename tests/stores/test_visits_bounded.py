@@ -13,7 +13,7 @@ from lastseen.stores import Store, open_store
 from lastseen.stores.sqlite import visit_feed
 from lastseen.testing import moment
 from lastseen.testing.streams import SITE, event, folded
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from lastseen.visits.store import VisitOrder, VisitQuery
 from lastseen.visits.visit import Visit
 

@@ -8,7 +8,7 @@ import pytest
 from lastseen.errors import InvalidCursor
 from lastseen.stores import open_store
 from lastseen.testing.streams import batches, event, folded, stream
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from tests.servers import ask
 
 LATER = "UPDATE {table} SET tx = (tx::text::bigint + 1000000000)::text::xid8 WHERE tx IS NOT NULL"

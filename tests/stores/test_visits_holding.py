@@ -17,7 +17,7 @@ from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.visit_saving import Held
 from lastseen.stores.visit_saving import save as save_in
 from lastseen.testing.streams import SITE, event, folded, identify
-from lastseen.testing.visits import RULE, save, stored
+from lastseen.testing.visit_copies import RULE, save, stored
 from lastseen.visits.event import Event
 from tests.servers import ask, database_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lastseen.stores import Store
 from lastseen.testing.factories import moment
 from lastseen.testing.streams import SITE, batches, folded, stream
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from lastseen.visits.store import EventQuery, VisitQuery
 from tests.stores.test_sessions import lent
 

@@ -11,7 +11,7 @@ from lastseen.stores import Store, visit_saving
 from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.sqlite.visit_transaction import SQLiteVisitTransaction
 from lastseen.testing.streams import batches, event, folded, identify, stream
-from lastseen.testing.visits import RULE, save, stored
+from lastseen.testing.visit_copies import RULE, save, stored
 from lastseen.visits.event import Event
 
 

@@ -16,7 +16,7 @@ from lastseen.stores.sqlite.visit_memory import Memory, VisitMemory
 from lastseen.stores.sqlite.visit_transaction import SQLiteVisitTransaction
 from lastseen.stores.visit_rows import Identity
 from lastseen.testing.streams import batches, event, folded, stream
-from lastseen.testing.visits import RULE, save, stored
+from lastseen.testing.visit_copies import RULE, save, stored
 from lastseen.visits.event import Event
 from tests.stores.test_visits_model import TABLES
 

@@ -17,7 +17,7 @@ from lastseen.stores import Store, open_store
 from lastseen.stores.memory import MemoryVisits
 from lastseen.testing import moment
 from lastseen.testing.streams import SITE, alias, event, identify
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from lastseen.visits.event import SESSION_END, SESSION_START, Event, EventFlags
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.utm import UtmParams

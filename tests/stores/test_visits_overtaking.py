@@ -12,7 +12,7 @@ from lastseen.stores import Store, open_store
 from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.visit_saving import save as save_in
 from lastseen.testing.streams import SITE, event, folded
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from lastseen.visits.event import SESSION_END, Event
 from tests.servers import ask
 

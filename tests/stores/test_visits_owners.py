@@ -9,7 +9,7 @@ import pytest
 from lastseen.stores import Store
 from lastseen.stores.visit_saving import MARK_EVERY
 from lastseen.testing.streams import SITE, alias, batches, event, folded, identify
-from lastseen.testing.visits import RULE, save, stored
+from lastseen.testing.visit_copies import RULE, save, stored
 from lastseen.visits.event import Event
 from lastseen.visits.visit import StartReason
 

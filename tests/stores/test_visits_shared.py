@@ -19,7 +19,7 @@ from lastseen.errors import InvalidData
 from lastseen.stores import Store, open_store
 from lastseen.stores.memory import MemoryVisits
 from lastseen.testing.streams import NOON, SECOND, SITE, batches, event, folded, stream
-from lastseen.testing.visits import RULE, Replica, save, stored
+from lastseen.testing.visit_copies import RULE, Replica, save, stored
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import EventQuery, VisitStore
@@ -33,7 +33,7 @@ WRITER = """
 import sys
 from lastseen.stores import open_store
 from lastseen.testing.streams import batches, stream
-from lastseen.testing.visits import save
+from lastseen.testing.visit_copies import save
 
 url, seed, count, share, shares = sys.argv[1], *map(int, sys.argv[2:6])
 store = open_store(url)

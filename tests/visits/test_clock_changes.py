@@ -25,7 +25,7 @@ from lastseen.ingest.own import decode_events
 from lastseen.ingest.service import Ingest
 from lastseen.reports.question import ask_for
 from lastseen.testing import ManualClock
-from lastseen.testing.visits import stored
+from lastseen.testing.visit_copies import stored
 from lastseen.visits.event import Event
 from lastseen.visits.recount import Recount
 from lastseen.visits.site import DEFAULT_SITE_ID
