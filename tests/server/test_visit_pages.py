@@ -219,6 +219,18 @@ def test_a_site_that_only_bots_visited_says_so(new_server: ServerProcess, page: 
     expect(page.locator("#others")).to_be_visible()
 
 
+def test_without_the_default_site_the_first_one_is_shown(new_server: ServerProcess) -> None:
+    """Who deletes it still finds the visits under the same address; without any site the page says so."""
+    assert new_server.http.post("/api/v1/sites", json={"id": "shop", "name": "The shop"}).status_code == 201
+    assert new_server.http.delete("/api/v1/sites/default").status_code == 204
+    answer = new_server.http.get("/visits")
+    assert answer.status_code == 200
+    key = new_server.http.get("/api/v1/sites/shop").json()["write_key"]
+    assert key in answer.text
+    assert new_server.http.delete("/api/v1/sites/shop").status_code == 204
+    assert new_server.http.get("/visits").status_code == 404
+
+
 def test_a_visit_that_ended_because_the_next_was_started_is_shown(new_server: ServerProcess) -> None:
     """By hand, which is a reason of its own."""
     key = new_server.http.get("/api/v1/sites/default").json()["write_key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from litestar import Request, get
@@ -24,7 +25,7 @@ from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
 from lastseen.server.pages.visits.words import days_words, filter_words
 from lastseen.settings import format_span, parse_span
-from lastseen.visits.site import Site
+from lastseen.visits.site import DEFAULT_SITE_ID, Site
 from lastseen.visits.store import VisitOrder, VisitQuery
 
 PART = "visits_content.html"
@@ -79,6 +80,8 @@ def show_overview_rows(request: Request[None, None, State], seen: LastSeen) -> P
 
 def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, Any]:
     view = View.of(list(request.query_params.multi_items()))
+    if "site" not in request.query_params:
+        view = replace(view, site=_usual_site(seen))
     now = utc(SYSTEM_CLOCK.now())
     site = seen.sites.get(view.site)
     visits = seen.store.visits
@@ -96,6 +99,12 @@ def _content(request: Request[None, None, State], seen: LastSeen) -> dict[str, A
             "visits": visit_rows(recent, site.rule, now, view.zone),
         }
     return with_tag(content, now, **_around(request, seen, view, site))
+
+
+def _usual_site(seen: LastSeen) -> str:
+    """Return the site that is shown where none is named: the default one, or the first if that was deleted."""
+    ids = [site.id for site in seen.sites.list()]
+    return DEFAULT_SITE_ID if DEFAULT_SITE_ID in ids or not ids else ids[0]
 
 
 def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
