@@ -29,6 +29,7 @@ from lastseen.server.api.openapi import API, DescriptionController, describe
 from lastseen.server.api.reports import ReportsController
 from lastseen.server.api.sessions import SessionsController
 from lastseen.server.api.sites import SitesController
+from lastseen.server.api.users import UsersApiController
 from lastseen.server.api.visits import VisitsController
 from lastseen.server.body import AsgiApp
 from lastseen.server.gate import Gate
@@ -152,6 +153,7 @@ def _api() -> Router:
             ReportsController,
             SessionsController,
             VisitsController,
+            UsersApiController,
             DescriptionController,
         ],
         guards=[refuse_unknown],

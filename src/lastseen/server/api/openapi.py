@@ -18,7 +18,7 @@ from lastseen.server.pages.frame import ASSET_VERSION
 from lastseen.server.policy import POLICY
 from lastseen.server.problem import MEDIA_TYPE
 from lastseen.server.rights import Need, Right, handlers_of, need_of
-from lastseen.wire import clients, devices, events, keys, sessions, sites
+from lastseen.wire import clients, devices, events, keys, sessions, sites, users
 from lastseen.wire.problem import ProblemDetails
 
 API = "/api/v1"
@@ -32,7 +32,8 @@ Who was active, when, in which session, and what did they do.
 
 Every operation but recording from the server's own machine needs an API key (`Authorization: Bearer ls_…` or
 `X-API-Key: ls_…`) with the scope that is listed with it, or a login session. Ids in paths are one percent-encoded
-segment. Lists are paged by cursor: pass `next_cursor` on as `cursor` until it is null. Moments are ISO 8601 in UTC.
+segment. Lists are paged by cursor: pass `next_cursor` on as `cursor` until it is null, or follow the header `Link` with
+`rel="next"`; with `format=csv` or `parquet` each page is a file of its rows. Moments are ISO 8601 in UTC.
 Whatever goes wrong is answered with problem details (RFC 9457) that say what to do.
 """
 
@@ -69,7 +70,7 @@ _PROBLEMS = {
 _ALWAYS = ("400", "401", "403", "429", "503")
 _WITH_BODY = ("413", "415")
 
-_WIRE = (clients, devices, events, keys, sessions, sites)
+_WIRE = (clients, devices, events, keys, sessions, sites, users)
 
 
 class DescriptionController(Controller):
@@ -125,6 +126,7 @@ _TAGS = [
     {"name": "sites", "description": "Where events and visits belong."},
     {"name": "reports", "description": "Figures about visits and events."},
     {"name": "sessions", "description": "Where the server's own users are signed in."},
+    {"name": "users", "description": "The server's own users, and the trail of what was done."},
 ]
 
 
@@ -157,6 +159,9 @@ def _complete(operation: Document, need: Need) -> None:
         response.pop("headers", None)
     wanted = [] if need is Right.PUBLIC else [*_ALWAYS]
     if any(parameter["in"] == "path" or parameter["name"] == "site" for parameter in operation.get("parameters", ())):
+        wanted.append("404")
+    if need is Right.ADMINISTRATOR:
+        # As long as there are no accounts.
         wanted.append("404")
     if "requestBody" in operation:
         wanted += _WITH_BODY

@@ -14,6 +14,7 @@ from lastseen.accounts.passwords import MIN_LENGTH, RECOMMENDED_LENGTH
 from lastseen.accounts.sign_in import Throttled
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.server.access import SIGN_IN
+from lastseen.server.pages.exports import exports
 from lastseen.server.pages.frame import AnyRequest, go, show, show_problem, viewer_of
 from lastseen.server.pages.password_threads import PasswordThreads
 from lastseen.server.pages.relative import relative
@@ -169,7 +170,8 @@ class OwnAccountController(Controller):
         """Show where one is signed in."""
         account, session = account_of(actor_of(request)), session_of(request)
         sessions = await in_thread(accounts.sessions_of, account.user_id)
-        return show(request, "devices.html", devices=devices_of(sessions, session))
+        shown = devices_of(sessions, session)
+        return show(request, "devices.html", devices=shown, exports=exports("/api/v1/sessions"))
 
     @post("/devices/{session_id:str}/revoke")
     async def revoke(self, request: AnyRequest, accounts: Accounts, session_id: str) -> Page:

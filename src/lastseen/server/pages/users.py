@@ -15,6 +15,7 @@ from lastseen.devices.device import Group
 from lastseen.devices.store import MAX_PAGE
 from lastseen.errors import NotFound
 from lastseen.server.pages.accounts import MAX_FORM, Form, Page, actor_of, devices_of, network_of, session_of
+from lastseen.server.pages.exports import exports, list_exports
 from lastseen.server.pages.frame import AnyRequest, go, show, show_problem
 from lastseen.server.pages.relative import relative
 from lastseen.server.rights import Right
@@ -121,7 +122,14 @@ class AuditController(Controller):
             for record in shown
         ]
         older = shown[-1].id if len(records) > AUDIT_PAGE else None
-        return show(request, "audit.html", entries=entries, older=older, newest=before is None)
+        return show(
+            request,
+            "audit.html",
+            entries=entries,
+            older=older,
+            newest=before is None,
+            exports=list_exports("/api/v1/audit"),
+        )
 
 
 async def _change(request: AnyRequest, accounts: Accounts, change: Any, user_id: str, then: str) -> Page:
@@ -135,7 +143,16 @@ async def _change(request: AnyRequest, accounts: Accounts, change: Any, user_id:
 async def _users_page(request: AnyRequest, accounts: Accounts, *, problem: str | None = None, name: str = "") -> Page:
     users = await in_thread(_users, accounts)
     status = 200 if problem is None else 422
-    return show(request, "users.html", status=status, users=users, problem=problem, name=name, roles=list(Role))
+    return show(
+        request,
+        "users.html",
+        status=status,
+        users=users,
+        problem=problem,
+        name=name,
+        roles=list(Role),
+        exports=exports("/api/v1/users"),
+    )
 
 
 def _users(accounts: Accounts) -> list[dict[str, Any]]:
@@ -174,6 +191,7 @@ async def _user_page(
         state=_state(account),
         groups=groups,
         devices=devices_of(sessions, session_of(request)),
+        exports=exports("/api/v1/sessions", [("user_id", account.user_id)]),
         problem=problem,
     )
 
