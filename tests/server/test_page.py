@@ -181,7 +181,7 @@ def test_the_keyboard_reaches_everything(shop: ServerProcess, page: Page) -> Non
     """Tab goes through skip link, filters, search and sorting; Enter follows."""
     page.goto(shop.address)
     reached = []
-    for _ in range(20):
+    for _ in range(23):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
     expected = [
