@@ -146,4 +146,5 @@ def test_the_api_describes_itself(server: ServerProcess) -> None:
         "order",
         "limit",
         "cursor",
+        "format",
     }
