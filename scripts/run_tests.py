@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
+WORKERS = min(8, (os.cpu_count() or 1) + 1)
+"""One more than there are processors: much of a test is waiting for a server or a browser."""
 
 
 def main() -> int:
-    """Run the tests in two processes, then hold the coverage of `src` to its limit; return the exit code."""
+    """Run the tests in several processes, then hold the coverage of `src` to its limit; return the exit code."""
     os.chdir(PROJECT)
     run("coverage", "erase")
-    tested = run("pytest", "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=", *sys.argv[1:])
+    tested = run("pytest", "-n", str(WORKERS), "--dist", "loadfile", "--cov", "--cov-report=", *sys.argv[1:])
     if tested or sys.argv[1:]:
         return tested
     return run("coverage", "report")
