@@ -83,6 +83,10 @@ FORMS = {
         '{"ts":1772355605000,"remote_addr":"203.0.113.7","method":"GET","uri":"/a?b=1","status":200}',
         PLAIN,
     ),
+    "nanoseconds": (
+        '{"ts":1772355605000000000,"remote_addr":"203.0.113.7","method":"GET","uri":"/a?b=1","status":200}',
+        PLAIN,
+    ),
 }
 
 
@@ -104,6 +108,7 @@ BAD = {
     "JSON without an offset": '{"time":"2026-03-01T10:00:05","ip":"a","request":"GET / HTTP/1.1","status":200}',
     "JSON without a status": '{"ts":1,"remote_addr":"a","request":"GET / HTTP/1.1"}',
     "JSON with a strange time": '{"ts":[1],"remote_addr":"a","request":"GET / HTTP/1.1","status":200}',
+    "JSON with a time of no year": '{"ts":1e20,"remote_addr":"a","request":"GET / HTTP/1.1","status":200}',
     "JSON with an endless time": '{"ts":1e999,"remote_addr":"a","request":"GET / HTTP/1.1","status":200}',
 }
 

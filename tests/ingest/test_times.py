@@ -24,6 +24,12 @@ NOON = to_micros(datetime(2026, 11, 22, 12, tzinfo=UTC))
         (NOON // MICROS, NOON),
         (NOON / MICROS, NOON),
         (NOON // 1_000, NOON),
+        (NOON, NOON),
+        (float(NOON), NOON),
+        (NOON * 1_000, NOON),
+        (99_999_999_999, 99_999_999_999 * MICROS),
+        (100_000_000_000, 100_000_000 * MICROS),
+        (10**20, None),
         ("yesterday", None),
         ("", None),
         (True, None),
@@ -40,7 +46,7 @@ NOON = to_micros(datetime(2026, 11, 22, 12, tzinfo=UTC))
     ids=str,
 )
 def test_moments_as_clients_write_them(written: object, micros: int | None) -> None:
-    """ISO 8601, UTC where it names no offset; seconds; milliseconds; None for everything else."""
+    """ISO 8601, UTC where it names no offset; seconds, or parts of them; None for everything else."""
     assert micros_of(written) == micros
 
 

@@ -40,12 +40,14 @@ def test_one_object_is_recorded_at_its_arrival(server: ServerProcess) -> None:
         1_700_000_000.0,
         1_700_000_000_000,
         1_700_000_000_000.0,
+        1_700_000_000_000_000,
+        1_700_000_000_000_000_000,
         "2023-11-14T22:13:20Z",
         "2023-11-15T00:13:20+02:00",
         "2023-11-14 22:13:20+00",
     ],
 )
-def test_a_time_is_seconds_milliseconds_or_iso_with_an_offset(server: ServerProcess, at: object) -> None:
+def test_a_time_is_a_number_of_seconds_or_parts_or_iso_with_an_offset(server: ServerProcess, at: object) -> None:
     """Every spelling of a moment records that moment, alone and among many."""
     assert server.http.post(PATH, json={"client_id": f"at {at}", "at": at}).json() == ONE
     assert last_seen_of(server, f"at {at}") == "2023-11-14T22:13:20Z"

@@ -33,6 +33,7 @@ EXAMPLES = """\
   jq -c '{client_id: .device, at: .time}' log.json | lastseen import activity -
 
 [bold]A line[/bold]: {"client_id": "till-7", "at": "2026-01-31T12:00:00Z"} or {"client_id": "till-7", "at": 1769860800}
+(seconds since 1970; larger numbers are milli-, micro- or nanoseconds)
 """
 
 FLUSH_EVERY = 10_000

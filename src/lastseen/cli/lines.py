@@ -1,4 +1,4 @@
-"""Activity as lines: `{"client_id": "...", "at": seconds or ISO 8601}`, plain or gzip, bounded in memory."""
+"""Activity as lines: `{"client_id": "...", "at": a number or ISO 8601}`, plain or gzip, bounded in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from lastseen.activity.key import key_problem
-from lastseen.clock import seconds_since_1970
+from lastseen.clock import seconds_since_1970, utc
+from lastseen.ingest.times import seconds_of_number
 
 MAX_LINE = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -46,8 +47,9 @@ _NOT_DECODABLE = (msgspec.DecodeError, RecursionError, ValueError)
 def parse_activity(line: bytes | None, latest: float) -> tuple[str, float]:
     """Return the client and the moment, in seconds since 1970; raise `BadLine`. None is a line that was too long.
 
-    A client id that is a number is its text as written. A moment needs an offset from UTC and must not be later than
-    `latest`: a history that reaches into the future was written by a wrong clock, or in milliseconds.
+    A client id that is a number is its text as written. A moment is ISO 8601 with an offset from UTC, or a number of
+    seconds, milli-, micro- or nanoseconds, told by its size; it must not be later than `latest`: a history that reaches
+    into the future was written by a wrong clock.
     """
     if line is None:
         raise BadLine("longer than 64 KiB")
@@ -62,7 +64,7 @@ def parse_activity(line: bytes | None, latest: float) -> tuple[str, float]:
         raise BadLine(f"client_id {problem}")
     at = _moment(found.at)
     if at > latest:
-        raise BadLine(f"at lies in the future: {_shown(found.at)} (seconds are expected, not milliseconds)")
+        raise BadLine(f"at lies in the future: {_shown(found.at)}{_day(found.at, at)}")
     return client_id, at
 
 
@@ -90,14 +92,18 @@ def _problem(line: bytes, error: Exception) -> str:
 def _moment(at: Any) -> float:
     try:
         parsed = datetime.fromisoformat(at) if isinstance(at, str) else at
-        moment = seconds_since_1970(parsed)
+        moment = seconds_since_1970(parsed) if isinstance(parsed, datetime) else seconds_of_number(parsed)
     except (ValueError, OverflowError):
         parsed = moment = None
     if isinstance(parsed, datetime) and parsed.tzinfo is None:
         raise BadLine(f"at has no offset from UTC: {_shown(at)}; end it with Z or +02:00")
     if moment is None:
-        raise BadLine(f"at must be seconds since 1970 or ISO 8601 with an offset, not {_shown(at)}")
+        raise BadLine(f"at must be a number of seconds since 1970 or ISO 8601 with an offset, not {_shown(at)}")
     return moment
+
+
+def _day(at: Any, moment: float) -> str:
+    return "" if isinstance(at, str) else f" would be {utc(moment):%Y-%m-%d}"
 
 
 def _shown(value: object) -> str:

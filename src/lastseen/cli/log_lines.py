@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from lastseen.cli.lines import BadLine
+from lastseen.ingest.times import micros_of_number
 
 MAX_SHOWN = 40
 SECOND = 1_000_000
@@ -40,8 +41,6 @@ _COMBINED = re.compile(
 _MONTHS = {name: number for number, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # noqa: SIM905 - a calendar
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII).fullmatch
 _ESCAPED = re.compile(r'(?:\\x[0-9a-fA-F]{2})+|\\["\\]')
-_MILLISECONDS_FROM = 1e11
-"""A greater number of seconds would be after the year 5000."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -270,7 +269,7 @@ def _status(value: Any) -> int:
 
 
 def _json_moment(value: Any) -> int:
-    """Read seconds or milliseconds since 1970, ISO 8601 with an offset, or the form of the common log."""
+    """Read a number of seconds since 1970 or parts of one, ISO 8601 with an offset, or the form of the common log."""
     try:
         if isinstance(value, str) and "/" in value:
             return _moment(value)
@@ -279,9 +278,10 @@ def _json_moment(value: Any) -> int:
             if moment.tzinfo is None:
                 raise BadLine(f"time has no offset from UTC: {_shown(value)}")
             return round(moment.astimezone(UTC).timestamp() * SECOND)
-        seconds = float(value)
-        return round(seconds * (SECOND if seconds < _MILLISECONDS_FROM else 1_000))
+        if (micros := micros_of_number(float(value))) is not None:
+            return micros
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadLine):
             raise
         raise BadLine(f"no time: {_shown(str(value))}") from error
+    raise BadLine(f"no time: {_shown(str(value))}")

@@ -186,7 +186,7 @@ class _Collector:
         if event.at is not None:
             told = micros_of(event.at)
             if told is None:
-                reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds or milliseconds since 1970"
+                reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds or parts of them since 1970"
                 return self.drop(index, "no moment", reason)
             at = told
         distinct_id = None

@@ -15,7 +15,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _read = datetime.fromisoformat
 MILLISECONDS_FROM = 100_000_000_000
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138, as milliseconds from 1973."""
-_LAST = 253_402_300_799 * MICROS  # 9999-12-31T23:59:59Z, the last second that a datetime holds
+_MICROSECONDS_FROM = MILLISECONDS_FROM * 1_000
+_NANOSECONDS_FROM = _MICROSECONDS_FROM * 1_000
+_NONE_FROM = _NANOSECONDS_FROM * 1_000
 
 
 def micros_of_text(text: str) -> int | None:
@@ -31,11 +33,23 @@ def micros_of_text(text: str) -> int | None:
 
 
 def micros_of_number(number: float) -> int | None:
-    """Return the moment of seconds since 1970, or of milliseconds, as JavaScript counts; None for no moment."""
-    if not 0 <= number <= _LAST // 1_000:
+    """Return the moment of seconds since 1970, or of milli-, micro- or nanoseconds; None for no moment.
+
+    Which of them it is, the size of the number tells: each begins where the unit before would be after the year 5138.
+    """
+    if not 0 <= number < _NONE_FROM:
         return None
-    micros = round(number * (1_000 if number >= MILLISECONDS_FROM else MICROS))
-    return micros if micros <= _LAST else None
+    if number < _MICROSECONDS_FROM:
+        return round(number * (1_000 if number >= MILLISECONDS_FROM else MICROS))
+    return round(number if number < _NANOSECONDS_FROM else number / 1_000)
+
+
+def seconds_of_number(number: float) -> float | None:
+    """Return the moment of such a number in seconds since 1970; None for no moment."""
+    if 0 <= number < MILLISECONDS_FROM:
+        return float(number)
+    micros = micros_of_number(number)
+    return None if micros is None else micros / MICROS
 
 
 def micros_of(value: Any) -> int | None:

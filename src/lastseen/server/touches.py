@@ -14,7 +14,7 @@ from lastseen.activity.buffer import Outcome
 from lastseen.activity.clients import ClientActivity
 from lastseen.activity.key import key_problem
 from lastseen.clock import seconds_since_1970
-from lastseen.ingest.times import MILLISECONDS_FROM
+from lastseen.ingest.times import seconds_of_number
 from lastseen.server.problem import Problem
 
 SHOWN_ERRORS = 10
@@ -145,14 +145,11 @@ class Reception:
 def moment_of(at: str | float) -> float:
     """Return seconds since 1970, or `NO_TIME` for what is no moment with an offset.
 
-    Large numbers are milliseconds, as JavaScript counts and as those of events are read.
+    Large numbers are milliseconds, microseconds or nanoseconds, as those of events are read.
     """
     moment: float | None
     try:
-        if isinstance(at, str):
-            moment = seconds_since_1970(datetime.fromisoformat(at))
-        else:
-            moment = seconds_since_1970(at if at < MILLISECONDS_FROM else at / 1_000)
+        moment = seconds_since_1970(datetime.fromisoformat(at)) if isinstance(at, str) else seconds_of_number(at)
     except (ValueError, OverflowError):
         moment = None
     return NO_TIME if moment is None else moment
@@ -192,4 +189,4 @@ def _reason(client_id: str) -> str:
     problem = key_problem(client_id)
     if problem is not None:
         return f"client_id {problem}"
-    return "at must be seconds or milliseconds since 1970, or ISO 8601 with an offset such as 2026-01-31T12:00:00Z"
+    return "at must be seconds or parts of them since 1970, or ISO 8601 with an offset such as 2026-01-31T12:00:00Z"

@@ -33,7 +33,7 @@ _TOUCH = Schema(
         ),
         "at": Schema(
             one_of=[
-                Schema(type=OpenAPIType.NUMBER, minimum=0, description="seconds or milliseconds since 1970"),
+                Schema(type=OpenAPIType.NUMBER, minimum=0, description="since 1970: seconds, or parts by size"),
                 Schema(type=OpenAPIType.STRING, description="ISO 8601 with an offset"),
             ],
             description="when; without it, the arrival. In the future it counts as now and a few seconds",
