@@ -66,6 +66,51 @@ def test_lines_of_two_sites_are_refused(key: str) -> None:
     assert caught.value.status == 400
 
 
+KEYED = [("wk_1",), ("wk_1", None), (None, "wk_1", None), ("wk_1", "wk_1")]
+
+
+def array_with(keys: tuple[Any, ...], event: dict[str, Any] = VIEW) -> list[dict[str, Any]]:
+    return [{**event, "id": str(number), "write_key": key} for number, key in enumerate(keys)]
+
+
+@pytest.mark.parametrize("keys", KEYED, ids=["only", "first", "any", "every"])
+@pytest.mark.parametrize("around", [None, {}, {"write_key": "wk_1"}], ids=["array", "events", "and beside"])
+@pytest.mark.parametrize(
+    "event", [VIEW, {**VIEW, "name": "a\0"}, {**VIEW, "url": 7}], ids=["plain", "with NUL", "malformed"]
+)
+def test_the_events_of_an_array_may_name_the_key(
+    keys: tuple[Any, ...], around: dict[str, Any] | None, event: dict[str, Any]
+) -> None:
+    """As lines may: the first, any or every one of them, with one beside them or without, and bad ones too."""
+    events = array_with(keys, event)
+    received = decode(events if around is None else {**around, "events": events})
+    assert received.write_key == "wk_1"
+    assert len(received.events) + len(received.dropped) == len(keys)
+
+
+def test_a_bad_event_may_name_the_key_of_the_others() -> None:
+    """What is wrong with it is told of its own, not that there is no key."""
+    received = decode([{**VIEW, "url": 7, "write_key": "wk_1"}, VIEW])
+    assert (received.write_key, len(received.events), len(received.dropped)) == ("wk_1", 1, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        array_with(("wk_1", None, "wk_2")),
+        {"events": array_with(("wk_1", "wk_2"))},
+        {"write_key": "wk_1", "events": array_with((None, "wk_2"))},
+        [{"write_key": "wk_1", "name": 7}, *array_with(("wk_2",))],
+    ],
+    ids=["array", "events", "beside", "malformed"],
+)
+def test_an_array_for_two_sites_is_refused(body: Any) -> None:
+    """As a whole: nobody can say whose the events without a key are."""
+    with pytest.raises(Unacceptable, match="different write keys") as caught:
+        decode(body)
+    assert caught.value.status == 400
+
+
 def test_the_key_and_the_senders_clock_stand_beside_the_events() -> None:
     """A clock that is an hour slow is corrected by what it said when it sent."""
     received = decode(

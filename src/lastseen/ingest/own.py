@@ -41,12 +41,12 @@ class WireEvent(msgspec.Struct, gc=False):
     user_agent: str | None = None
     ip: str | None = None
     properties: dict[str, Any] | None = None
+    write_key: str | None = None
 
 
 class Document(WireEvent, gc=False):
     """A body that is an object: one event, or many in `events`."""
 
-    write_key: str | None = None
     sent_at: str | int | float | None = None
     events: list[WireEvent] | None = None
 
@@ -60,13 +60,15 @@ class Received(msgspec.Struct, kw_only=True):
 
 
 _decode_document = msgspec.json.Decoder(Document).decode
+_decode_event = msgspec.json.Decoder(WireEvent).decode
 _decode_list = msgspec.json.Decoder(list[WireEvent]).decode
 
 
 def decode_events(body: bytes, origin: Origin) -> Received:
     """Return what a body of JSON holds; raises `Unacceptable` for what is no JSON, or neither object nor array.
 
-    One bad event never spoils the others.
+    One bad event never spoils the others. Any event may name the write key, and the object around them; raises
+    `Unacceptable` when two name different ones.
     """
     array = body.lstrip()[:1] == b"["
     try:
@@ -84,7 +86,7 @@ def decode_events(body: bytes, origin: Origin) -> Received:
 def decode_lines(body: bytes, origin: Origin) -> Received:
     """Return what a body holds that is one event a line; a single line may be any body that `decode_events` takes.
 
-    Any line may name the write key; raises `Unacceptable` when two name different ones.
+    Keys are named as in `decode_events`.
     """
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
     if len(lines) == 1:
@@ -93,9 +95,7 @@ def decode_lines(body: bytes, origin: Origin) -> Received:
     collector = _Collector(origin, None)
     for index, line in enumerate(lines):
         try:
-            collector.add_line(
-                index, _decode_document(line) if b"\\u0000" not in line else _lenient_document(parse(line))
-            )
+            collector.add(index, _decode_event(line) if b"\\u0000" not in line else _lenient_event(parse(line)))
         except (ValueError, RecursionError):
             collector.add_unreadable(index, line)
     return collector.received
@@ -131,15 +131,12 @@ def _decode_each(body: bytes, origin: Origin) -> Received:
             collector.add(index, _lenient_event(event))
         except msgspec.ValidationError as error:
             collector.drop(index, "malformed", str(error))
+            collector.name_site(event.get("write_key") if isinstance(event, dict) else None)
     return collector.received
 
 
 def _lenient_event(value: Any) -> WireEvent:
     return msgspec.convert(clean(value), WireEvent)
-
-
-def _lenient_document(value: Any) -> Document:
-    return msgspec.convert(clean(value), Document)
 
 
 def _refuse_too_many(count: int) -> None:
@@ -162,23 +159,23 @@ class _Collector:
 
     def add_unreadable(self, index: int, line: bytes) -> None:
         try:
-            document = _lenient_document(parse(line))
+            event = _lenient_event(parse(line))
         except (Unacceptable, msgspec.ValidationError) as error:
             self.drop(index, "malformed", str(error))
         else:
-            self.add_line(index, document)
+            self.add(index, event)
 
-    def add_line(self, index: int, document: Document) -> None:
-        key = document.write_key
-        if key and key != self.received.write_key:
-            if self.received.write_key:
-                raise Unacceptable(
-                    400, "the lines name different write keys; send the events of each site by themselves"
-                )
-            self.received.write_key = key
-        self.add(index, document)
+    def name_site(self, key: Any) -> None:
+        """Note the write key that an event names, if any; raises `Unacceptable` when another one was named before."""
+        if not key or not isinstance(key, str) or key == self.received.write_key:
+            return
+        if self.received.write_key:
+            raise Unacceptable(400, "the events name different write keys; send the events of each site by themselves")
+        self.received.write_key = key
 
     def add(self, index: int, event: WireEvent) -> None:
+        if event.write_key:
+            self.name_site(event.write_key)
         name = event.name.strip()
         if not name:
             return self.drop(index, "no name", "name is missing")
