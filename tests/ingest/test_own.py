@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Unacceptable
-from lastseen.ingest.own import MAX_EVENTS, Received, decode_events, decode_lines
+from lastseen.ingest.own import MAX_EVENTS, Received, decode_events, decode_form, decode_lines
 from lastseen.ingest.times import MICROS
 
 NOW = 1_795_348_800 * MICROS
@@ -109,6 +110,59 @@ def test_an_array_for_two_sites_is_refused(body: Any) -> None:
     with pytest.raises(Unacceptable, match="different write keys") as caught:
         decode(body)
     assert caught.value.status == 400
+
+
+def form(**fields: str) -> bytes:
+    return urlencode(fields).encode()
+
+
+ONE, TWO = json.dumps({**VIEW, "id": "a+b & c"}), "\n".join([json.dumps(VIEW)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "count"),
+    [
+        (form(data=ONE), None, 1),
+        (form(payload=ONE, write_key="wk_1"), "wk_1", 1),
+        (form(write_key="wk_1", data=json.dumps({"write_key": "wk_1", "events": [VIEW, VIEW]})), "wk_1", 2),
+        (form(data=json.dumps(array_with(("wk_1", None)), indent=2)), "wk_1", 2),
+        (form(data=TWO, more="x"), None, 2),
+        (ONE.encode(), None, 1),
+        (TWO.encode(), None, 2),
+    ],
+    ids=["data", "payload", "events", "indented", "lines", "no form at all", "lines called a form"],
+)
+def test_a_form_holds_json(body: bytes, key: str | None, count: int) -> None:
+    """As one of two fields, with the key beside it or in it; what is called a form and is JSON is JSON."""
+    received = decode_form(body, ORIGIN)
+    assert (received.write_key, len(received.events), received.dropped) == (key, count, [])
+    if count == 1:
+        assert received.events[0].id == "a+b & c"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "neither data nor payload"),
+        (form(name="$pageview"), "neither data nor payload"),
+        (form(data="x"), "not JSON"),
+        (form(data=json.dumps({**VIEW, "write_key": "wk_1"}), write_key="wk_2"), "different write keys"),
+        (b"a=1&" * 10_000, "more than 100 fields"),
+        (b"data=%ff%fe", "not JSON"),
+    ],
+    ids=["empty", "no data", "no JSON", "two sites", "many fields", "no text"],
+)
+def test_a_form_that_holds_none_is_refused(body: bytes, reason: str) -> None:
+    """With what to send."""
+    with pytest.raises(Unacceptable, match=reason) as caught:
+        decode_form(body, ORIGIN)
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("value", [VIEW, [VIEW, VIEW], {"events": [VIEW]}], ids=["one", "an array", "under events"])
+def test_indented_json_may_come_as_text(value: Any) -> None:
+    """Text is read by lines, but for JSON whose first line is a bracket alone."""
+    assert decode_lines(json.dumps(value, indent=2).encode(), ORIGIN) == decode(value)
 
 
 def test_the_key_and_the_senders_clock_stand_beside_the_events() -> None:

@@ -110,7 +110,7 @@ def test_an_api_key_sends_to_its_site(
 
 
 def test_a_page_of_another_origin_may_send(served: Served) -> None:
-    """As text, which browsers send without asking, and as JSON after they have asked."""
+    """As text or a form, which browsers send without asking, and as JSON after they have asked."""
     server, eyes = served
     page = {"origin": "https://shop.test", "sec-fetch-site": "cross-site"}
     asked = server.http.options(PATH, headers={**page, "access-control-request-headers": "content-type"})
@@ -122,7 +122,10 @@ def test_a_page_of_another_origin_may_send(served: Served) -> None:
         answer = server.http.post(PATH, content=json.dumps(body), headers=headers)
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://shop.test"
-    assert {"text/plain;charset=UTF-8", "application/json"} <= ids(eyes)
+    event = json.dumps({**VIEW, "id": "form"})
+    answer = server.http.post(PATH, data={"data": event, "write_key": RECORDED_KEY}, headers=page)
+    assert answer.json() == {"accepted": 1, "dropped": 0}
+    assert {"text/plain;charset=UTF-8", "application/json", "form"} <= ids(eyes)
 
 
 def test_a_page_of_another_origin_may_do_nothing_else(served: Served) -> None:
@@ -165,10 +168,12 @@ def test_lines_and_compression(served: Served) -> None:
         ("POST", b"{", {}, 400),
         ("POST", b"x" * 11_000_000, {}, 413),
         ("POST", b"{}", {"content-type": "image/png"}, 415),
+        ("POST", b"{}", {"content-type": "multipart/form-data; boundary=x"}, 415),
+        ("POST", b"a=1", {"content-type": "application/x-www-form-urlencoded"}, 400),
         ("POST", b"{}", {"content-encoding": "br"}, 415),
         ("POST", gzip.compress(b" " * 30_000_000), {"content-encoding": "gzip"}, 413),
     ],
-    ids=["method", "empty", "cut", "large", "type", "encoding", "bomb"],
+    ids=["method", "empty", "cut", "large", "type", "parts", "form", "encoding", "bomb"],
 )
 def test_what_cannot_be_taken(
     served: Served, method: str, content: bytes, headers: dict[str, str], status: int

@@ -11,7 +11,7 @@ import msgspec
 from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
-from lastseen.ingest.unpack import clean, parse
+from lastseen.ingest.unpack import clean, form_fields, is_json, parse
 from lastseen.visits.making import RawEvent, dated_id
 
 MAX_EVENTS = 10_000
@@ -20,6 +20,8 @@ MAX_NAME_LENGTH = 200
 MOST_ENGAGED_MS = 86_400_000
 """A day; what says more, or is no number, is no measured time."""
 NO_PROPERTIES: dict[str, Any] = {}
+_INDENTED = {b"{", b"["}
+"""The first line of JSON that is written with an indentation; no line that is an event."""
 
 
 class WireEvent(msgspec.Struct, gc=False):
@@ -84,13 +86,13 @@ def decode_events(body: bytes, origin: Origin) -> Received:
 
 
 def decode_lines(body: bytes, origin: Origin) -> Received:
-    """Return what a body holds that is one event a line; a single line may be any body that `decode_events` takes.
+    """Return what a body holds that is one event a line; or any body that `decode_events` takes, also indented.
 
     Keys are named as in `decode_events`.
     """
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    if len(lines) == 1:
-        return decode_events(lines[0], origin)
+    if len(lines) == 1 or (lines and lines[0].strip() in _INDENTED):
+        return decode_events(body, origin)
     _refuse_too_many(len(lines))
     collector = _Collector(origin, None)
     for index, line in enumerate(lines):
@@ -99,6 +101,25 @@ def decode_lines(body: bytes, origin: Origin) -> Received:
         except (ValueError, RecursionError):
             collector.add_unreadable(index, line)
     return collector.received
+
+
+def decode_form(body: bytes, origin: Origin) -> Received:
+    """Return what a form holds: JSON as `data` or `payload`, with its write key in it or beside it.
+
+    Raises `Unacceptable`, as `decode_events` does. A body of JSON is taken as such: curl calls everything a form.
+    """
+    if is_json(body):
+        return decode_lines(body, origin)
+    fields = form_fields(body)
+    data = fields.get("data") or fields.get("payload")
+    if not data:
+        raise Unacceptable(400, "the form has neither data nor payload: put the JSON of the events there")
+    collected = decode_lines(data.encode(), origin)
+    beside = fields.get("write_key")
+    if beside and collected.write_key not in {None, beside}:
+        raise _two_sites()
+    collected.write_key = collected.write_key or beside
+    return collected
 
 
 def _collected(
@@ -139,6 +160,10 @@ def _lenient_event(value: Any) -> WireEvent:
     return msgspec.convert(clean(value), WireEvent)
 
 
+def _two_sites() -> Unacceptable:
+    return Unacceptable(400, "the events name different write keys; send the events of each site by themselves")
+
+
 def _refuse_too_many(count: int) -> None:
     if count > MAX_EVENTS:
         raise Unacceptable(413, f"a request may bring {MAX_EVENTS} events; send it in parts")
@@ -170,7 +195,7 @@ class _Collector:
         if not key or not isinstance(key, str) or key == self.received.write_key:
             return
         if self.received.write_key:
-            raise Unacceptable(400, "the events name different write keys; send the events of each site by themselves")
+            raise _two_sites()
         self.received.write_key = key
 
     def add(self, index: int, event: WireEvent) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 import zlib
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -23,6 +23,7 @@ _ZLIB = zlib.MAX_WBITS
 _RAW = -zlib.MAX_WBITS
 _MAX_DEPTH = 100
 _MAX_LAYERS = 4
+_MOST_FIELDS = 100
 _WITHOUT_PLACE = re.compile("[\\ud800-\\udfff\\x00]")
 """Lone surrogates, which are no text, and NUL, which PostgreSQL cannot keep."""
 _decode = msgspec.json.Decoder().decode
@@ -52,7 +53,7 @@ def unwrap(body: bytes, *, is_form: bool, limit: int) -> bytes:
     for _ in range(_MAX_LAYERS):
         if body.startswith(GZIP_MAGIC):
             body = _inflate(body, _GZIP, limit)
-        elif body.startswith(b"data=") or (is_form and not _is_json(body)):
+        elif body.startswith(b"data=") or (is_form and not is_json(body)):
             body, is_form = _form_field(body), False
         elif body[:1].isalnum():
             decoded = _from_base64(body)
@@ -66,14 +67,24 @@ def unwrap(body: bytes, *, is_form: bool, limit: int) -> bytes:
 
 def form_key(body: bytes) -> str | None:
     """Return the project's key that a form names beside its data; None where it names none, or is JSON."""
-    if _is_json(body) or body.startswith(GZIP_MAGIC):
+    if is_json(body) or body.startswith(GZIP_MAGIC):
         return None
     fields = dict(field.partition(b"=")[::2] for field in reversed(body.split(b"&")))
     key = fields.get(b"api_key") or fields.get(b"token")
     return unquote_to_bytes(key).decode("utf-8", "replace") if key else None
 
 
-def _is_json(body: bytes) -> bool:
+def form_fields(body: bytes) -> dict[str, str]:
+    """Return the fields of a form, the first of several; raises `Unacceptable` (400) for more than a form has."""
+    try:
+        fields = parse_qsl(body.decode("utf-8", "replace"), errors="replace", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Unacceptable(400, f"the form has more than {_MOST_FIELDS} fields") from None
+    return dict(reversed(fields))
+
+
+def is_json(body: bytes) -> bool:
+    """Return whether a body begins like an object or an array, whatever its headers call it."""
     return body.lstrip()[:1] in {b"{", b"["}
 
 

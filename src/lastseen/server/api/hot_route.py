@@ -108,6 +108,14 @@ _EVENT: dict[str, Any] = {
     },
     "required": ["name"],
 }
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "data": {**_TEXT, "description": "the JSON of the events; `payload` is another name for it"},
+        "write_key": _TEXT,
+    },
+    "required": ["data"],
+}
 _EVENTS: dict[str, Any] = {
     "tags": ["events"],
     "operationId": "RecordEvents",
@@ -120,6 +128,8 @@ _EVENTS: dict[str, Any] = {
         "content": {
             "application/json": {"schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": 10_000}]}},
             "application/x-ndjson": {"schema": {**_TEXT, "description": "one object a line"}},
+            "text/plain": {"schema": {**_TEXT, "description": "the same, as browsers send it without asking first"}},
+            "application/x-www-form-urlencoded": {"schema": _FORM},
         },
     },
     "responses": {
@@ -132,7 +142,7 @@ _EVENTS: dict[str, Any] = {
         "403": {"description": "The API key lacks the scope events:write, or belongs to another site"},
         "404": {"description": "There is no such site"},
         "413": {"description": "A body over 10 MiB, or more than 10,000 events"},
-        "415": {"description": "Neither JSON nor lines of JSON, or compressed with something unknown"},
+        "415": {"description": "Neither JSON nor lines of it nor a form, or compressed with something unknown"},
         "503": {"description": "Too much is under way, or nothing can keep events now; send them again"},
     },
 }

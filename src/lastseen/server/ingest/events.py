@@ -14,7 +14,7 @@ from lastseen.errors import StoreError
 from lastseen.ingest.known_sites import Intake
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Dropped, Overloaded, Unacceptable
-from lastseen.ingest.own import Received, decode_events, decode_lines
+from lastseen.ingest.own import Received, decode_events, decode_form, decode_lines
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import decompress
 from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Send
@@ -54,6 +54,11 @@ _LINES = {
     b"text/plain",
 }
 _JSON = {b"", b"application/json"}
+_FORM = b"application/x-www-form-urlencoded"
+_WRONG_TYPE = (
+    "send the events as application/json, one a line as application/x-ndjson, either of them as text/plain, or as the "
+    "field data of application/x-www-form-urlencoded"
+)
 _ONE = b'{"accepted":1,"dropped":0}'
 _START_ONE = json_start({}, 200, _ONE)
 _BODY_ONE = {"type": "http.response.body", "body": _ONE}
@@ -164,7 +169,7 @@ class EventsRoute:
 
 
 def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
-    """Return what the body holds. What browsers call text is what they may send without asking first."""
+    """Return what the body holds. What browsers call text or a form is what they may send without asking first."""
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
     media_type = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
@@ -172,7 +177,9 @@ def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
         return decode_events(body, origin)
     if media_type in _LINES:
         return decode_lines(body, origin)
-    raise Unacceptable(415, "send application/json, or one JSON object a line as application/x-ndjson")
+    if media_type == _FORM:
+        return decode_form(body, origin)
+    raise Unacceptable(415, _WRONG_TYPE)
 
 
 def _plain_key(headers: Headers, received: Received) -> str | None:
