@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -27,13 +28,14 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self._received = False
+        self.received = False
+        """Whether one came."""
         self._stop: Callable[[], object] = lambda: None
 
     def call(self, stop: Callable[[], object]) -> None:
         """Call this for a signal, at once when one came already."""
         self._stop = stop
-        if self._received:
+        if self.received:
             stop()
 
     @contextmanager
@@ -47,12 +49,19 @@ class StopSignals:
                 signal.signal(number, handler)
 
     def _handle(self, *_: object) -> None:
-        self._received = True
+        self.received = True
         self._stop()
 
 
-def run_uvicorn(app: AsgiApp, listener: socket.socket, announce: Announce, signals: StopSignals) -> None:
-    """Serve until a signal; then requests under way have `FINISH_WITHIN` seconds."""
+def run_uvicorn(
+    app: AsgiApp,
+    listener: socket.socket,
+    announce: Announce,
+    signals: StopSignals,
+    *,
+    until: Future[Any] | None = None,
+) -> None:
+    """Serve until a signal, or until something is done; then requests under way have `FINISH_WITHIN` seconds."""
     import uvicorn
 
     config = uvicorn.Config(
@@ -73,6 +82,8 @@ def run_uvicorn(app: AsgiApp, listener: socket.socket, announce: Announce, signa
     # uvicorn listens for signals itself while it runs, and raises them again when it has stopped: by default that would
     # end the process before anything is saved.
     signals.call(stop)
+    if until is not None:
+        until.add_done_callback(lambda _: stop())
     announce()
     server.run(sockets=[listener])
 

@@ -8,7 +8,8 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from lastseen.accounts.manager import Accounts
@@ -25,8 +26,10 @@ from lastseen.server.ingest.metrics import IngestMetrics
 from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
+from lastseen.server.opening import open_patiently
 from lastseen.server.pages.hint import curl_line
 from lastseen.settings import Settings
+from lastseen.stores.absence import may_pass
 from lastseen.visits.cookieless import Salts
 from lastseen.visits.geography import Geography
 
@@ -41,15 +44,62 @@ _logger = logging.getLogger("lastseen.server")
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way, save what waits, and return.
 
-    Raises `ConfigurationError` for a port that is taken and, while there is no administrator, for an address that other
+    A database that is not there yet is waited for; meanwhile all but the health is refused. Raises
+    `ConfigurationError` for a port that is taken and, while there is no administrator, for an address that other
     machines can reach; and the errors of `LastSeen.open`.
     """
     configure_logging(settings)
     listener = _listen(settings.host, settings.port)
     metrics = Metrics()
+    commits = IngestMetrics(metrics.registry)
     run = run_granian if settings.http_server == "granian" else run_uvicorn
     signals = StopSignals()
     with listener, signals.watched():
+        opened = open_patiently(
+            lambda: _open(settings, metrics, commits),
+            lambda error: may_pass(error, settings.database_url),
+            listener,
+            signals,
+        )
+        if opened is None:
+            _logger.info("stopped before the database was open")
+            return
+        address = _address(settings.host, listener)
+        seen, accounts, ingest = opened.seen, opened.accounts, opened.ingest
+        chores = _chores(seen, accounts)
+        try:
+            commits.watch(ingest)
+            seen.reports.follow()
+            chores.start()
+            app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
+            with _collecting_garbage_rarely():
+                run(app, listener, lambda: _announce(address, seen.store.address, opened.set_up_token), signals)
+        finally:
+            chores.close()
+            unsaved = opened.close()
+    if not unsaved:
+        _logger.info("stopped, everything is saved")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    """What a server has open."""
+
+    seen: LastSeen
+    accounts: Accounts
+    ingest: Ingest
+    set_up_token: str | None
+
+    def close(self) -> int:
+        """Save what waits; returns how many things could not be saved."""
+        self.ingest.close()
+        self.accounts.close()
+        return self.seen.close()
+
+
+def _open(settings: Settings, metrics: Metrics, commits: IngestMetrics) -> _Opened:
+    """Open the database and all that needs it; whatever fails, nothing stays open."""
+    with ExitStack() as opening:
         seen = LastSeen.open(
             settings.database_url,
             migrate=True,
@@ -61,26 +111,13 @@ def serve(settings: Settings) -> None:
             on_flush=metrics.flushed,
             data_folder=settings.data_folder,
         )
-        address = _address(settings.host, listener)
+        opening.callback(seen.close)
         accounts = Accounts(seen.store.accounts, seen.store.sessions)
-        chores = _chores(seen, accounts)
-        ingest = None
-        try:
-            token = _set_up_token(accounts, settings.host)
-            ingest = _open_ingest(seen, settings, metrics)
-            seen.reports.follow()
-            chores.start()
-            app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
-            with _collecting_garbage_rarely():
-                run(app, listener, lambda: _announce(address, seen.store.address, token), signals)
-        finally:
-            chores.close()
-            if ingest is not None:
-                ingest.close()
-            accounts.close()
-            unsaved = seen.close()
-    if not unsaved:
-        _logger.info("stopped, everything is saved")
+        opening.callback(accounts.close)
+        token = _set_up_token(accounts, settings.host)
+        ingest = _open_ingest(seen, settings, commits)
+        opening.pop_all()
+    return _Opened(seen=seen, accounts=accounts, ingest=ingest, set_up_token=token)
 
 
 @contextmanager
@@ -107,9 +144,8 @@ def _chores(seen: LastSeen, accounts: Accounts) -> Chores:
     return chores
 
 
-def _open_ingest(seen: LastSeen, settings: Settings, metrics: Metrics) -> Ingest:
-    commits = IngestMetrics(metrics.registry)
-    ingest = Ingest(
+def _open_ingest(seen: LastSeen, settings: Settings, commits: IngestMetrics) -> Ingest:
+    return Ingest(
         seen,
         settings.data_folder / "spool",
         settings.spool_limit,
@@ -118,8 +154,6 @@ def _open_ingest(seen: LastSeen, settings: Settings, metrics: Metrics) -> Ingest
         proxies=TrustedProxies(settings.trusted_proxies),
         on_commit=commits.committed,
     )
-    commits.watch(ingest)
-    return ingest
 
 
 def require_loopback(host: str) -> None:

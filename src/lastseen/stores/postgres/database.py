@@ -17,6 +17,15 @@ LIMITS = "SELECT set_config('statement_timeout', %s, true), set_config('lock_tim
 # Activity is not acknowledged as saved, so its commits need not wait for the disk; other writes of the session do.
 LIMITS_OF_ACTIVITY = LIMITS + ", set_config('synchronous_commit', 'off', true)"
 
+# A server notices that its client is gone when it answers, which a change of the schema does only at its end, with its
+# locks held until then. Servers before 14 and some systems cannot look earlier.
+END_WITH_THE_CLIENT = """
+DO $$ BEGIN
+    PERFORM set_config(name, '1s', true) FROM pg_settings WHERE name = 'client_connection_check_interval';
+EXCEPTION WHEN invalid_parameter_value THEN NULL;
+END $$
+"""
+
 LOCK_TIMEOUT = timedelta(seconds=1)
 
 GRACE = timedelta(seconds=1)
@@ -109,8 +118,9 @@ class PostgresDatabase:
 
     @contextmanager
     def change_schema(self) -> Iterator[Cursor]:
-        """Lend a cursor inside a transaction that may take as long as it takes."""
+        """Lend a cursor inside a transaction that may take as long as it takes, and ends with this process."""
         with self._connection(None) as raw, _transaction_of(raw):
+            _cursor(raw).execute(END_WITH_THE_CLIENT)
             yield _cursor(raw)
 
     @contextmanager
