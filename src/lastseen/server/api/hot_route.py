@@ -108,28 +108,19 @@ _EVENT: dict[str, Any] = {
     },
     "required": ["name"],
 }
-_FORM: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "data": {**_TEXT, "description": "the JSON of the events; `payload` is another name for it"},
-        "write_key": _TEXT,
-    },
-    "required": ["data"],
-}
 _EVENTS: dict[str, Any] = {
     "tags": ["events"],
     "operationId": "RecordEvents",
     "summary": "Record events",
     "description": "Answered when they are durable. Any page may send: a write key says whose they are. A server "
-    "may send an API key with the scope events:write in its place.",
+    "may send an API key with the scope events:write in its place. What browsers send without asking first is taken too: "
+    "all of this as text/plain, or as the field data of a form (application/x-www-form-urlencoded).",
     "security": [{"writeKey": []}],
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": 10_000}]}},
             "application/x-ndjson": {"schema": {**_TEXT, "description": "one object a line"}},
-            "text/plain": {"schema": {**_TEXT, "description": "the same, as browsers send it without asking first"}},
-            "application/x-www-form-urlencoded": {"schema": _FORM},
         },
     },
     "responses": {
