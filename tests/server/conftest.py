@@ -27,7 +27,7 @@ BROWSER_OPTIONS = [
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run one server for the tests of a module; each test uses clients of its own."""
-    with ServerProcess(tmp_path_factory.mktemp("server")) as process:
+    with ServerProcess(tmp_path_factory.mktemp("server"), measured=True) as process:
         yield process
 
 

@@ -110,12 +110,16 @@ def prepare(url: str, write_key: str = RECORDED_KEY) -> None:
 
 @contextmanager
 def event_server(
-    folder: Path, url: str | None = None, *options: str, kind: type[ServerProcess] = ServerProcess
+    folder: Path,
+    url: str | None = None,
+    *options: str,
+    kind: type[ServerProcess] = ServerProcess,
+    measured: bool = False,
 ) -> Iterator[tuple[ServerProcess, Eyes]]:
     """Run a server on a database of its own and look into it."""
     url = url or sqlite_url(folder)
     prepare(url)
-    with kind(folder, url, *options) as server, Eyes(url) as eyes:
+    with kind(folder, url, *options, measured=measured) as server, Eyes(url) as eyes:
         yield server, eyes
 
 

@@ -16,6 +16,8 @@ from typing import ClassVar, TypeVar
 
 import httpx
 
+from tests import servers
+
 DEADLINE = 30.0
 
 T = TypeVar("T")
@@ -38,11 +40,14 @@ def eventually(question: Callable[[], T], what: str, within: float = DEADLINE) -
 
 
 class ServerProcess:
-    """One server. A context manager: it is stopped at the end, whatever happened."""
+    """One server. A context manager: it is stopped at the end, whatever happened.
+
+    `measured`: what it runs counts as covered; see `servers.measured`.
+    """
 
     program: ClassVar[Sequence[str]] = ("-m", "lastseen.cli")
 
-    def __init__(self, home: Path, database: str | None = None, *options: str) -> None:
+    def __init__(self, home: Path, database: str | None = None, *options: str, measured: bool = False) -> None:
         self._log = (home / f"server-{time.monotonic_ns()}.log").open("w+")
         chosen = ("--database", database) if database else ()
         self._process = subprocess.Popen(
@@ -50,7 +55,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=environment(home),
+            env=environment(home) | (servers.measured() if measured else {}),
             cwd=home,
         )
         self.announcement = self._read_announcement()

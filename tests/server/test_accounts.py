@@ -27,7 +27,7 @@ ACTIVITY = "/api/v1/activity?client_id=till"
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run a server with an administrator, ada."""
-    with ServerProcess(tmp_path_factory.mktemp("office")) as server:
+    with ServerProcess(tmp_path_factory.mktemp("office"), measured=True) as server:
         people.set_up(server).close()
         yield server
 

@@ -52,7 +52,7 @@ PAGES = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Fill a server with some of everything."""
-    with ServerProcess(tmp_path_factory.mktemp("exports"), None, "--rate-limit", "0") as server:
+    with ServerProcess(tmp_path_factory.mktemp("exports"), None, "--rate-limit", "0", measured=True) as server:
         world = World(server)
         world.make("devices", id="odd", name=FORMULA, group_id="far", properties={"floor": [3, None], "a": "b"})
         write_key = world.ada.get(f"{API}/sites/default").json()["write_key"]

@@ -39,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) ->
             ("reader", {Scope.VISITS_READ}, None),
         ):
             secrets[name] = seen.keys.create(name, scopes=scopes, site_id=site)[1].reveal()
-    with event_server(folder, url) as served:
+    with event_server(folder, url, measured=True) as served:
         yield served
 
 

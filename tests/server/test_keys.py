@@ -27,7 +27,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Fill a server on either database."""
     postgres: Any = request.getfixturevalue("postgres") if request.param == "postgres" else None
     database = postgres.create_database() if postgres else None
-    with ServerProcess(tmp_path_factory.mktemp("keys"), database, "--rate-limit", "0") as server:
+    with ServerProcess(tmp_path_factory.mktemp("keys"), database, "--rate-limit", "0", measured=True) as server:
         world = World(server)
         yield world
         world.close()

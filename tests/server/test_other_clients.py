@@ -27,7 +27,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     prepare(url, KEY)
     with LastSeen.open(url) as seen:
         seen.sites.change(SITE, domains=("shop.test",))
-    with ServerProcess(folder, url) as server, Eyes(url) as eyes:
+    with ServerProcess(folder, url, measured=True) as server, Eyes(url) as eyes:
         for request in captured("segment") * 2:
             answer = send(server, request)
             assert (answer.status_code, answer.json()) == (200, {"success": True})

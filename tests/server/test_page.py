@@ -24,7 +24,7 @@ PAGE_WEIGHT = 150_000
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Run a server with sixty clients, fifteen of each status."""
-    with ServerProcess(tmp_path_factory.mktemp("shop")) as server:
+    with ServerProcess(tmp_path_factory.mktemp("shop"), measured=True) as server:
         now = time.time()
         items = [
             {"client_id": f"till-{status}-{number:02}", "at": now - age - number}

@@ -26,7 +26,7 @@ Served = tuple[ServerProcess, Eyes]
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Run a server for the tests that only look at answers."""
-    with event_server(tmp_path_factory.mktemp("posthog")) as served:
+    with event_server(tmp_path_factory.mktemp("posthog"), measured=True) as served:
         yield served
 
 
@@ -105,7 +105,7 @@ def _meant(name: str) -> dict[str, RawEvent]:
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replay]:
     """Send all recordings."""
-    with event_server(tmp_path_factory.mktemp("replay")) as served:
+    with event_server(tmp_path_factory.mktemp("replay"), measured=True) as served:
         yield Replay(served)
 
 

@@ -42,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, secrets: dict[str, str]) ->
             ("wrong", {Scope.VISITS_READ}, None),
         ):
             secrets[name] = seen.keys.create(name, scopes=scopes, site_id=site)[1].reveal()
-    with event_server(folder, url, "--data-folder", str(folder)) as (server, eyes):
+    with event_server(folder, url, "--data-folder", str(folder), measured=True) as (server, eyes):
         assert server.http.post("/api/v1/events", content=batch(range(200))).status_code == 200
         eventually(lambda: totals(server, by="")["events"] == 200, "the copy follows")
         yield server, eyes

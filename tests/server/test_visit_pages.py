@@ -36,7 +36,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         seen.store.visits.save(
             [maker.make(raw) for raw in demo_visits(time.time(), DAYS, Random(1))], lambda _: site.rule
         )
-    with ServerProcess(home, database) as server:
+    with ServerProcess(home, database, measured=True) as server:
         yield server
 
 
