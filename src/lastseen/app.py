@@ -131,7 +131,7 @@ class LastSeen:
     def open_reports(self, *, or_a_temporary_copy: bool = False) -> Reports:
         """Return reports of their own, to be closed by the caller; for a command beside a running server.
 
-        `or_a_temporary_copy`: where another process has the copy open, copy everything once more.
+        `or_a_temporary_copy`: where the data folder has no copy to open, copy everything for this one time.
         """
         from lastseen.reports.asking import Reports
 

@@ -163,14 +163,15 @@ def _owned(folder: Path, database: str) -> Iterator[None]:
         owner.stdin.close()
 
 
-def test_beside_a_server_the_command_makes_a_copy_of_its_own(call: Command, database: str, tmp_path: Path) -> None:
-    """The answer is the same, and the server's copy stays as it was."""
+def test_beside_a_server_the_command_has_a_copy_of_its_own(call: Command, database: str, tmp_path: Path) -> None:
+    """The answer is the same, the next time nothing is copied again, and the server's copy stays as it was."""
     asked = ("report", "visits", "--metrics", "visits", *MAY, "--json", "--database", database)
-    with _owned(tmp_path, database):
+    with _owned(tmp_path, database), LastSeen.open(database, data_folder=tmp_path) as seen:
         done = call(*asked, "--data-folder", tmp_path)
-    assert json.loads(done.out)["totals"] == {"visits": PEOPLES_VISITS}
-    with LastSeen.open(database) as seen:
-        copy = open_copy(tmp_path, seen.store.address, "")
+        assert json.loads(done.out)["totals"] == {"visits": PEOPLES_VISITS}
+        copied = seen.reports.catch_up()
+        assert (copied.events, copied.visits, copied.is_complete) == (0, 0, True)
+    copy = open_copy(tmp_path, seen.store.address, "")
     assert copy.position() == ""
     copy.close()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from lastseen.clock import from_micros
 from lastseen.reports.copy import CopyInUse
+from lastseen.stores.columnar import opening
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.columnar.opening import open_copy
 from lastseen.stores.memory.visits import MemoryVisits
@@ -231,19 +233,50 @@ sys.stdin.read()
 """
 
 
-def test_one_process_owns_the_copy(tmp_path: Path) -> None:
-    """Another one is told so, by the file's name; one that asks for it gets a copy of its own, and the file stays."""
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=-1, stdout=-1)
-    with holder:
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Let another process have a copy open."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdin=-1, stdout=-1) as holder:
         assert holder.stdout is not None
+        assert holder.stdin is not None
         assert holder.stdout.readline() == b"open\n"
+        yield
+        holder.stdin.close()
+
+
+def test_each_process_has_a_copy_of_its_own(tmp_path: Path) -> None:
+    """Who comes beside finds what it copied the last time, and the file of the first stays as it was."""
+    for position in ("", "1"):
+        with held(tmp_path):
+            beside = open_copy(tmp_path, "address", "truth")
+            assert beside.position() == position
+            if not position:
+                beside.apply(Changes(position="1", events=simple(3)))
+            beside.close()
+    first = open_copy(tmp_path, "address", "truth")
+    assert first.position() == ""
+    first.close()
+    assert len(list(tmp_path.glob("reports-*.duckdb"))) == 2
+
+
+def test_a_copy_beside_may_be_deleted(tmp_path: Path) -> None:
+    """It is made again."""
+    for _ in range(2):
+        with held(tmp_path):
+            beside = open_copy(tmp_path, "address", "truth")
+            assert beside.position() == ""
+            beside.apply(Changes(position="1", events=simple(3)))
+            beside.close()
+        next(tmp_path.glob("reports-*-2.duckdb")).unlink()
+
+
+def test_no_more_processes_than_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is told so, by the file's name, or gets a copy for this one time."""
+    monkeypatch.setattr(opening, "MOST_COPIES", 1)
+    with held(tmp_path):
         with pytest.raises(CopyInUse, match=r"reports-.*\.duckdb"):
             open_copy(tmp_path, "address", "truth")
         own = open_copy(tmp_path, "address", "truth", or_a_temporary_one=True)
         own.apply(Changes(position="1", events=simple(3)))
         own.close()
-        assert holder.stdin is not None
-        holder.stdin.close()
-    after = open_copy(tmp_path, "address", "truth")
-    assert after.position() == ""
-    after.close()
+    assert len(list(tmp_path.glob("*.duckdb"))) == 1

@@ -1,23 +1,30 @@
-"""Where the copy for reports is, and who may have it open."""
+"""Where the copies for reports are, and who may have one open."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from lastseen.errors import MissingExtra
+from lastseen.errors import MissingExtra, StoreUnavailable
 from lastseen.reports.copy import CopyInUse, ReportCopy
 
 MEMORY_LIMIT = "2GB"
 """Beyond this the engine sorts and groups on disk."""
+MOST_COPIES = 8
+"""Processes that may have a copy of the same database open in the same folder."""
 
 
 def open_copy(folder: Path | None, address: str, truth: str, *, or_a_temporary_one: bool = False) -> ReportCopy:
-    """Open the copy of the database at `address`, a file in the folder; without a folder it is in memory.
+    """Open a copy of the database at `address`, a file in the folder; without a folder it is in memory.
 
-    `truth` tells one database from another at the same address: the copy of another one is thrown away. Where another
-    process has the file open, `or_a_temporary_one` makes a copy of its own that ends with it; else that is `CopyInUse`.
+    A file is open in one process: whoever comes beside takes the second, the third, and finds it there the next time,
+    so that only what is new is copied. One that nobody has open may be deleted. `truth` tells one database from another
+    at the same address: the copy of another one is thrown away. Raises `CopyInUse` when as many processes as may are
+    there, `StoreUnavailable` where the folder cannot be written; `or_a_temporary_one` makes a copy then that ends with
+    the process.
     """
     try:
         from lastseen.stores.columnar.duckdb import DuckDBCopy
@@ -25,11 +32,27 @@ def open_copy(folder: Path | None, address: str, truth: str, *, or_a_temporary_o
         raise MissingExtra("reports need DuckDB: pip install 'lastseen[server]'") from error
     if folder is None:
         return DuckDBCopy(None, truth=truth, memory=MEMORY_LIMIT)
-    name = f"reports-{hashlib.sha256(address.encode()).hexdigest()[:12]}.duckdb"
+    paths = [folder / name for name in _names(address)]
     try:
-        return DuckDBCopy(folder / name, truth=truth, memory=MEMORY_LIMIT)
-    except CopyInUse:
+        return _open_first(paths, lambda path: DuckDBCopy(path, truth=truth, memory=MEMORY_LIMIT))
+    except (CopyInUse, StoreUnavailable):
         if not or_a_temporary_one:
             raise
     temporary = tempfile.TemporaryDirectory(prefix="lastseen-reports-")
-    return DuckDBCopy(Path(temporary.name, name), truth=truth, memory=MEMORY_LIMIT, on_close=temporary.cleanup)
+    path = Path(temporary.name, paths[0].name)
+    return DuckDBCopy(path, truth=truth, memory=MEMORY_LIMIT, on_close=temporary.cleanup)
+
+
+def _open_first(paths: Sequence[Path], open_at: Callable[[Path], ReportCopy]) -> ReportCopy:
+    *others, last = paths
+    for path in others:
+        with suppress(CopyInUse):
+            return open_at(path)
+    return open_at(last)
+
+
+def _names(address: str) -> Iterator[str]:
+    name = f"reports-{hashlib.sha256(address.encode()).hexdigest()[:12]}"
+    yield f"{name}.duckdb"
+    for number in range(2, MOST_COPIES + 1):
+        yield f"{name}-{number}.duckdb"
