@@ -189,3 +189,33 @@ def test_a_client_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
             assert server.http.post("/api/v1/activity?client_id=here").status_code == 202
             assert server.http.get("/health/live", headers=FAR).status_code == 200
         ada.close()
+
+
+def test_wrong_keys_for_events_are_counted_too(tmp_path: Path) -> None:
+    """429 for a program and 503 for a page, both with Retry-After; keys that are right go on, from the same network."""
+    path, event = "/api/v1/events", {"name": "$pageview", "distinct_id": "v", "url": "https://shop.example/"}
+    page = {"origin": "https://shop.example"}
+    with ServerProcess(tmp_path, None, "--rate-limit", "3") as server:
+        ada = people.set_up(server)
+        secret = ada.post("/api/v1/keys", json={"name": "a", "scopes": ["events:write"]}).json()["secret"]
+        write_key = ada.get("/api/v1/sites").json()["sites"][0]["write_key"]
+
+        def post(key: str, headers: dict[str, str] | None = None) -> httpx.Response:
+            return server.http.post(path, json=event, headers={"x-api-key": key, **(headers or {})})
+
+        def refused(status: int, headers: dict[str, str]) -> Any:
+            answer = post("ls_wrong", headers)
+            return answer if answer.status_code == status else None
+
+        statuses = [post("ls_wrong").status_code for _ in range(40)]
+        assert set(statuses[:20]) == {401}
+        limited = eventually(lambda: refused(429, {}), "a limit")
+        assert limited.headers["content-type"] == "application/problem+json"
+        assert int(limited.headers["retry-after"]) >= 1
+        assert limited.json()["code"] == "rate_limited"
+        told = eventually(lambda: refused(503, page), "a limit")
+        assert int(told.headers["retry-after"]) >= 1
+        for _ in range(50):
+            assert post(secret).status_code == 200
+            assert server.http.post(f"{path}?write_key={write_key}", json=event).status_code == 200
+        ada.close()

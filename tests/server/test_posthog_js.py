@@ -20,6 +20,7 @@ from lastseen.clock import SystemClock
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import Receive, Scope, Send
 from lastseen.server.ingest.gate import IngestGate
+from lastseen.server.limits import RateLimits
 from lastseen.server.metrics import Metrics
 from lastseen.visits.visit import StartReason, Visit
 from tests.server.conftest import BROWSER_OPTIONS
@@ -165,7 +166,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     clock, metrics = MovedClock(), Metrics()
     with LastSeen.open(url, migrate=True) as seen:
         ingest = Ingest(seen, tmp_path / "spool", 1_000_000, clock=clock)
-        app = IngestGate(nothing_else, ingest, metrics)
+        app = IngestGate(nothing_else, ingest, metrics, RateLimits(0))
         with serving(app) as port, Eyes(url) as eyes:
             shop = Shop(port, eyes, clock)
             yield shop

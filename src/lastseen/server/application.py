@@ -57,11 +57,17 @@ _HERE = Path(__file__).parent
 
 
 def create_app(
-    seen: LastSeen, settings: Settings, *, metrics: Metrics | None = None, accounts: Accounts | None = None
+    seen: LastSeen,
+    settings: Settings,
+    *,
+    metrics: Metrics | None = None,
+    accounts: Accounts | None = None,
+    limits: RateLimits | None = None,
 ) -> AsgiApp:
     """Return the server as an ASGI application; closing `seen` is the caller's affair, accounts close at shutdown.
 
-    For figures about flushes, hand the same `metrics` to `LastSeen.open` as `on_flush=metrics.flushed`.
+    For figures about flushes, hand the same `metrics` to `LastSeen.open` as `on_flush=metrics.flushed`. Wrong
+    credentials count together with those of others who have the same `limits`.
     """
     metrics = metrics or Metrics()
     activity = ActivityRoute(seen.clients)
@@ -69,7 +75,7 @@ def create_app(
     accounts = accounts or Accounts(seen.store.accounts, seen.store.sessions)
     # Litestar's types name each message, ours are the standard's dictionaries.
     pages = cast("AsgiApp", _pages(seen, metrics, accounts))
-    limits = RateLimits(settings.rate_limit)
+    limits = limits or RateLimits(settings.rate_limit)
     access = Access(pages, activity, accounts, seen, limits, is_loopback=is_loopback(settings.host))
     return Gate(access, activity, metrics, {*LOOPBACK_NAMES, *settings.allowed_hosts})
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.server.problem import Problem
+from lastseen.sessions.address import anonymized
 
 MOST_NAMES = 10_000
 
@@ -61,6 +62,11 @@ class RateLimits:
         """Count a wrong credential from this address and return None, or the answer to one too many."""
         seconds = 0.0 if self._clients is None else self._failures.take(address)
         return None if seconds <= 0 else too_many(seconds)
+
+
+def network_of(address: str | None) -> str:
+    """Return the name under which the wrong credentials of an address count: that of its network."""
+    return f"network {anonymized(address) if address else ''}"
 
 
 def too_many(seconds: float) -> Problem:

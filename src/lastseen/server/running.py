@@ -23,6 +23,7 @@ from lastseen.server.chores import HOUR, MINUTE, Chores
 from lastseen.server.http_servers import BACKLOG, StopSignals, run_granian, run_uvicorn
 from lastseen.server.ingest.gate import IngestGate
 from lastseen.server.ingest.metrics import IngestMetrics
+from lastseen.server.limits import RateLimits
 from lastseen.server.logs import configure_logging
 from lastseen.server.loopback import is_loopback
 from lastseen.server.metrics import Metrics
@@ -71,7 +72,9 @@ def serve(settings: Settings) -> None:
             commits.watch(ingest)
             seen.reports.follow()
             chores.start()
-            app = IngestGate(create_app(seen, settings, metrics=metrics, accounts=accounts), ingest, metrics)
+            limits = RateLimits(settings.rate_limit)
+            inner = create_app(seen, settings, metrics=metrics, accounts=accounts, limits=limits)
+            app = IngestGate(inner, ingest, metrics, limits)
             with _collecting_garbage_rarely():
                 run(app, listener, lambda: _announce(address, seen.store.address, opened.set_up_token), signals)
         finally:

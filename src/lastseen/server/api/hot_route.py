@@ -113,8 +113,8 @@ _EVENTS: dict[str, Any] = {
     "operationId": "RecordEvents",
     "summary": "Record events",
     "description": "Answered when they are durable. Any page may send: a write key says whose they are. A server "
-    "may send an API key with the scope events:write in its place. What browsers send without asking first is taken too: "
-    "all of this as text/plain, or as the field data of a form (application/x-www-form-urlencoded).",
+    "may send an API key with the scope events:write in its place. What browsers send without asking first is taken "
+    "too: all of this as text/plain, or as the field data of a form (application/x-www-form-urlencoded).",
     "security": [{"writeKey": []}],
     "requestBody": {
         "required": True,
@@ -134,6 +134,7 @@ _EVENTS: dict[str, Any] = {
         "404": {"description": "There is no such site"},
         "413": {"description": "A body over 10 MiB, or more than 10,000 events"},
         "415": {"description": "Neither JSON nor lines of it nor a form, or compressed with something unknown"},
+        "429": {"description": "Too many wrong API keys from this network; browsers are told 503"},
         "503": {"description": "Too much is under way, or nothing can keep events now; send them again"},
     },
 }

@@ -12,7 +12,7 @@ import msgspec
 from lastseen.devices.key import Scope
 from lastseen.errors import StoreError
 from lastseen.ingest.known_sites import Intake
-from lastseen.ingest.origin import Origin
+from lastseen.ingest.origin import Origin, is_browser
 from lastseen.ingest.outcome import Dropped, Overloaded, Unacceptable
 from lastseen.ingest.own import Received, decode_events, decode_form, decode_lines
 from lastseen.ingest.service import Ingest
@@ -35,6 +35,7 @@ from lastseen.server.ingest.replies import (
     read_body,
     send_json,
 )
+from lastseen.server.limits import RateLimits, network_of
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.web.sessions.threads import in_thread
 
@@ -72,8 +73,9 @@ _NO_KEY = (
 class EventsRoute:
     """Takes events of any client that knows a site's write key, from any origin."""
 
-    def __init__(self, ingest: Ingest) -> None:
+    def __init__(self, ingest: Ingest, limits: RateLimits) -> None:
         self._ingest = ingest
+        self._limits = limits
         self._sites = SiteFinder(ingest.sites)
 
     async def __call__(self, scope: Connection, headers: Headers, receive: Receive, send: Send) -> int:
@@ -124,6 +126,10 @@ class EventsRoute:
                 return await in_thread(self._of_api_key, secret, query_of(scope["query_string"]).get("site"))
             except StoreError as error:
                 raise Unacceptable(503, NO_KEY_NOW) from error
+            except Unacceptable as error:
+                if error.status == HTTPStatus.UNAUTHORIZED:
+                    self._count_wrong_key(scope, headers)
+                raise
         key = _key_of(scope, headers, token, received)
         intake = await self._sites.find(key)
         if intake is None:
@@ -131,6 +137,15 @@ class EventsRoute:
                 raise Unacceptable(401, "no site has this write key", code="invalid_key")
             raise Unacceptable(401, _NO_KEY, code="credential_required")
         return intake
+
+    def _count_wrong_key(self, scope: Connection, headers: Headers) -> None:
+        """Raise `Unacceptable` for one wrong key too many from a network; right keys from there are still right."""
+        origin = origin_of(scope, headers, self._ingest)
+        problem = self._limits.failed(network_of(origin.address))
+        if problem is not None:
+            # What browsers send takes 429 for final.
+            is_page = b"origin" in headers or is_browser(origin.user_agent)
+            raise Unacceptable(503 if is_page else 429, "too many wrong API keys; wait a moment", code="rate_limited")
 
     def _of_api_key(self, secret: str, site_id: str | None) -> Intake:
         """Return the site that an API key may write to: its own, or the one that is asked for."""

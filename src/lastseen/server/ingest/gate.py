@@ -8,7 +8,7 @@ from lastseen.ingest.service import Ingest
 from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
 from lastseen.server.ingest.replies import send_json
 from lastseen.server.ingest.roads import IngestRoads
-from lastseen.server.limits import InFlight
+from lastseen.server.limits import InFlight, RateLimits
 from lastseen.server.metrics import Metrics
 from lastseen.server.problem import MEDIA_TYPE, problem_of
 
@@ -30,12 +30,13 @@ class IngestGate:
     """Serves what comes to the ingest, and passes everything else on.
 
     What protects the pages is not asked here: events come from other origins by their nature, whoever has a write key
-    may send, and nothing can be read.
+    may send, and nothing can be read. `limits` count wrong API keys, best those that the rest of the server presents
+    too.
     """
 
-    def __init__(self, inner: AsgiApp, ingest: Ingest, metrics: Metrics) -> None:
+    def __init__(self, inner: AsgiApp, ingest: Ingest, metrics: Metrics, limits: RateLimits) -> None:
         self._inner = inner
-        self._roads = IngestRoads(ingest)
+        self._roads = IngestRoads(ingest, limits)
         self._metrics = metrics
         self._in_flight = InFlight(requests=MOST_REQUESTS, size=MOST_BYTES)
 

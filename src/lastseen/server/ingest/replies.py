@@ -76,7 +76,7 @@ def json_start(headers: Headers, status: int, body: bytes, media_type: bytes = J
         fields += _for_origin(headers[b"origin"])
     if status == 401:  # noqa: PLR2004
         fields.append(_CHALLENGE)
-    if status == 503:  # noqa: PLR2004
+    if status in {429, 503}:
         fields.append((b"retry-after", str(RETRY_AFTER).encode()))
     if status == 405:  # noqa: PLR2004
         fields.append((b"allow", b"POST, OPTIONS"))

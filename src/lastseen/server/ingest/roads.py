@@ -13,6 +13,7 @@ from lastseen.server.ingest.events import PATH as EVENTS
 from lastseen.server.ingest.events import EventsRoute
 from lastseen.server.ingest.other_clients import OtherClients
 from lastseen.server.ingest.posthog import CAPTURE_PATHS, NEWEST_PATH, PostHogRoutes
+from lastseen.server.limits import RateLimits
 
 Road = Callable[[Scope, dict[bytes, bytes], Receive, Send], Awaitable[int]]
 
@@ -29,10 +30,10 @@ class IngestRoads:
     Whoever knows a write key may send, from any origin and without a session: no road looks at cookies.
     """
 
-    def __init__(self, ingest: Ingest) -> None:
+    def __init__(self, ingest: Ingest, limits: RateLimits) -> None:
         posthog = PostHogRoutes(ingest)
         self._posthog = posthog
-        roads: dict[str, Road] = {EVENTS: EventsRoute(ingest), SCRIPT: serve_browser_script}
+        roads: dict[str, Road] = {EVENTS: EventsRoute(ingest, limits), SCRIPT: serve_browser_script}
         both_ways: dict[str, Road] = dict.fromkeys(CAPTURE_PATHS, posthog.capture) | OtherClients(ingest).roads
         both_ways[NEWEST_PATH] = posthog.capture_newest
         both_ways["/flags"] = posthog.flags
