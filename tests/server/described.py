@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,7 +16,9 @@ from litestar import Litestar
 from lastseen.app import LastSeen
 from lastseen.server import create_app
 from lastseen.server.access import Access
+from lastseen.server.api.asking import QUERY_NAMES
 from lastseen.server.api.openapi import API, DOCUMENT, operations
+from lastseen.server.api.parameters import QueryNames
 from lastseen.server.rights import Need, Right, handlers_of, need_of
 from lastseen.settings import Settings
 
@@ -66,17 +70,30 @@ class PageRoute:
 @cache
 def _application() -> Litestar:
     """Return an application with nothing in it."""
+    with _quiet():
+        return _litestar_of(create_app(LastSeen.open("memory:", migrate=True), Settings(database_url="memory:")))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Litestar 3 wants dependencies marked; until then its warning is about each of them.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return _litestar_of(create_app(LastSeen.open("memory:", migrate=True), Settings(database_url="memory:")))
+        yield
 
 
 @cache
 def document() -> dict[str, Any]:
     """Return the document of an application with nothing in it."""
-    decoded: dict[str, Any] = msgspec.json.decode(_application().state[DOCUMENT])
+    with _quiet():
+        decoded: dict[str, Any] = msgspec.json.decode(_application().state[DOCUMENT].encoded())
     return decoded
+
+
+def query_names() -> QueryNames:
+    """Return what that application takes for the parameters of its routes."""
+    names: QueryNames = _application().state[QUERY_NAMES]
+    return names
 
 
 def all_pages() -> list[PageRoute]:

@@ -18,14 +18,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.server.access import Access
-from lastseen.server.api.asking import MAX_BODY, provide_actor, provide_principal, refuse_unknown
+from lastseen.server.api.asking import MAX_BODY, QUERY_NAMES, provide_actor, provide_principal, refuse_unknown
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
 from lastseen.server.api.exports import Export, provide_export
 from lastseen.server.api.groups import GroupsController
 from lastseen.server.api.idempotency import IdempotentAnswers, Once, provide_once
 from lastseen.server.api.keys import KeysController
-from lastseen.server.api.openapi import API, DescriptionController, describe
+from lastseen.server.api.openapi import API, DOCUMENT, Description, DescriptionController
+from lastseen.server.api.parameters import query_names_of
 from lastseen.server.api.reports import ReportsController
 from lastseen.server.api.sessions import SessionsController
 from lastseen.server.api.sites import SitesController
@@ -134,16 +135,19 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         signature_types=signature_types,
     )
     check_declared(app)
-    # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.
-    config = OpenAPIConfig(title="lastseen", version="1")
-    described = Litestar(
-        [_api(), HealthController],
-        dependencies=dependencies,
-        signature_types=signature_types,
-        openapi_config=config,
-        logging_config=None,
-    )
-    describe(app, described)
+    app.state[QUERY_NAMES] = query_names_of(app)
+
+    def described() -> Litestar:
+        # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.
+        return Litestar(
+            [_api(), HealthController],
+            dependencies=dependencies,
+            signature_types=signature_types,
+            openapi_config=OpenAPIConfig(title="lastseen", version="1"),
+            logging_config=None,
+        )
+
+    app.state[DOCUMENT] = Description(described)
     return app
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +13,6 @@ from litestar.response import Template
 
 import lastseen
 from lastseen.devices.key import Scope
-from lastseen.server.api.asking import QUERY_NAMES
 from lastseen.server.api.hot_route import HOT_PATHS, RECORD_ACTIVITY
 from lastseen.server.pages.frame import ASSET_VERSION
 from lastseen.server.policy import POLICY
@@ -23,7 +23,7 @@ from lastseen.wire.problem import ProblemDetails
 
 API = "/api/v1"
 DOCUMENT = "document"
-"""Where the application's state keeps the encoded document."""
+"""Where the application's state keeps the `Description`."""
 
 Document = dict[str, Any]
 
@@ -79,10 +79,11 @@ class DescriptionController(Controller):
     opt = {"needs": Right.SIGNED_IN}  # noqa: RUF012 - Litestar's own way
     include_in_schema = False
 
-    @get("/openapi.json", sync_to_thread=False)
+    @get("/openapi.json", sync_to_thread=True)
     def document(self, state: State) -> Response[bytes]:
         """Return the document."""
-        return Response(state[DOCUMENT], media_type=MediaType.JSON)
+        description: Description = state[DOCUMENT]
+        return Response(description.encoded(), media_type=MediaType.JSON)
 
     @get("/docs", sync_to_thread=False)
     def page(self) -> Template:
@@ -91,11 +92,23 @@ class DescriptionController(Controller):
         return Template("api.html", context={"version": ASSET_VERSION}, headers=headers)
 
 
-def describe(served: Litestar, described: Litestar) -> None:
-    """Let an application serve the document of another, and its guard know which parameters each route reads."""
-    document = document_of(described)
-    served.state[DOCUMENT] = msgspec.json.encode(document)
-    served.state[QUERY_NAMES] = dict(_query_names(document))
+class Description:
+    """The document of an application, made when it is first asked for: a start need not wait for it.
+
+    Any thread may ask; whoever asks while it is made waits for it.
+    """
+
+    def __init__(self, described: Callable[[], Litestar]) -> None:
+        self._described = described
+        self._making = threading.Lock()
+        self._encoded: bytes | None = None
+
+    def encoded(self) -> bytes:
+        """Return the document as JSON, always the same."""
+        with self._making:
+            if self._encoded is None:
+                self._encoded = msgspec.json.encode(document_of(self._described()))
+            return self._encoded
 
 
 def document_of(app: Litestar) -> Document:
@@ -207,10 +220,3 @@ def _schemas(document: Document) -> Document:
     ]
     _, schemas = msgspec.json.schema_components([*types, ProblemDetails], ref_template="#/components/schemas/{name}")
     return dict(sorted({**document["components"]["schemas"], **schemas}.items()))
-
-
-def _query_names(document: Document) -> Iterator[tuple[tuple[str, str], dict[str, bool]]]:
-    for path, method, _, operation in operations(document["paths"]):
-        parameters = [one for one in operation.get("parameters", ()) if one["in"] == "query"]
-        texts = {one["name"]: one["schema"].get("type") in {"string", "array"} for one in parameters}
-        yield (path, method.upper()), texts
