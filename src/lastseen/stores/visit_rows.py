@@ -96,25 +96,26 @@ def event_of(row: Sequence[Any]) -> Event:
     """Read an event from its site, id, distinct id, moment, name, moment of arrival, flags and body."""
     site_id, event_id, distinct_id, at, name, received_at, flags, text = row
     body = _decode_body(text)
+    # In the order of the fields: by name it takes three times as long.
     return Event(
-        id=event_id,
-        site_id=site_id,
-        distinct_id=distinct_id,
-        name=name,
-        at=at,
-        received_at=received_at,
-        url=body.url,
-        referrer=body.referrer,
-        referrer_domain=body.referrer_domain,
-        utm=body.utm,
-        user_id=body.user_id,
-        session_id=body.session_id,
-        window_id=body.window_id,
-        flags=flags,
-        engaged_ms=body.engaged_ms,
-        device=body.device,
-        geo=body.geo,
-        properties=body.properties,
+        event_id,
+        site_id,
+        distinct_id,
+        name,
+        at,
+        received_at,
+        body.url,
+        body.referrer,
+        body.referrer_domain,
+        body.utm,
+        body.user_id,
+        body.session_id,
+        body.window_id,
+        flags,
+        body.engaged_ms,
+        body.device,
+        body.geo,
+        body.properties,
     )
 
 

@@ -1,7 +1,8 @@
 """How a batch of changes gets into the DuckDB copy: one transaction, a handful of set statements.
 
 Ids of visitors and visits are kept as 128-bit digests: half the size of the usual id, quick to join and to count, and
-nothing has to be looked up to insert them. Rows come in as one JSON text, which is twenty times faster than bound rows.
+nothing has to be looked up to insert them. Each column comes in as one JSON text: twenty times as fast as bound rows,
+and half the work of one text of rows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import duckdb
 import msgspec
 
 from lastseen.stores.columnar import duckdb_settling as settling
-from lastseen.stores.columnar.rows import event_row, visit_row
+from lastseen.stores.columnar.rows import event_columns, visit_columns
 from lastseen.visits.store import Changes
 
 TABLES = """
@@ -33,29 +34,50 @@ CREATE TABLE IF NOT EXISTS visits (
 );
 """
 
-EVENT_SHAPE = (
-    '[{"site":"VARCHAR","id":"VARCHAR","distinct_id":"VARCHAR","moment":"BIGINT","name":"VARCHAR","page":"VARCHAR",'
-    '"is_page_view":"BOOLEAN","is_passive":"BOOLEAN","is_bot":"BOOLEAN","properties":"JSON"}]'
-)
-VISIT_SHAPE = (
-    '[{"site":"VARCHAR","id":"VARCHAR","visitor_id":"VARCHAR","start":"BIGINT","last_moment":"BIGINT",'
-    '"last_id":"VARCHAR","duration":"BIGINT","engaged_ms":"BIGINT","is_bounce":"BOOLEAN","is_bot":"BOOLEAN",'
-    '"entry":"VARCHAR","exit":"VARCHAR","source":"VARCHAR","referrer":"VARCHAR","channel":"VARCHAR",'
-    '"utm_source":"VARCHAR","utm_medium":"VARCHAR","utm_campaign":"VARCHAR","utm_term":"VARCHAR",'
-    '"utm_content":"VARCHAR","country":"VARCHAR","region":"VARCHAR","city":"VARCHAR","device":"VARCHAR",'
-    '"browser":"VARCHAR","os":"VARCHAR"}]'
+EVENT_TYPES = {
+    "site": "VARCHAR",
+    "id": "VARCHAR",
+    "distinct_id": "VARCHAR",
+    "moment": "BIGINT",
+    "name": "VARCHAR",
+    "page": "VARCHAR",
+    "is_page_view": "BOOLEAN",
+    "is_passive": "BOOLEAN",
+    "is_bot": "BOOLEAN",
+    "properties": "JSON",
+}
+VISIT_TYPES = {
+    "site": "VARCHAR",
+    "id": "VARCHAR",
+    "visitor_id": "VARCHAR",
+    "start": "BIGINT",
+    "last_moment": "BIGINT",
+    "last_id": "VARCHAR",
+    "duration": "BIGINT",
+    "engaged_ms": "BIGINT",
+    "is_bounce": "BOOLEAN",
+    "is_bot": "BOOLEAN",
+} | dict.fromkeys(
+    "entry exit source referrer channel utm_source utm_medium utm_campaign utm_term utm_content country region city "
+    "device browser os".split(),
+    "VARCHAR",
 )
 
-NEW_EVENTS = """
+
+def _unnested(types: Mapping[str, str]) -> str:
+    """Return the columns of parameters that are each the JSON of a list, named like the columns."""
+    return ", ".join(f'unnest(from_json(${name}, \'["{of}"]\')) AS "{name}"' for name, of in types.items())
+
+
+NEW_EVENTS = f"""
 CREATE OR REPLACE TEMP TABLE new_events AS
-SELECT row.*, md5_number(row.site || ':' || row.distinct_id) AS identity
-FROM (SELECT unnest(from_json($1::JSON, $2)) AS row)
-"""
-NEW_VISITS = """
+SELECT *, md5_number(site || ':' || distinct_id) AS identity FROM (SELECT {_unnested(EVENT_TYPES)})
+"""  # noqa: S608 - put together of constants
+NEW_VISITS = f"""
 CREATE OR REPLACE TEMP TABLE new_visits AS
-SELECT row.*, md5_number(row.site || ':' || row.id) AS visit, md5_number(row.site || ':' || row.visitor_id) AS visitor
-FROM (SELECT unnest(from_json($1::JSON, $2)) AS row)
-"""
+SELECT *, md5_number(site || ':' || id) AS visit, md5_number(site || ':' || visitor_id) AS visitor
+FROM (SELECT {_unnested(VISIT_TYPES)})
+"""  # noqa: S608 - put together of constants
 TOUCHED = "CREATE OR REPLACE TEMP TABLE touched (visitor UHUGEINT, low BIGINT, high BIGINT)"
 NEW_IDENTITIES = """
 CREATE OR REPLACE TEMP TABLE moved AS
@@ -214,8 +236,8 @@ ALTER TABLE sorted_visits RENAME TO visits;
 def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bool) -> None:
     """Put a batch into the tables, in the caller's transaction; without `assign`, events learn their visit later."""
     connection.execute(TOUCHED)
-    connection.execute(NEW_EVENTS, [_json(map(event_row, changes.events)), EVENT_SHAPE])
-    connection.execute(NEW_VISITS, [_json(map(visit_row, changes.visits)), VISIT_SHAPE])
+    connection.execute(NEW_EVENTS, _lists(EVENT_TYPES, event_columns(changes.events)))
+    connection.execute(NEW_VISITS, _lists(VISIT_TYPES, visit_columns(changes.visits)))
     if changes.identities:
         _move_identities(connection, changes.identities)
     if changes.erased:
@@ -268,6 +290,10 @@ def _assign(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
     return _json({"site": site, "id": own_id} for site, own_id in pairs)
+
+
+def _lists(types: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    return {name: msgspec.json.encode(columns.get(name, ())).decode() for name in types}
 
 
 def _json(rows: Any) -> str:

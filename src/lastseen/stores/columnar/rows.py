@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,23 +16,29 @@ _PASSIVE, _BOT = int(EventFlags.PASSIVE), int(EventFlags.BOT)
 _encode = msgspec.json.Encoder().encode
 
 
-def event_row(event: Event) -> dict[str, Any]:
-    """Return what reports ask of an event; properties as text, without those of the client library (`$…`)."""
+def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
+    """Return what reports ask of events, by column; properties as text, without those of the client library (`$…`)."""
     return {
-        "site": event.site_id,
-        "id": event.id,
-        "distinct_id": event.distinct_id,
-        "moment": event.at,
-        "name": event.name,
-        "page": page_of(event.url),
-        "is_page_view": event.name == PAGEVIEW,
-        "is_passive": bool(event.flags & _PASSIVE),
-        "is_bot": bool(event.flags & _BOT),
-        "properties": text_properties(event.properties),
+        "site": [event.site_id for event in events],
+        "id": [event.id for event in events],
+        "distinct_id": [event.distinct_id for event in events],
+        "moment": [event.at for event in events],
+        "name": [event.name for event in events],
+        "page": [page_of(event.url) for event in events],
+        "is_page_view": [event.name == PAGEVIEW for event in events],
+        "is_passive": [event.flags & _PASSIVE != 0 for event in events],
+        "is_bot": [event.flags & _BOT != 0 for event in events],
+        "properties": [text_properties(event.properties) for event in events],
     }
 
 
-def visit_row(visit: Visit) -> dict[str, Any]:
+def visit_columns(visits: Sequence[Visit]) -> dict[str, list[Any]]:
+    """Return what reports ask of visits, by column; empty where there are none."""
+    rows = [_visit_row(visit) for visit in visits]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def _visit_row(visit: Visit) -> dict[str, Any]:
     """Return what reports ask of a visit."""
     utm, device, geo = visit.utm, visit.device, visit.geo
     return {

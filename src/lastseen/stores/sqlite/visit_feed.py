@@ -44,20 +44,19 @@ def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> C
     seq = _number(position)
     last = _last_to_read(connection, seq, limit)
     parameters = {"seq": seq, "last": last, "limit": limit + 1}
-    rows = sorted(
-        (number, kind, rest)
-        for kind, statement in enumerate(_KINDS)
-        for number, *rest in connection.execute(statement, parameters)
-    )
-    batch = rows[:limit]
-    identities, events, removed, visits = ([rest for _, kind, rest in batch if kind == wanted] for wanted in range(4))
-    is_rest = len(rows) <= limit
+    found = [connection.execute(statement, parameters).fetchall() for statement in _KINDS]
+    numbers = sorted(row[0] for rows in found for row in rows)
+    is_rest = len(numbers) <= limit
+    if not is_rest:
+        del numbers[limit:]
+        found = [[row for row in rows if row[0] <= numbers[-1]] for rows in found]
+    identities, events, removed, visits = found
     return Changes(
-        position=str(last if is_rest and last < _END else batch[-1][0] if batch else seq),
-        events=tuple(map(event_of, events)),
-        visits=tuple(visit_of(text) for (text,) in visits),
-        removed=tuple((site_id, visit_id) for site_id, visit_id in removed),
-        identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
+        position=str(last if is_rest and last < _END else numbers[-1] if numbers else seq),
+        events=tuple([event_of(row[1:]) for row in events]),
+        visits=tuple([visit_of(text) for _, text in visits]),
+        removed=tuple([(site_id, visit_id) for _, site_id, visit_id in removed]),
+        identities=tuple([(site_id, each, visitor_id) for _, site_id, each, visitor_id in identities]),
         is_complete=is_rest and last == _END,
     )
 
