@@ -15,6 +15,14 @@ settings.register_profile("lastseen", deadline=None)
 settings.load_profile("lastseen")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure no coverage while Hypothesis runs: tracing doubles its time, and named cases cover what it finds."""
+    for item in items:
+        if item.get_closest_marker("hypothesis"):
+            item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """Run one PostgreSQL server, shared by the tests of this process; without binaries the test is skipped.

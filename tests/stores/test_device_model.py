@@ -216,6 +216,7 @@ def _empty_sqlite(connection: sqlite3.Connection) -> Callable[[], None]:
     return empty
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(
     ("runs", "steps"), [(25, 40), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
 )
@@ -227,6 +228,7 @@ def test_sqlite_equals_its_model(sqlite_file: tuple[Store, Path], runs: int, ste
     connection.close()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(
     ("runs", "steps"), [(10, 30), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
 )

@@ -90,11 +90,15 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def test_a_store_equals_its_model(store: Store) -> None:
-    """Two hundred runs of fifty calls each."""
+@pytest.mark.hypothesis
+@pytest.mark.parametrize(
+    ("runs", "steps"), [(50, 50), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
+)
+def test_a_store_equals_its_model(store: Store, runs: int, steps: int) -> None:
+    """Fifty runs of fifty calls each, and two hundred in the long run."""
     run_state_machine_as_test(
         state_machine(store),
         settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -196,8 +196,12 @@ def sqlite_file(tmp_path: Path) -> Iterator[tuple[Store, Path]]:
     store.close()
 
 
-def test_sqlite_equals_its_model(sqlite_file: tuple[Store, Path]) -> None:
-    """Two hundred runs of fifty calls each."""
+@pytest.mark.hypothesis
+@pytest.mark.parametrize(
+    ("runs", "steps"), [(40, 50), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
+)
+def test_sqlite_equals_its_model(sqlite_file: tuple[Store, Path], runs: int, steps: int) -> None:
+    """Forty runs of fifty calls each, and two hundred in the long run."""
     store, file = sqlite_file
     connection = sqlite3.connect(file, isolation_level=None)
 
@@ -205,13 +209,17 @@ def test_sqlite_equals_its_model(sqlite_file: tuple[Store, Path]) -> None:
         for table in TABLES:
             connection.execute(f"DELETE FROM {table}")
 
-    _check(store, empty, runs=200, steps=50)
+    _check(store, empty, runs, steps)
     connection.close()
 
 
-def test_postgres_equals_its_model(postgres_url: str) -> None:
-    """Thirty runs of fifty calls each: every one waits for the disk."""
+@pytest.mark.hypothesis
+@pytest.mark.parametrize(
+    ("runs", "steps"), [(12, 50), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
+)
+def test_postgres_equals_its_model(postgres_url: str, runs: int, steps: int) -> None:
+    """Twelve runs of fifty calls each, for every one waits for the disk; two hundred in the long run."""
     store = open_store(postgres_url)
     store.migrate()
-    _check(store, lambda: ask(postgres_url, f"TRUNCATE {', '.join(TABLES)}"), runs=30, steps=50)
+    _check(store, lambda: ask(postgres_url, f"TRUNCATE {', '.join(TABLES)}"), runs, steps)
     store.close()

@@ -143,6 +143,7 @@ def emptied(any_store: Store) -> Iterator[Callable[[], object]]:
     connection.close()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(
     ("examples", "steps"), [(8, 12), pytest.param(200, 50, marks=pytest.mark.faults)], ids=["short", "long"]
 )
@@ -151,6 +152,7 @@ def test_a_database_is_as_memory(any_store: Store, emptied: Callable[[], object]
     run_model(any_store, emptied, examples, steps)
 
 
+@pytest.mark.hypothesis
 def test_a_store_that_forgets_a_link_is_noticed(tmp_path: Path) -> None:
     """The model finds a store that does not move the visits of an id that was joined."""
     file = open_store(f"sqlite:///{tmp_path}/other.db")

@@ -89,6 +89,7 @@ def test_the_order_and_copies_of_links_do_not_matter(links: list[Link], chance: 
     assert refused(shuffled) == refused(links)
 
 
+@pytest.mark.hypothesis
 def test_joining_in_the_order_of_arrival_is_found_out() -> None:
     """The comparison above finds a resolution that goes by arrival."""
 
