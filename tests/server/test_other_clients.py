@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lastseen import LastSeen
+from lastseen.visits.event import Device
 from tests.ingest.captured import Captured, captured
 from tests.server.ingesting import SITE, Eyes, prepare, sqlite_url
 from tests.server.running import ServerProcess
@@ -88,6 +89,23 @@ def test_umamis_events(served: Served) -> None:
     assert (visit.device.browser, visit.device.screen_resolution) == ("Firefox", "1280x720")
 
 
+def test_a_telephone_makes_visits(served: Served) -> None:
+    """By the short addresses, too; what a server sends about the same person makes none."""
+    server, eyes = served
+    phone = {"library": {"name": "analytics-swift"}, "os": {"name": "iOS", "version": "18.0"}}
+    for visitor, context in (("phone", phone), ("server", {"library": {"name": "analytics-python"}})):
+        screen = {"type": "screen", "name": "Home", "anonymousId": visitor, "context": context}
+        assert server.http.post("/v1/b", json={"batch": [screen], "writeKey": KEY}).json() == {"success": True}
+        tapped = {"event": "Tapped", "anonymousId": visitor, "context": context, "writeKey": KEY}
+        assert server.http.post("/v1/t", content=json.dumps(tapped)).json() == {"success": True}
+    found = {visit.distinct_id: visit for visit in eyes.all_visits() if visit.distinct_id in {"phone", "server"}}
+    assert found.keys() == {"phone"}
+    assert (found["phone"].event_count, found["phone"].device) == (
+        2,
+        Device(type="mobile", os="iOS", os_version="18.0"),
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
@@ -96,6 +114,7 @@ def test_umamis_events(served: Served) -> None:
         ("/v1/batch", [], 400),
         ("/v1/track", {"event": "x", "userId": "u", "writeKey": KEY}, 200),
         ("/v1/track", {"userId": "u", "writeKey": KEY}, 200),
+        ("/v1/g", {"userId": "u", "groupId": "g", "writeKey": KEY}, 200),
         ("/api/event", {"n": "pageview", "u": "https://elsewhere.test/", "d": "elsewhere.test"}, 401),
         ("/api/event", {"d": "shop.test"}, 400),
         ("/api/event", {"name": "pageview", "url": "https://shop.test/", "domain": "shop.test"}, 202),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastseen.ingest.origin import Origin, derived_id, id_text, text_or_none
+from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser, text_or_none
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.posthog import Batch
 from lastseen.ingest.times import micros_of, not_after, skew
-from lastseen.visits.event import ALIAS, IDENTIFY, PAGEVIEW
+from lastseen.visits.event import ALIAS, IDENTIFY, PAGEVIEW, Device
 from lastseen.visits.making import RawEvent
 from lastseen.visits.utm import UtmParams
 
@@ -17,7 +17,16 @@ MAX_EVENTS = 10_000
 MAX_NAME_LENGTH = 200
 TYPES = frozenset({"track", "page", "screen", "identify", "alias", "group"})
 
+SHORT_NAMES = {"t": "track", "p": "page", "s": "screen", "i": "identify", "a": "alias", "g": "group"}
+"""How analytics.js names single messages in its addresses; many are `b` there, which telephones use too."""
+
 _BROWSER_LIBRARIES = {"analytics.js", "analytics-next"}
+_PHONE_LIBRARIES = {
+    f"analytics-{name}" for name in ("ios", "android", "swift", "kotlin", "react-native", "flutter")
+} | {"@segment/analytics-react-native"}
+"""Those of programs that run where their person is: what carries their requests names itself, and is no robot."""
+_MOST_PIXELS = 100_000
+_KINDS_OF_DEVICES = {"ios": "mobile", "ipados": "tablet", "android": "mobile", "tvos": "tv"}
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 
 
@@ -61,8 +70,10 @@ def _visitor(item: Mapping[str, Any]) -> str | None:
 
 def _event(item: Mapping[str, Any], origin: Origin, off_by: int) -> RawEvent:
     context, properties = _object(item, "context"), dict(_object(item, "properties"))
-    page, library = _object(context, "page"), _object(context, "library").get("name")
-    is_server = library not in _BROWSER_LIBRARIES
+    page = _object(context, "page")
+    is_phone = _is_phone(context)
+    is_server = not is_phone and _library(context) not in _BROWSER_LIBRARIES
+    user_agent = text_or_none(context.get("userAgent")) or (None if is_server else origin.user_agent)
     told = micros_of(item.get("timestamp"))
     moment = origin.received_at if told is None else not_after(told + off_by, origin.received_at)
     return RawEvent(
@@ -73,13 +84,43 @@ def _event(item: Mapping[str, Any], origin: Origin, off_by: int) -> RawEvent:
         received_at=origin.received_at,
         url=text_or_none(properties.get("url")) or text_or_none(page.get("url")),
         referrer=text_or_none(properties.get("referrer")) or text_or_none(page.get("referrer")),
-        user_agent=text_or_none(context.get("userAgent")) or (None if is_server else origin.user_agent),
+        user_agent=None if is_phone and not is_browser(user_agent) else user_agent,
         address=text_or_none(context.get("ip"), 100) or (None if is_server else origin.address),
         user_id=id_text(item.get("userId")),
         is_server=is_server,
+        device=_device(context) if is_phone else None,
         utm=_campaign(_object(context, "campaign")),
         properties=_kept(item, properties),
     )
+
+
+def _library(context: Mapping[str, Any]) -> str | None:
+    return text_or_none(_object(context, "library").get("name"), 100)
+
+
+def _is_phone(context: Mapping[str, Any]) -> bool:
+    """Return whether a library says that it runs on a telephone; that for Kotlin runs on servers too, and says less."""
+    library = _library(context)
+    return library in _PHONE_LIBRARIES and (library != "analytics-kotlin" or bool(_object(context, "device")))
+
+
+def _device(context: Mapping[str, Any]) -> Device:
+    system = _object(context, "os")
+    name = text_or_none(system.get("name"), 100)
+    version = system.get("version")
+    return Device(
+        type=_KINDS_OF_DEVICES.get(name.lower()) if name else None,
+        os=name,
+        os_version=str(version)[:100] if name and isinstance(version, str | int | float) else None,
+        screen_resolution=_screen(_object(context, "screen")),
+    )
+
+
+def _screen(screen: Mapping[str, Any]) -> str | None:
+    width, height = screen.get("width"), screen.get("height")
+    if isinstance(width, int | float) and isinstance(height, int | float) and 0 < max(width, height) < _MOST_PIXELS:
+        return f"{width:.0f}x{height:.0f}"
+    return None
 
 
 def _name(item: Mapping[str, Any]) -> str:

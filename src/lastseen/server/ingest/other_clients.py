@@ -11,7 +11,7 @@ from lastseen.errors import StoreError
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.posthog import Batch
-from lastseen.ingest.segment import TYPES, decode_segment
+from lastseen.ingest.segment import SHORT_NAMES, TYPES, decode_segment
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.trackers import decode_plausible, decode_umami
 from lastseen.ingest.unpack import decompress, parse
@@ -28,7 +28,7 @@ from lastseen.server.ingest.replies import (
     send_json,
 )
 
-SEGMENT_PATHS = frozenset({"/v1/batch", "/v1/import", *(f"/v1/{kind}" for kind in TYPES)})
+SEGMENT_PATHS = frozenset(f"/v1/{name}" for name in ("batch", "b", "import", *TYPES, *SHORT_NAMES))
 PLAUSIBLE_PATH = "/api/event"
 UMAMI_PATHS = frozenset({"/api/send", "/api/collect"})
 
@@ -49,7 +49,8 @@ class OtherClients:
             self.roads[path] = self._road(_umami, 200, b'{"cache":"","sessionId":"","visitId":""}')
 
     def _segment(self, path: str) -> _Road:
-        kind = path.removeprefix("/v1/")
+        name = path.removeprefix("/v1/")
+        kind = SHORT_NAMES.get(name, name)
         single = kind if kind in TYPES else None
 
         def decode(body: bytes, headers: Headers, origin: Origin) -> Batch:
