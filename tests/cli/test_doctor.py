@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
+import pytest
 
 from lastseen import LastSeen
 from lastseen.stores.memory import MemoryClients
-from tests.cli.conftest import Command, lines, write
-from tests.servers import PostgresServer
+from tests.cli.conftest import LASTSEEN, Command, Done, lines, write
+from tests.servers import PostgresServer, ask, free_port
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-CHECKS = ["connection", "schema", "insert", "update", "batch of five", "shown", "taken back", "visits"]
+OF_DATABASE = ["connection", "schema", "insert", "update", "batch of five", "shown", "taken back", "visits"]
+BESIDE = ["data folder", "spool", "copies", "port"]
+CHECKS = [*OF_DATABASE, *BESIDE]
+
+
+@pytest.fixture(autouse=True)
+def quiet_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server's port be one that nobody uses."""
+    monkeypatch.setenv("LASTSEEN_PORT", str(free_port()))
+
+
+def found(done: Done) -> dict[str, dict[str, Any]]:
+    """Return what the doctor says, by the name of the check."""
+    return {check["name"]: check for check in done.document["checks"]}
 
 
 def test_migrating_twice_changes_nothing(call: Command, database: str) -> None:
@@ -63,7 +84,7 @@ def test_missing_tables_are_found(call: Command, database: str, alone: Path) -> 
         write(alone / "lastseen.db", b"")
     done = call("doctor", "--database", database)
     assert done.code == 1
-    assert [line[0] for line in done.out.splitlines()] == ["✓", "✗", *"------"]
+    assert [line[0] for line in done.out.splitlines()] == ["✓", "✗", *"------", *"✓✓✓✓"]
     assert "lastseen migrate" in done.out
 
 
@@ -71,7 +92,7 @@ def test_a_database_that_is_not_there(call: Command, alone: Path) -> None:
     """The doctor makes no database; it says what does."""
     done = call("doctor", "--json")
     assert done.code == 1
-    assert [check["passed"] for check in done.document["checks"]] == [False]
+    assert [check["passed"] for check in done.document["checks"]] == [False, True, True, True, True]
     assert list(alone.iterdir()) == []
 
 
@@ -83,11 +104,10 @@ def test_missing_rights_are_found(call: Command, postgres: PostgresServer, postg
         connection.execute("CREATE ROLE lastseen_reader LOGIN")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO lastseen_reader")
     done = call("doctor", "--database", postgres_url.replace("//postgres@", "//lastseen_reader@"), "--json")
-    passed = {check["name"]: check["passed"] for check in done.document["checks"]}
+    checks = found(done)
     assert done.code == 1
-    assert (passed["schema"], passed["insert"]) == (True, False)
-    [detail] = [check["detail"] for check in done.document["checks"] if check["name"] == "insert"]
-    assert "permission denied" in detail
+    assert (checks["schema"]["passed"], checks["insert"]["passed"]) == (True, False)
+    assert "permission denied" in checks["insert"]["detail"]
 
 
 def test_a_trigger_that_keeps_old_times_is_found(call: Command, alone: Path) -> None:
@@ -101,7 +121,7 @@ def test_a_trigger_that_keeps_old_times_is_found(call: Command, alone: Path) -> 
     connection.close()
     done = call("doctor", "--data-folder", alone, "--json")
     assert done.code == 1
-    assert {check["name"]: check["passed"] for check in done.document["checks"]} == {
+    assert {name: check["passed"] for name, check in found(done).items() if name in OF_DATABASE} == {
         "connection": True,
         "schema": True,
         "insert": True,
@@ -126,3 +146,129 @@ def test_every_store_of_ours_can_take_clients_back(database: str) -> None:
             assert clients.get_client("a") is None
             assert clients.get_client("b") is not None
             assert clients.active_hours(["a", "b"], EPOCH) == {"b": [at]}
+
+
+def test_a_database_of_a_newer_version(call: Command, database: str) -> None:
+    """This version does not touch it: what it wrote there could be wrong."""
+    call("migrate", "--database", database)
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
+            connection.execute("INSERT INTO lastseen_migrations VALUES ('9999_later', datetime('now'))")
+            connection.commit()
+    else:
+        ask(database, "INSERT INTO lastseen_migrations VALUES ('9999_later', now())")
+    done = call("doctor", "--database", database, "--json")
+    assert (done.code, found(done)["schema"]["passed"], found(done)["insert"]["passed"]) == (1, False, None)
+    assert "9999_later" in found(done)["schema"]["detail"]
+    for command in ("migrate", "serve"):
+        refused = call(command, "--database", database)
+        assert (refused.code, len(refused.err.splitlines())) == (1, 1)
+        assert "upgrade lastseen" in refused.err
+
+
+def test_a_database_that_is_away_is_another_exit_code(call: Command) -> None:
+    """A script can tell it from what needs a hand, such as a wrong name of the database."""
+    done = call("doctor", "--database", f"postgresql://postgres@127.0.0.1:{free_port()}/none", "--json")
+    assert (done.code, found(done)["connection"]["may_pass"]) == (3, True)
+
+
+def test_a_database_that_refuses_needs_a_hand(call: Command, postgres: PostgresServer, postgres_url: str) -> None:
+    """The negative control of the test above."""
+    done = call("doctor", "--database", postgres.url_of("missing"), "--json")
+    assert (done.code, found(done)["connection"]["may_pass"]) == (1, False)
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 500, None], ids=["garbage", "folder"])
+def test_a_file_that_is_no_database(call: Command, alone: Path, content: bytes | None) -> None:
+    """The doctor, a migration and the server say so in one line."""
+    file = alone / "data" / "lastseen.db"
+    file.mkdir(parents=True) if content is None else write_in(file, content)
+    assert call("doctor", "--data-folder", file.parent, "--json").document["checks"][0]["passed"] is False
+    for command in ("migrate", "serve"):
+        done = call(command, "--data-folder", file.parent)
+        assert done.code in {1, 3}
+        assert len(done.err.splitlines()) == 1
+        assert str(file) in done.err
+
+
+def write_in(file: Path, content: bytes) -> None:
+    """Write a file, and make its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def folder_of_another(alone: Path) -> Path:
+    """Give a data folder, with a database in it, that may be read and not written."""
+    with LastSeen.open(f"sqlite:///{alone}/data/lastseen.db", migrate=True):
+        pass
+    (alone / "data").chmod(0o555)
+    if os.geteuid() == 0:
+        os.chown(alone / "data", pwd.getpwnam("nobody").pw_uid, -1)
+    return alone / "data"
+
+
+# 24 is PR_CAPBSET_DROP, 1 and 2 are what lets root pass over permissions
+# (https://man7.org/linux/man-pages/man7/capabilities.7.html); without them it is a user like another.
+WITHOUT_PRIVILEGES = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("migrate",), ("doctor",), ("clients", "list")], ids=str)
+def test_a_folder_of_somebody_else(folder_of_another: Path, command: tuple[str, ...]) -> None:
+    """One line names the folder and what is missing; nothing is a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PRIVILEGES, LASTSEEN, *command, "--data-folder", folder_of_another],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (1 if command == ("doctor",) else 3)
+    assert f"may not write to the folder {folder_of_another}" in done.stdout + done.stderr
+    assert len(done.stderr.splitlines()) == (command != ("doctor",))
+
+
+def test_a_damaged_spool_wants_somebody_to_look(call: Command, alone: Path) -> None:
+    """Until the file is deleted; what merely waits is told and is no failure."""
+    call("migrate", "--data-folder", alone)
+    waiting, damaged = alone / "spool" / "1" / "00000002.spool", alone / "spool" / "1" / "00000001.damaged"
+    write_in(waiting, b"waits")
+    done = call("doctor", "--data-folder", alone, "--json")
+    assert (done.code, found(done)["spool"]["detail"][:7]) == (0, "1 files")
+    write_in(damaged, b"damaged")
+    done = call("doctor", "--data-folder", alone, "--json")
+    assert (done.code, found(done)["spool"]["passed"]) == (1, False)
+    assert str(damaged) in found(done)["spool"]["detail"]
+
+
+def test_a_broken_copy_is_told_and_is_no_failure(call: Command, alone: Path) -> None:
+    """It is made again by itself."""
+    with LastSeen.open(f"sqlite:///{alone}/lastseen.db", migrate=True):
+        pass
+    call("report", "visits", "--data-folder", alone)
+    [copy] = alone.glob("reports-*.duckdb")
+    assert "bytes" in found(call("doctor", "--data-folder", alone, "--json"))["copies"]["detail"]
+    copy.write_bytes(b"x" * 5_000)
+    done = call("doctor", "--data-folder", alone, "--json")
+    assert (done.code, "makes it again" in found(done)["copies"]["detail"]) == (0, True)
+    assert call("report", "visits", "--data-folder", alone).code == 0
+    assert "bytes" in found(call("doctor", "--data-folder", alone, "--json"))["copies"]["detail"]
+
+
+def test_a_port_that_another_program_has(call: Command, alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the way where a server keeps its data, and told where none ever ran."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("LASTSEEN_PORT", str(port))
+        monkeypatch.setattr("lastseen.cli.doctor_place.SECONDS", 0.1)
+        call("migrate", "--data-folder", alone / "a")
+        done = call("doctor", "--data-folder", alone / "a", "--json")
+        assert (done.code, found(done)["port"]["passed"]) == (1, False)
+        assert f"another program listens on 127.0.0.1:{port}" in found(done)["port"]["detail"]
+        address = f"sqlite:///{alone}/a/lastseen.db"
+        assert call("doctor", "--data-folder", alone / "b", "--database", address).code == 0

@@ -1,4 +1,4 @@
-"""`lastseen doctor`: whether a database is fit to work with."""
+"""`lastseen doctor`: whether a database, and what is beside it, are fit to work with."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 import typer
 
 from lastseen.activity.store import ClientRemoval, ClientStore
+from lastseen.cli import doctor_place
 from lastseen.cli.opening import configure_logging, require_file
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import console, print_json
 from lastseen.errors import LastSeenError, SchemaError, StoreError
 from lastseen.settings import Settings
 from lastseen.stores import Store, open_store
+from lastseen.stores.absence import may_pass
 from lastseen.visits.recount import Recount
 from lastseen.visits.site import Site
 from lastseen.visits.store import EventQuery
@@ -28,6 +30,7 @@ EXAMPLES = """\
 """
 
 BATCH = 5
+FAILED, AWAY = 1, 3
 SHOWN_PROBLEMS = 3
 
 
@@ -41,18 +44,20 @@ def doctor(*, as_json: JsonOption = False, settings: Settings) -> None:
     """Check a database: connection, schema, rights, and a round trip that leaves nothing behind.
 
     The round trip inserts a client of its own, moves it forward, writes a batch of five, shows them and takes them
-    back. Then the events of every site are folded again, and must give the visits that are stored. The exit code is 1
-    when anything is wrong.
+    back. Then the events of every site are folded again, and must give the visits that are stored. The data folder,
+    what waits in it, the copies for reports and the port of the server are looked at, too. The exit code is 1 when
+    anything is wrong, 3 when only the database is away or busy.
     """
     configure_logging(settings)
     results = list(run_checks(settings))
     healthy = all(result.passed for result in results)
+    failed = [result for result in results if result.passed is False]
     if as_json:
         print_json({"healthy": healthy, "checks": results})
     else:
         _print(results)
     if not healthy:
-        raise typer.Exit(1)
+        raise typer.Exit(AWAY if all(result.may_pass for result in failed) else FAILED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,18 +67,29 @@ class CheckResult:
     name: str
     passed: bool | None
     detail: str
+    may_pass: bool = False
+    """Whether what is wrong may be over by itself: the database is away, or another process holds it."""
 
 
 def run_checks(settings: Settings) -> Iterator[CheckResult]:
-    """Look at one thing after the other, each only when those before it passed."""
+    """Look at the database, each thing only when those before it passed; then at what is beside it."""
+    yield from _check_database(settings)
+    yield _examine("data folder", lambda: doctor_place.data_folder(settings))
+    yield _examine("spool", lambda: doctor_place.spool(settings))
+    yield _examine("copies", lambda: doctor_place.copies(settings))
+    yield _examine("port", lambda: doctor_place.port(settings))
+
+
+def _check_database(settings: Settings) -> Iterator[CheckResult]:
+    source = settings.database_url
     try:
         require_file(settings)
-        store = open_store(settings.database_url, pool_size=1)
-    except LastSeenError as error:
+        store = open_store(source, pool_size=1)
+    except (LastSeenError, OSError) as error:
         yield CheckResult(name="connection", passed=False, detail=str(error))
         return
     try:
-        yield from Examination(store).run()
+        yield from Examination(store, lambda error: may_pass(error, source)).run()
     finally:
         store.close()
 
@@ -81,8 +97,9 @@ def run_checks(settings: Settings) -> Iterator[CheckResult]:
 class Examination:
     """The checks of one open store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, may_pass: Callable[[Exception], bool]) -> None:
         self._store = store
+        self._may_pass = may_pass
         self._clients: ClientStore = store.clients
         name = f"lastseen-doctor-{secrets.token_hex(8)}"
         self._one = f"{name}-one"
@@ -97,7 +114,7 @@ class Examination:
             if sick and not (name == "taken back" and self._wrote):
                 yield CheckResult(name=name, passed=None, detail="not tried")
                 continue
-            result = _examine(name, check)
+            result = _examine(name, check, self._may_pass)
             sick = sick or not result.passed
             yield result
 
@@ -118,6 +135,9 @@ class Examination:
         return self._store.address
 
     def _schema(self) -> str:
+        newer = self._store.newer_migrations()
+        if newer:
+            raise SchemaError(f"of a newer version of lastseen ({', '.join(newer)}); upgrade lastseen")
         pending = self._store.pending_migrations()
         if pending:
             raise SchemaError(f"not applied: {', '.join(pending)}; run: lastseen migrate")
@@ -216,11 +236,11 @@ def removal(clients: ClientStore) -> ClientRemoval:
     return clients
 
 
-def _examine(name: str, check: Callable[[], str]) -> CheckResult:
+def _examine(name: str, check: Callable[[], str], passes: Callable[[Exception], bool] = lambda _: False) -> CheckResult:
     try:
         return CheckResult(name=name, passed=True, detail=check())
     except (LastSeenError, OSError) as error:
-        return CheckResult(name=name, passed=False, detail=str(error))
+        return CheckResult(name=name, passed=False, detail=str(error), may_pass=passes(error))
 
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - an assertion, not an option

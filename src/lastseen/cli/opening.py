@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lastseen.app import LastSeen
-from lastseen.errors import ConfigurationError, SchemaError
+from lastseen.errors import ConfigurationError, SchemaError, StoreUnavailable
 from lastseen.settings import Settings
 from lastseen.stores import sqlite_path
 
@@ -40,7 +40,11 @@ def require_file(settings: Settings) -> None:
     """Raise `SchemaError` when the settings name an SQLite file that is not there: opening would create it."""
     if urlsplit(settings.database_url).scheme == "sqlite":
         path = Path(sqlite_path(settings.database_url))
-        if not path.is_file():
+        try:
+            is_there = path.is_file()
+        except PermissionError as error:
+            raise StoreUnavailable(f"this user may not look into the folder of {path}") from error
+        if not is_there:
             raise SchemaError(f"there is no database {path} yet; lastseen serve, import and migrate create it")
 
 

@@ -64,8 +64,14 @@ class Store(Protocol):
     def pending_migrations(self) -> list[str]:
         """Return the names of the schema changes that `migrate` would apply."""
 
+    def newer_migrations(self) -> list[str]:
+        """Return the names of the schema changes that a newer version applied."""
+
     def migrate(self) -> list[str]:
-        """Apply the pending schema changes under a lock and return their names; twice changes nothing."""
+        """Apply the pending schema changes under a lock and return their names; twice changes nothing.
+
+        Raises `SchemaError` for a database that a newer version has changed.
+        """
 
     def close(self) -> None:
         """Give back what the store opened itself; a pool or engine that was handed in stays open."""

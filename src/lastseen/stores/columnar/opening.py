@@ -43,6 +43,27 @@ def open_copy(folder: Path | None, address: str, truth: str, *, or_a_temporary_o
     return DuckDBCopy(path, truth=truth, memory=MEMORY_LIMIT, on_close=temporary.cleanup)
 
 
+def look_at_copies(folder: Path, address: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each copy in the folder and how it is; changes nothing."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise MissingExtra("reports need DuckDB: pip install 'lastseen[server]'") from error
+    for name in _names(address):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            duckdb.connect(str(path), read_only=True).close()
+        except duckdb.IOException as error:
+            in_use = "lock" in str(error).lower()
+            yield name, "in use" if in_use else "cannot be read; the next report makes it again"
+        except duckdb.Error:
+            yield name, "cannot be read; the next report makes it again"
+        else:
+            yield name, f"{path.stat().st_size:,} bytes"
+
+
 def _open_first(paths: Sequence[Path], open_at: Callable[[Path], ReportCopy]) -> ReportCopy:
     *others, last = paths
     for path in others:

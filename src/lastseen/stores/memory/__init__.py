@@ -43,6 +43,10 @@ class MemoryStore:
         """Return nothing: there is no schema."""
         return []
 
+    def newer_migrations(self) -> list[str]:
+        """Return nothing: there is no schema."""
+        return []
+
     def migrate(self) -> list[str]:
         """Return nothing: there is no schema."""
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from lastseen.stores.connections import Connections
-from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
+from lastseen.stores.migrations import VERSION_TABLE, newer_of, pending_of, refuse_newer
 from lastseen.stores.postgres.accounts import PostgresAccounts
 from lastseen.stores.postgres.clients import PostgresClients
 from lastseen.stores.postgres.database import Cursor, PostgresDatabase
@@ -50,14 +50,21 @@ class PostgresStore:
     def pending_migrations(self) -> list[str]:
         """Return the names of the migrations that `migrate` would apply."""
         with self._database.transaction() as cursor:
-            return [migration.name for migration in _pending(cursor)]
+            return [migration.name for migration in pending_of("postgres", _applied(cursor))]
+
+    def newer_migrations(self) -> list[str]:
+        """Return the names of the migrations that only a newer version knows."""
+        with self._database.transaction() as cursor:
+            return newer_of("postgres", _applied(cursor))
 
     def migrate(self) -> list[str]:
         """Apply what is pending, in one transaction that keeps other migrators out; return the names."""
         with self._database.change_schema() as cursor:
             cursor.execute(LOCK, (MIGRATION_LOCK,))
             cursor.execute(CREATE_VERSIONS)
-            pending = _pending(cursor)
+            applied = _applied(cursor)
+            refuse_newer("postgres", applied, self.address)
+            pending = pending_of("postgres", applied)
             for migration in pending:
                 cursor.execute(migration.sql)
                 cursor.execute(REMEMBER, (migration.name,))
@@ -68,11 +75,9 @@ class PostgresStore:
         self._connections.close()
 
 
-def _pending(cursor: Cursor) -> list[Migration]:
+def _applied(cursor: Cursor) -> set[str]:
     cursor.execute(VERSIONS_EXIST)
-    known = cursor.fetchall()[0][0]
-    applied = set()
-    if known:
-        cursor.execute(APPLIED)
-        applied = {name for (name,) in cursor.fetchall()}
-    return [migration for migration in load_migrations("postgres") if migration.name not in applied]
+    if not cursor.fetchall()[0][0]:
+        return set()
+    cursor.execute(APPLIED)
+    return {name for (name,) in cursor.fetchall()}

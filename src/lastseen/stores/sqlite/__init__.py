@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lastseen.stores.connections import Connections
-from lastseen.stores.migrations import VERSION_TABLE, Migration, load_migrations
+from lastseen.stores.migrations import VERSION_TABLE, newer_of, pending_of, refuse_newer
 from lastseen.stores.sqlite.accounts import SQLiteAccounts
 from lastseen.stores.sqlite.clients import SQLiteClients
 from lastseen.stores.sqlite.database import Database, LentSQLiteDatabase, SQLiteDatabase
@@ -52,7 +52,12 @@ class SQLiteStore:
     def pending_migrations(self) -> list[str]:
         """Return the names of the migrations that `migrate` would apply."""
         with self._database.read() as connection:
-            return [migration.name for migration in _pending(connection)]
+            return [migration.name for migration in pending_of("sqlite", _applied(connection))]
+
+    def newer_migrations(self) -> list[str]:
+        """Return the names of the migrations that only a newer version knows."""
+        with self._database.read() as connection:
+            return newer_of("sqlite", _applied(connection))
 
     def migrate(self) -> list[str]:
         """Apply what is pending, in one transaction that keeps other migrators out; return the names."""
@@ -60,7 +65,9 @@ class SQLiteStore:
             self._database.make_folder()
         with self._database.write() as connection:
             connection.execute(CREATE_VERSIONS)
-            pending = _pending(connection)
+            applied = _applied(connection)
+            refuse_newer("sqlite", applied, self.address)
+            pending = pending_of("sqlite", applied)
             for migration in pending:
                 for statement in _statements(migration.sql):
                     connection.execute(statement)
@@ -78,10 +85,9 @@ class SQLiteStore:
         self._database.close()
 
 
-def _pending(connection: sqlite3.Connection) -> list[Migration]:
+def _applied(connection: sqlite3.Connection) -> set[str]:
     known = connection.execute(VERSIONS_EXIST).fetchone()[0]
-    applied = {name for (name,) in connection.execute(APPLIED)} if known else set()
-    return [migration for migration in load_migrations("sqlite") if migration.name not in applied]
+    return {name for (name,) in connection.execute(APPLIED)} if known else set()
 
 
 def _statements(sql: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -213,4 +214,18 @@ def _in_our_words(error: Exception, database: Database) -> LastSeenError:
         return SchemaError(f"{error}; {database.advice}" if database.advice else str(error))
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{database.address} is not an SQLite database")
-    return StoreUnavailable(f"{database.address}: {error}")
+    return StoreUnavailable(f"{database.address}: {error}{_hint(code, database)}")
+
+
+def _hint(code: int, database: Database) -> str:
+    """Return what keeps a file from being opened or written, which SQLite does not say; empty for anything else."""
+    if code not in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} or not isinstance(database, SQLiteDatabase):
+        return ""
+    path, folder = database.path, database.path.parent
+    if not folder.is_dir():
+        return f"; there is no folder {folder}"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"; this user may not write to the folder {folder}, where SQLite needs more files"
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where nobody may look
+        return "; that is a folder"
+    return "" if os.access(path, os.R_OK | os.W_OK) else "; this user may not read and write the file"
