@@ -110,14 +110,16 @@ def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapp
 
 def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
-    batch = {(event.site_id, event.id): event for event in reversed(events)}
-    _check(batch.values())
+    batch = _each_once(events)
+    _check(batch)
     links = {
-        key: link for key, event in batch.items() if event.name in _LINKING and (link := link_of(event)) is not None
+        (event.site_id, event.id): link
+        for event in batch
+        if event.name in _LINKING and (link := link_of(event)) is not None
     }
     linked = {(key[0], end) for key, link in links.items() for end in link.ids}
-    held = transaction.hold({(event.site_id, event.distinct_id) for event in batch.values()} | linked, linked)
-    new = transaction.insert(batch.values(), held)
+    held = transaction.hold({(event.site_id, event.distinct_id) for event in batch} | linked, linked)
+    new = transaction.insert(batch, held)
     folding = _Folding(transaction, held, rules)
     fresh: dict[str, list[Link]] = defaultdict(list)
     if links:
@@ -132,6 +134,16 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     transaction.write(outcome)
     visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
     return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
+
+
+def _each_once(events: Sequence[Event]) -> Sequence[Event]:
+    """Return the events in their order, of copies the first."""
+    if len({event.id for event in events}) == len(events):
+        return events
+    first: dict[Key, Event] = {}
+    for event in events:
+        first.setdefault((event.site_id, event.id), event)
+    return list(first.values())
 
 
 def _check(events: Iterable[Event]) -> None:

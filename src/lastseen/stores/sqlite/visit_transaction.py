@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from typing import Any
 
 import msgspec
@@ -14,7 +14,6 @@ from lastseen.stores.sqlite.visit_memory import Memory
 from lastseen.stores.visit_rows import (
     Identity,
     body_of,
-    columns_of,
     event_of,
     identity_of,
     link_of_text,
@@ -186,31 +185,13 @@ class SQLiteVisitTransaction:
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
-        before = self._seq
+        before, by_key = self._seq, held.by_key
         self._seq += len(events)
-        rows = self._event_rows(events, before + 1, held.by_key)
+        rows = [_event_row(seq, event, by_key) for seq, event in enumerate(events, before + 1)]
         if self.connection.executemany(ADD_EVENT, rows).rowcount == len(events):
             return events
         added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
         return [event for seq, event in enumerate(events, before + 1) if seq in added]
-
-    @staticmethod
-    def _event_rows(
-        events: Iterable[Event], first: int, identities: Mapping[Key, Identity]
-    ) -> Iterable[tuple[Any, ...]]:
-        for seq, event in enumerate(events, first):
-            site_id = event.site_id
-            yield (
-                seq,
-                site_id,
-                event.id,
-                identities[site_id, event.distinct_id].no,
-                event.at,
-                event.name,
-                event.received_at,
-                event.flags,
-                body_of(event),
-            )
 
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
         """See `VisitTransaction`."""
@@ -292,14 +273,16 @@ class SQLiteVisitTransaction:
         """Write visits that are new, or changed in more than what they go on with; return the numbers of their rows."""
         if not (changed or begun):
             return ()
-        rows: list[tuple[Any, ...]] = []
         first: int = self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1
-        for no, (visitor, visit) in enumerate(chain(changed, begun), first):
-            rows.append((no, self._next(), slot_of(visit.last_activity), *_columns_of(visitor, visit)))
+        # By their start, as the indexes have them; those of one visitor that begin at once stay in their order.
+        started = sorted(begun, key=_start)
+        rows = list(map(_row_of, count(first), count(self._seq + 1), chain(changed, started)))
+        self._seq += len(rows)
         self.connection.executemany(PUT_VISIT, rows)
         for visitor, _ in changed:
             self._held.by_no[visitor].is_loaded = False
-        for (visitor, visit), row in zip(begun, rows[len(changed) :], strict=True):
+        newest = {visitor: (visit, row) for (visitor, visit), row in zip(started, rows[len(changed) :], strict=True)}
+        for visitor, (visit, row) in newest.items():
             self._remember(self._held.by_no[visitor], visit, row[0], row[-1])
         return range(first, first + len(rows))
 
@@ -371,9 +354,44 @@ def slot_of(micros: int) -> int:
     return micros // SLOT
 
 
-def _columns_of(visitor: int, visit: Visit) -> tuple[Any, ...]:
-    """Return what is written of a visit; flags as integers: the driver takes a microsecond for a bool."""
-    return tuple(int(value) if isinstance(value, bool) else value for value in columns_of(visitor, visit))
+def _event_row(seq: int, event: Event, identities: Mapping[Key, Identity]) -> tuple[Any, ...]:
+    site_id = event.site_id
+    return (
+        seq,
+        site_id,
+        event.id,
+        identities[site_id, event.distinct_id].no,
+        event.at,
+        event.name,
+        event.received_at,
+        event.flags,
+        body_of(event),
+    )
+
+
+def _row_of(no: int, seq: int, item: tuple[int, Visit]) -> tuple[Any, ...]:
+    """Return the row of a visitor's visit; flags are integers: the driver takes a microsecond for a bool."""
+    visitor, visit = item
+    at = visit.last_activity
+    return (
+        no,
+        seq,
+        at // SLOT,
+        visit.site_id,
+        visit.id,
+        visitor,
+        visit.start,
+        at,
+        1 if visit.end is None else 0,
+        1 if visit.is_bot else 0,
+        visit.start_reason._value_,
+        visit.entry_url,
+        text_of(visit),
+    )
+
+
+def _start(item: tuple[int, Visit]) -> int:
+    return item[1].start
 
 
 def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
