@@ -18,7 +18,15 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.app import LastSeen
 from lastseen.server.access import Access
-from lastseen.server.api.asking import MAX_BODY, QUERY_NAMES, provide_actor, provide_principal, refuse_unknown
+from lastseen.server.api.asking import (
+    MAX_BODY,
+    PAGE_NAMES,
+    QUERY_NAMES,
+    provide_actor,
+    provide_principal,
+    refuse_unknown,
+    refuse_wrong,
+)
 from lastseen.server.api.clients import ClientsController
 from lastseen.server.api.devices import DevicesController
 from lastseen.server.api.exports import Export, provide_export
@@ -125,7 +133,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
             ),
         ],
         dependencies=dependencies,
-        guards=[require_right],
+        guards=[require_right, refuse_wrong],
         on_shutdown=[close_accounts],
         exception_handlers={Exception: answer_problem},
         template_config=TemplateConfig(directory=_HERE / "pages/templates", engine=JinjaTemplateEngine),
@@ -136,6 +144,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
     )
     check_declared(app)
     app.state[QUERY_NAMES] = query_names_of(app)
+    app.state[PAGE_NAMES] = query_names_of(app, described=False)
 
     def described() -> Litestar:
         # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.

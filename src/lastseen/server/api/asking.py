@@ -14,6 +14,7 @@ from litestar.params import Parameter
 from lastseen.accounts.manager import Actor
 from lastseen.activity.key import MAX_KEY_LENGTH, key_problem
 from lastseen.activity.store import MAX_PAGE
+from lastseen.server.api.parameters import Query
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal, principal_of
 from lastseen.wire.devices import NO_CONTROLS
@@ -38,7 +39,9 @@ MAX_BODY = 64 * 1024
 REPEATED = frozenset({"filter"})
 """What may be given more than once."""
 QUERY_NAMES = "query_names"
-"""Where the application's state keeps which parameters each route reads, by path template and method; true: as text."""
+"""Where the application's state keeps what each route of the API reads, by path template and method."""
+PAGE_NAMES = "page_names"
+"""The same of the pages, which ignore what they do not read: others add to addresses that are passed on."""
 
 
 def provide_principal(request: AnyRequest) -> Principal:
@@ -80,7 +83,7 @@ def checked_id(name: str, value: str | None) -> str | None:
 def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse a parameter that nothing reads: a filter with a typing error must not mean "all of them". A guard."""
     route = connection.scope.get("path_template"), connection.scope.get("method")
-    known: Mapping[str, bool] | None = connection.app.state.get(QUERY_NAMES, {}).get(route)
+    known: Mapping[str, Query] | None = connection.app.state.get(QUERY_NAMES, {}).get(route)
     if known is None:
         return
     for name in connection.query_params:
@@ -88,6 +91,22 @@ def refuse_unknown(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteH
             raise Problem.bad_parameter(name[:100], f"unknown; there are: {', '.join(sorted(known)) or 'none'}")
         if len(connection.query_params.getall(name)) > 1 and name not in REPEATED:
             raise Problem.bad_parameter(name, "given more than once; give it once")
-        if not known[name] and connection.query_params[name].lower() == "null":
+    _refuse_values(connection, known)
+
+
+def refuse_wrong(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse what a parameter of a page can never be, for the same reason. A guard."""
+    route = connection.scope.get("path_template"), connection.scope.get("method")
+    _refuse_values(connection, connection.app.state.get(PAGE_NAMES, {}).get(route, {}))
+
+
+def _refuse_values(connection: ASGIConnection[Any, Any, Any, Any], known: Mapping[str, Query]) -> None:
+    for name, value in connection.query_params.multi_items():
+        query = known.get(name)
+        if query is None or query.is_text:
+            continue
+        if query.choices and value not in query.choices:
+            raise Problem.bad_parameter(name, f"one of {', '.join(query.choices)}, not {value[:100]!r}")
+        if value.lower() == "null":
             # Litestar would take it for a parameter that is left out.
             raise Problem.bad_parameter(name, "leave it out where nothing is asked for")

@@ -75,7 +75,7 @@ class View:
             zone=zone,
             metric=_one_of(Metric, given.get("metric"), "metric", Metric.VISITORS),
             filters=tuple(read_filter(value) for name, value in query if name == "filter" and value),
-            shown=tuple(_shown(given.get(panel), choices) for panel, choices in PANEL_CHOICES.items()),
+            shown=tuple(_shown(panel, given.get(panel), choices) for panel, choices in PANEL_CHOICES.items()),
             bots=_one_of(Bots, given.get("bots"), "bots", Bots.WITHOUT),
         )
 
@@ -160,8 +160,10 @@ def days_of(period: Period) -> tuple[date, date]:
     return period.start.astimezone(period.zone).date(), last_moment.astimezone(period.zone).date()
 
 
-def _shown(given: str | None, choices: tuple[str, ...]) -> str:
-    return given if given in choices else choices[0]
+def _shown(panel: str, given: str | None, choices: tuple[str, ...]) -> str:
+    if given and given not in choices:
+        raise InvalidQuestion(panel, f"one of {', '.join(choices)}, not {given[:100]!r}")
+    return given or choices[0]
 
 
 def zone_of(text: str) -> str:
@@ -194,4 +196,5 @@ def _one_of(kind: type[Choice], text: str | None, part: str, default: Choice) ->
     try:
         return kind(text) if text else default
     except ValueError as error:
-        raise InvalidQuestion(part, f"there is no {part} {text!r}") from error
+        choices = ", ".join(one.value for one in kind)
+        raise InvalidQuestion(part, f"one of {choices}, not {(text or '')[:100]!r}") from error
