@@ -36,7 +36,7 @@ API = "/api/"
 API_PAGE = "/api/v1/docs"
 
 _LOOPBACK = {b"localhost", b"127.0.0.1", b"[::1]"}
-_BY_PROXIES = frozenset(
+BY_PROXIES = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via"}
 )
 _is_without_session = excluded_paths(("/static/*", "/health/live", "/health/ready"))
@@ -88,14 +88,14 @@ class Access:
         self._accounts = accounts
         self._seen = seen
         self._limits = limits
-        self._is_loopback = is_loopback
+        self.is_loopback = is_loopback
         self._used = SessionMiddleware(self._admit, _options(accounts.sessions, refresh=True))
         # A page that keeps itself current is no activity of a person: it neither extends nor records anything.
         self._watched = SessionMiddleware(self._admit, _options(accounts.watching_sessions, refresh=False))
 
     def is_open_here(self, headers: dict[bytes, bytes]) -> bool:
         """Return whether activity may be posted and figures may be read without a session; no store is asked."""
-        return self._is_loopback and (not self._accounts.is_known_to_be_set_up or _is_direct(headers))
+        return self.is_loopback and (not self._accounts.is_known_to_be_set_up or _is_direct(headers))
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -244,11 +244,12 @@ def _refuse_forgery(request: RequestSession) -> None:
 
 def _is_direct(headers: dict[bytes, bytes]) -> bool:
     """Return whether a request names this machine by a loopback name and no proxy says that it has passed it on."""
-    return _BY_PROXIES.isdisjoint(headers) and _is_loopback_name(headers.get(b"host", b""))
+    return BY_PROXIES.isdisjoint(headers) and is_loopback_name(headers.get(b"host", b""))
 
 
 @lru_cache(maxsize=256)
-def _is_loopback_name(host: bytes) -> bool:
+def is_loopback_name(host: bytes) -> bool:
+    """Return whether a `Host` header, in any case and with any port, names the machine itself."""
     try:
         netloc = urlsplit(b"//" + host.lower()).netloc
     except ValueError:

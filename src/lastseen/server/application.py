@@ -79,7 +79,7 @@ def create_app(
     credentials count together with those of others who have the same `limits`.
     """
     metrics = metrics or Metrics()
-    activity = ActivityRoute(seen.clients)
+    activity = ActivityRoute(seen.clients, metrics)
     metrics.watch(seen.clients, activity.totals)
     accounts = accounts or Accounts(seen.store.accounts, seen.store.sessions)
     # Litestar's types name each message, ours are the standard's dictionaries.

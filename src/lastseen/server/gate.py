@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from lastseen.server.access import Access
+from lastseen.server.access import BY_PROXIES, Access, is_loopback_name
 from lastseen.server.body import Message, Receive, Scope, Send
 from lastseen.server.metrics import Metrics
 from lastseen.server.policy import POLICY
@@ -27,6 +27,8 @@ _SECURITY_HEADERS = [
 _NO_STORE = (b"cache-control", b"no-store")
 _REMEMBERED_HOSTS = 1_000
 _KEYS = frozenset({b"authorization", b"x-api-key"})
+_DECIDING = _KEYS | BY_PROXIES | {b"host", b"origin", b"sec-fetch-site", b"content-type", b"content-encoding"}
+"""Every header that decides whether activity may be recorded without a credential, or how its body is read."""
 
 
 class Gate:
@@ -42,12 +44,36 @@ class Gate:
         self._metrics = metrics
         self._hosts = {host.lower().strip("[]") for host in hosts}
         self._known_hosts: set[bytes] = set()
+        # Those of them that are names of this machine, when it listens for itself alone: whoever names one of them, and
+        # sends nothing of what is asked for, may record.
+        self._names_of_here: set[bytes | None] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection event of ASGI."""
         if scope["type"] != "http":
-            await self._pages(scope, receive, send)
-            return
+            return self._pages(scope, receive, send)
+        if scope["path"] == ACTIVITY and scope["method"] == "POST" and self._is_usual(scope):
+            return self._activity.answer_usual(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    def _is_usual(self, scope: Scope) -> bool:
+        """Return whether activity comes plainly from this machine, so that nothing else needs to be asked.
+
+        What the general way asks comes to the same; it takes a microsecond, which here is a tenth of everything.
+        """
+        host = media_type = None
+        # As in a dictionary of all, which takes three times as long to make, the last one of a name counts.
+        for name, value in scope["headers"]:
+            if name in _DECIDING:
+                if name == b"host":
+                    host = value
+                elif name == b"content-type":
+                    media_type = value
+                else:
+                    return False
+        return media_type == b"application/json" and host in self._names_of_here and not scope["query_string"]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
         method: str = scope["method"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -86,6 +112,8 @@ class Gate:
             )
         if host is not None and len(self._known_hosts) < _REMEMBERED_HOSTS:
             self._known_hosts.add(host)
+            if self._pages.is_loopback and is_loopback_name(host):
+                self._names_of_here.add(host)
         return None
 
 

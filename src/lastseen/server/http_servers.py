@@ -66,6 +66,8 @@ def run_uvicorn(
 
     config = uvicorn.Config(
         cast("Any", app),  # uvicorn's types name each message, ours are the standard's dictionaries
+        # Told, because it would guess by the kind of function: ours need not be coroutine functions.
+        interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,

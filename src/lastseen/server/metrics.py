@@ -33,7 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = _RequestTimes()
+        self._requests = _RequestCollector()
         self.registry.register(self._requests)
         self._flush_seconds = Histogram(
             "lastseen_flush_duration_seconds",
@@ -50,7 +50,11 @@ class Metrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one request; `route` is a template, never an address that a client made up."""
-        self._requests.observe(method if method in _METHODS else "other", route, status, seconds)
+        self.series(method if method in _METHODS else "other", route, status).observe(seconds)
+
+    def series(self, method: str, route: str, status: int) -> RequestTimes:
+        """Return where requests of one kind are counted: who has many of a kind finds the place once."""
+        return self._requests.series(method, route, status)
 
     def flushed(self, result: FlushResult) -> None:
         """Count one flush; hand this to `LastSeen.open` as `on_flush`."""
@@ -66,24 +70,37 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _RequestTimes(Collector):
-    """The histogram of requests by method, route and status.
+class RequestTimes:
+    """How long requests of one method, route and status took.
 
     Plain counters, a fifth of the cost of the library's locked ones: only the event loop counts, a scrape may be one
     request behind.
     """
 
-    def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, int], list[int]] = {}
-        self._seconds: dict[tuple[str, str, int], float] = {}
+    __slots__ = ("counts", "seconds")
 
-    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_LATENCIES) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one request."""
+        self.counts[bisect_left(_LATENCIES, seconds)] += 1
+        self.seconds += seconds
+
+
+class _RequestCollector(Collector):
+    """The histogram of requests by method, route and status."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str, int], RequestTimes] = {}
+
+    def series(self, method: str, route: str, status: int) -> RequestTimes:
         key = (method, route, status)
-        if key not in self._counts:
-            self._counts[key] = [0] * (len(_LATENCIES) + 1)
-            self._seconds[key] = 0.0
-        self._counts[key][bisect_left(_LATENCIES, seconds)] += 1
-        self._seconds[key] += seconds
+        found = self._series.get(key)
+        if found is None:
+            found = self._series[key] = RequestTimes()
+        return found
 
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
@@ -92,9 +109,9 @@ class _RequestTimes(Collector):
             labels=("method", "route", "status"),
         )
         bounds = [*map(str, _LATENCIES), "+Inf"]
-        for (method, route, status), counts in list(self._counts.items()):
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            family.add_metric((method, route, str(status)), buckets, self._seconds[method, route, status])
+        for (method, route, status), times in list(self._series.items()):
+            buckets = list(zip(bounds, accumulate(times.counts), strict=True))
+            family.add_metric((method, route, str(status)), buckets, times.seconds)
         yield family
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,14 +36,14 @@ class _AnyTouch(msgspec.Struct, gc=False):
     at: msgspec.Raw = msgspec.Raw()
 
 
-_decode_touch = msgspec.json.Decoder(Touch).decode
+decode_touch: Callable[[bytes], Touch] = msgspec.json.Decoder(Touch).decode
 _decode_touches = msgspec.json.Decoder(list[Touch]).decode
 _decode_any_touch = msgspec.json.Decoder(_AnyTouch).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_at = msgspec.json.Decoder(str | int | float | None).decode
 _decode_client_id = msgspec.json.Decoder(str | int | float | None).decode
 # msgspec's errors and a body that is not UTF-8 are ValueErrors; the other is a body nested too deep.
-_NOT_DECODABLE = (ValueError, RecursionError)
+NOT_DECODABLE = (ValueError, RecursionError)
 
 
 @dataclass(slots=True)
@@ -67,16 +67,6 @@ class Tally:
         return msgspec.json.encode({**counts, "errors": self.errors} if self.errors else counts)
 
 
-def decode_plain(body: bytes) -> tuple[str, float | None] | None:
-    """Return the client and the moment of a body that holds one activity in its usual form, else None."""
-    try:
-        touch = _decode_touch(body)
-    except _NOT_DECODABLE:
-        return None
-    at = touch.at
-    return touch.client_id, None if at is None else moment_of(at)
-
-
 @dataclass(slots=True)
 class Reception:
     """Records what one request brings. `client_id` names the client of what names none itself."""
@@ -96,7 +86,7 @@ class Reception:
         """
         try:
             touches: Sequence[Touch | msgspec.Raw] = _decode_touches(body)
-        except _NOT_DECODABLE:
+        except NOT_DECODABLE:
             touches = _items(body)
         for index, touch in enumerate(touches):
             position = {"index": index}
@@ -118,13 +108,13 @@ class Reception:
         try:
             touch = _decode_any_touch(item)
             client_id = _client_id_text(touch.client_id)
-        except _NOT_DECODABLE as error:
+        except NOT_DECODABLE as error:
             reason = str(error) or "nested too deep"
             self.tally.reject(position, f'not an object such as {{"client_id": "my-client"}}: {reason}')
             return
         try:
             at = _decode_at(touch.at) if touch.at else None
-        except _NOT_DECODABLE:
+        except NOT_DECODABLE:
             at = NO_TIME
         self._record(client_id, at, position)
 
@@ -163,7 +153,7 @@ def _items(body: bytes) -> list[msgspec.Raw]:
         msgspec.json.decode(body, type=msgspec.Raw)
         if start == b"[":
             return _decode_items(body)
-    except _NOT_DECODABLE as error:
+    except NOT_DECODABLE as error:
         raise Problem(400, f"the body is not JSON: {str(error) or 'nested too deep'}") from error
     if start != b"{":
         raise Problem(400, 'the body must be an object such as {"client_id": "my-client"}, or an array of them')

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from time import perf_counter
 
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
 from lastseen.server.ingest.replies import send_json
-from lastseen.server.ingest.roads import IngestRoads
+from lastseen.server.ingest.roads import IngestRoads, Road
 from lastseen.server.limits import InFlight, RateLimits
 from lastseen.server.metrics import Metrics
 from lastseen.server.problem import MEDIA_TYPE, problem_of
+from lastseen.server.receive import PATH as ACTIVITY
 
 MOST_REQUESTS = 2_000
 MOST_BYTES = 256 * 1024 * 1024
@@ -40,14 +42,16 @@ class IngestGate:
         self._metrics = metrics
         self._in_flight = InFlight(requests=MOST_REQUESTS, size=MOST_BYTES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection event of ASGI."""
-        found = self._roads.find(scope["path"], scope["method"]) if scope["type"] == "http" else None
-        if found is None:
-            await self._inner(scope, receive, send)
-            return
+        # What is none of ours is handed on as it is: a coroutine around it would be a cost to every request.
+        if scope["type"] != "http" or scope["path"] == ACTIVITY:
+            return self._inner(scope, receive, send)
+        found = self._roads.find(scope["path"], scope["method"])
+        return self._inner(scope, receive, send) if found is None else self._serve(*found, scope, receive, send)
+
+    async def _serve(self, template: str, road: Road, scope: Scope, receive: Receive, send: Send) -> None:
         began = perf_counter()
-        template, road = found
         headers = dict(scope["headers"])
         size = _size_of(headers)
         try:
