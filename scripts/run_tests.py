@@ -16,15 +16,21 @@ def main() -> int:
     """Run the tests in several processes, then hold the coverage of `src` to its limit; return the exit code."""
     os.chdir(PROJECT)
     run("coverage", "erase")
-    tested = run("pytest", "-n", str(WORKERS), "--dist", "loadfile", "--cov", "--cov-report=", *sys.argv[1:])
+    distribution = ("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
+    tested = run("pytest", *distribution, "--cov", "--cov-report=", *sys.argv[1:])
     if tested or sys.argv[1:]:
         return tested
     return run("coverage", "report")
 
 
 def run(*command: str) -> int:
-    """Run a module of this environment; return its exit code."""
-    return subprocess.run([sys.executable, "-m", *command], check=False).returncode
+    """Run a module of this environment; return its exit code.
+
+    Bytecode is kept, whatever the caller prefers: the tests start some hundred processes, and each would compile the
+    package anew.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, "-m", *command], env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -125,6 +125,7 @@ def make_known(case: Case[Any]) -> None:
         case.body["expires_at"] = "2100-01-01T00:00:00Z"
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(("operation", "mode"), CASES)
 def test_answers_are_as_described(unlimited: ServerProcess, operation: Operation, mode: GenerationMode) -> None:
     """Whatever fits the document is taken, whatever does not is refused, each with an answer that it describes."""
@@ -133,6 +134,7 @@ def test_answers_are_as_described(unlimited: ServerProcess, operation: Operation
 
 
 @pytest.mark.faults
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(("operation", "mode"), CASES)
 def test_many_answers_are_as_described(unlimited: ServerProcess, operation: Operation, mode: GenerationMode) -> None:
     """The same for long."""
