@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from lastseen import LastSeen
+from lastseen.cli.rebuild import keep_rule
+from lastseen.errors import ConfigurationError
+from lastseen.testing import ManualClock
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.sites import CACHED_FOR
 from tests.cli import logs
 from tests.cli.conftest import Command, write
 from tests.servers import ask
@@ -135,7 +144,7 @@ def test_the_doctor_finds_drift(call: Command, alone: Path, change: str, complai
     assert done.code == 1
     assert complaint in done.out
     assert "run: lastseen visits rebuild --site default" in done.out
-    assert call("visits", "rebuild", "--database", database).code == 0
+    assert call("visits", "rebuild", "--no-server", "--database", database).code == 0
     assert call("doctor", "--database", database).code == 0
 
 
@@ -179,13 +188,69 @@ def test_a_rebuild_that_was_interrupted_is_finished(call: Command, imported: str
     """When the rule is kept and the visits are those of the old one, doctor says so; running it again heals."""
     with LastSeen.open(imported) as seen:
         site = seen.sites.get("default")
-        from dataclasses import replace
-
         seen.sites.change(site.id, rule=replace(site.rule, new_visit_on_referrer_change=False))
     assert call("doctor", "--database", imported).code == 1
-    assert call("visits", "rebuild", "--database", imported).code == 0
+    assert call("visits", "rebuild", "--no-server", "--database", imported).code == 0
     assert call("doctor", "--database", imported).code == 0
     assert len(logs.visits_in(imported)) == 3
+
+
+OTHER = VisitRule(timeout=timedelta(hours=3))
+
+
+class QuickClock(ManualClock):
+    """Passes by itself whatever is waited for, and lets something happen meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.advance(seconds)
+        self._meanwhile()
+        return event.is_set()
+
+
+@pytest.mark.parametrize("rule", [VisitRule(), OTHER], ids=["the rule that it has", "another"])
+def test_a_rebuild_waits_until_servers_know_the_rule(imported: str, rule: VisitRule) -> None:
+    """Also where it has the rule already: it may have been changed just before, in another process."""
+    clock = QuickClock()
+    with LastSeen.open(imported) as seen:
+        keep_rule(seen.sites, seen.sites.get("default"), rule, clock.monotonic(), clock)
+        assert clock.monotonic() > CACHED_FOR.total_seconds()
+        assert seen.sites.get("default").rule == rule
+
+
+def test_a_rule_that_is_changed_during_the_wait_is_found(imported: str) -> None:
+    """Nothing may be folded by the one that was shown."""
+    with LastSeen.open(imported) as seen:
+        clock = QuickClock(lambda: seen.sites.change("default", rule=VisitRule()))
+        with pytest.raises(ConfigurationError, match="run it again"):
+            keep_rule(seen.sites, seen.sites.get("default"), OTHER, 0.0, clock)
+        assert seen.sites.get("default").rule == VisitRule()
+
+
+def test_a_rebuild_waits_no_longer_than_it_must(imported: str) -> None:
+    """What reading took is over already, and where no server runs none is waited for."""
+    clock = QuickClock()
+    with LastSeen.open(imported) as seen:
+        known = seen.sites.get("default")
+        clock.advance(60)
+        keep_rule(seen.sites, known, known.rule, 0.0, clock)
+        keep_rule(seen.sites, known, OTHER, None, clock)
+        assert clock.monotonic() == 60
+        assert seen.sites.get("default").rule == OTHER
+
+
+@pytest.mark.parametrize("rule", [VisitRule(), VisitRule(new_visit_on_utm_change=False)], ids=["same", "another"])
+def test_a_rule_that_is_changed_meanwhile_is_not_overwritten(imported: str, rule: VisitRule) -> None:
+    """Somebody else changes it while the difference is shown: nothing is kept, and who asked is told."""
+    with LastSeen.open(imported) as seen:
+        known = seen.sites.get("default")
+        seen.sites.change("default", rule=OTHER)
+        with pytest.raises(ConfigurationError, match="run it again"):
+            keep_rule(seen.sites, known, rule, None)
+        assert seen.sites.get("default").rule == OTHER
 
 
 def test_a_rule_that_cannot_be(call: Command, imported: str) -> None:

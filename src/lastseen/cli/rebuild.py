@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Annotated, Any
@@ -16,12 +17,13 @@ from lastseen.cli.import_log import STORE_DEADLINE, SiteOption
 from lastseen.cli.opening import configure_logging, refuse_memory, require_file
 from lastseen.cli.options import JsonOption, span, with_settings
 from lastseen.cli.output import console, print_json, print_table
-from lastseen.clock import SYSTEM_CLOCK
+from lastseen.clock import SYSTEM_CLOCK, Clock
+from lastseen.errors import ConfigurationError
 from lastseen.settings import Settings, format_span
 from lastseen.visits.recount import Recount, Tally, refold_all
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
-from lastseen.visits.sites import CACHED_FOR
+from lastseen.visits.sites import CACHED_FOR, Sites
 from lastseen.visits.visit import StartReason
 
 EXAMPLES = """\
@@ -34,7 +36,7 @@ EXAMPLES = """\
 
 SettleOption = Annotated[
     bool,
-    typer.Option("--no-server", help="No server uses this database now: do not wait until it knows the new rule."),
+    typer.Option("--no-server", help="No server uses this database now: do not wait until it knows the rule."),
 ]
 
 
@@ -79,13 +81,17 @@ def rebuild(
     with LastSeen.open(
         settings.database_url, tracking=settings.tracking(), pool_size=1, deadline=STORE_DEADLINE
     ) as seen:
+        read_at = SYSTEM_CLOCK.monotonic()
         known = seen.sites.get(site)
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         rule = replace(known.rule, **changes)
         difference = _difference(seen, known, rule)
         if not as_json:
             _print(difference, known.rule, rule)
-        changed = None if dry_run else _apply(seen, known, rule, difference.visitors, wait=not no_server)
+        changed = None
+        if not dry_run:
+            keep_rule(seen.sites, known, rule, None if no_server else read_at)
+            changed = _fold(seen, known.id, rule, difference.visitors)
     if as_json:
         print_json(_document(difference, rule, changed))
     elif changed is None:
@@ -114,26 +120,47 @@ def _difference(seen: LastSeen, site: Site, rule: VisitRule) -> _Difference:
     return difference
 
 
-def _apply(seen: LastSeen, site: Site, rule: VisitRule, visitors: int, *, wait: bool) -> int:
-    """Keep the rule, then fold: whoever is interrupted between the two finds out by `doctor`, and runs it again."""
-    if rule != site.rule:
-        seen.sites.change(site.id, rule=rule)
-        if wait:
-            _wait_for_servers()
+def keep_rule(sites: Sites, known: Site, rule: VisitRule, read_at: float | None, clock: Clock = SYSTEM_CLOCK) -> None:
+    """Give the site the rule, and return when every server folds new events by it.
+
+    The rule that the site had already may have been changed elsewhere just before it was read, at `read_at`
+    (monotonic); None: no server is running. Raises `ConfigurationError` when somebody else changes the rule meanwhile:
+    by what was shown, nothing may be folded then.
+    """
+    _require_rule(sites, known.id, known.rule)
+    if rule != known.rule:
+        sites.change(known.id, rule=rule)
+        read_at = None if read_at is None else clock.monotonic()
+    if read_at is not None:
+        _wait_for_servers(read_at, clock)
+        _require_rule(sites, known.id, rule)
+
+
+def _require_rule(sites: Sites, site_id: str, rule: VisitRule) -> None:
+    if sites.get(site_id).rule != rule:
+        raise ConfigurationError(
+            f"somebody else has changed the rule of the site {site_id} in the meantime; run it again to see first what "
+            "that makes of the visits"
+        )
+
+
+def _wait_for_servers(read_at: float, clock: Clock) -> None:
+    """Wait until every server has looked the site up again since a moment."""
+    seconds = read_at + CACHED_FOR.total_seconds() + 1 - clock.monotonic()
+    if seconds > 0:
+        sys.stderr.write(f"waiting {seconds:.0f} seconds until servers know the rule; --no-server does without\n")
+        clock.wait(threading.Event(), seconds)
+
+
+def _fold(seen: LastSeen, site_id: str, rule: VisitRule, visitors: int) -> int:
+    """Fold after the rule is kept: whoever is interrupted between the two finds out by `doctor`, and runs it again."""
     err = console(stderr=True)
     columns = (TextColumn("visitors"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         task = bar.add_task("visitors", total=visitors)
-        return refold_all(seen.store.visits, site.id, rule, lambda count: bar.advance(task, count))
-
-
-def _wait_for_servers() -> None:
-    """Wait until every server has looked the site up again: it would fold new events by the old rule."""
-    import threading
-
-    seconds = CACHED_FOR.total_seconds() + 1
-    sys.stderr.write(f"waiting {seconds:.0f} seconds until servers know the new rule; --no-server does without\n")
-    SYSTEM_CLOCK.wait(threading.Event(), seconds)
+        changed = refold_all(seen.store.visits, site_id, rule, lambda count: bar.advance(task, count))
+    _require_rule(seen.sites, site_id, rule)
+    return changed
 
 
 def _rows(difference: _Difference) -> list[tuple[str, str, str, str]]:
