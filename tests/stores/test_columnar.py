@@ -6,8 +6,9 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from time import monotonic
 
 import msgspec
 import pytest
@@ -15,7 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastseen.clock import from_micros
+from lastseen.reports.asking import Reports
 from lastseen.reports.copy import CopyInUse
+from lastseen.reports.question import Question
+from lastseen.reports.terms import Dimension, Metric
 from lastseen.stores.columnar import opening
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.columnar.opening import open_copy
@@ -210,6 +214,31 @@ def test_a_copy_that_is_of_no_use_is_thrown_away(tmp_path: Path, damage: str) ->
     feed(again, store, 50)
     assert_equal(again, store, ["default"])
     again.close()
+
+
+@pytest.mark.parametrize("follows", [False, True])
+@pytest.mark.parametrize("place", range(3, 10))
+def test_a_damage_that_shows_late_is_healed(tmp_path: Path, place: int, follows: bool) -> None:
+    """A file whose end is missing, or with a wrong stretch anywhere, opens: whoever reads that far copies again."""
+    store = saved(tmp_path / "truth.db", simple(2_000))
+    file = tmp_path / "copy.duckdb"
+    copy = DuckDBCopy(file)
+    feed(copy, store, 2_000)
+    copy.close()
+    content = file.read_bytes()
+    at = len(content) * place // 10
+    file.write_bytes(content[:at] if place % 2 else content[:at] + bytes(4_096) + content[at + 4_096 :])
+    reports = Reports(store, lambda: DuckDBCopy(file))
+    if follows:
+        reports.follow()
+    question = Question(
+        metrics=(Metric.EVENTS,), by=(Dimension("page"),), since=date(2026, 1, 1), until=date(2027, 1, 1)
+    )
+    until = monotonic() + 30
+    while (answer := reports.ask(question)).totals != (2_000,):
+        assert not answer.is_complete
+        assert monotonic() < until
+    reports.close()
 
 
 def test_a_good_copy_is_not_thrown_away(tmp_path: Path) -> None:

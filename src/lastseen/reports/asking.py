@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.errors import InvalidCursor, StoreError
@@ -37,6 +37,7 @@ class Copied:
 
 
 Progress = Callable[[Copied], object]
+Result = TypeVar("Result")
 
 
 class Reports:
@@ -62,6 +63,7 @@ class Reports:
         self._opening = threading.Lock()
         self._copy: ReportCopy | None = None
         self._is_complete = False
+        self._builds = 0
         self._stop = threading.Event()
         self._follower: threading.Thread | None = None
 
@@ -71,17 +73,11 @@ class Reports:
         question.period(moment)
         if self._follower is None:
             self.catch_up()
-        copy = self._opened()
 
         def count(period: Period, keys: Sequence[tuple[Any, ...]] | None) -> Figures:
-            return copy.count(question, period, keys=keys)
+            return self._opened().count(question, period, keys=keys)
 
-        try:
-            return assemble(question, moment, count, is_complete=self._is_complete)
-        except CopyBroken:
-            self._log.exception("the copy for reports is broken and is built again")
-            self.rebuild()
-            return assemble(question, moment, count, is_complete=self._is_complete)
+        return self._healing(lambda: assemble(question, moment, count, is_complete=self._is_complete))
 
     def latest(
         self, question: Question, limit: int, *, after: Place | None = None, now: datetime | None = None
@@ -93,14 +89,21 @@ class Reports:
         period = question.period(utc(self._clock.now()) if now is None else now)
         if self._follower is None:
             self.catch_up()
-        return self._opened().latest(question, period, limit, after=after)
+        return self._healing(lambda: self._opened().latest(question, period, limit, after=after))
 
     def parquet(self, answer: Answer) -> bytes:
         """Return an answer's rows as a Parquet file."""
         return self._opened().parquet(table_of(answer))
 
     def catch_up(self, progress: Progress | None = None) -> Copied:
-        """Copy everything that the truth has by now; returns how much that was."""
+        """Copy everything that the truth has by now; returns how much that was. A broken copy is made again."""
+        builds = self._builds
+        try:
+            return self._copy_all(progress)
+        except CopyBroken:
+            return self._heal(builds, progress)
+
+    def _copy_all(self, progress: Progress | None) -> Copied:
         copied = Copied(is_complete=False)
         while not copied.is_complete and not self._stop.is_set():
             copied = self._step(copied)
@@ -112,8 +115,24 @@ class Reports:
         """Throw the copy away and make it again."""
         with self._feeding:
             self._is_complete = False
+            self._builds += 1
             self._opened().clear()
-            return self.catch_up(progress)
+            return self._copy_all(progress)
+
+    def _healing(self, use: Callable[[], Result]) -> Result:
+        """Use the copy; where it turns out to be broken, make it again and use that."""
+        builds = self._builds
+        try:
+            return use()
+        except CopyBroken:
+            self._heal(builds)
+            return use()
+
+    def _heal(self, builds: int, progress: Progress | None = None) -> Copied:
+        """Make the copy again, unless another thread did so since there were that many builds."""
+        self._log.exception("the copy for reports is broken and is made again")
+        with self._feeding:
+            return self.rebuild(progress) if builds == self._builds else self._copy_all(progress)
 
     def _step(self, before: Copied) -> Copied:
         """Copy one batch."""
@@ -158,20 +177,11 @@ class Reports:
             try:
                 self.catch_up()
                 is_well = True
-            except CopyBroken:
-                self._log.exception("the copy for reports is broken and is built again")
-                self._try_again()
             except Exception as error:  # noqa: BLE001 - a follower that ended would leave answers old for ever
                 if is_well and not self._stop.is_set():
                     self._log.warning("reports do not follow for now: %s", error, exc_info=_unexpected(error))
                 is_well = False
             self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
-
-    def _try_again(self) -> None:
-        try:
-            self._opened().clear()
-        except StoreError:
-            self._log.exception("the copy for reports cannot be made again")
 
     def close(self) -> None:
         """Stop following and let go of the copy. Safe twice."""

@@ -26,6 +26,8 @@ FORMAT = "4"
 MEMORY = ":memory:"
 
 _BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+_SIGNS_OF_DAMAGE = ("corrupt", "checksum", "could not read")
+"""In the text of the engine's errors of input and output; others are of a full disk, of rights, of a lock."""
 _POSITION, _FORMAT, _TRUTH, _IS_BUILT = "position", "format", "truth", "is_built"
 
 
@@ -176,7 +178,10 @@ class DuckDBCopy:
     def _delete_files(self) -> None:
         if self._path is not None:
             for file in (self._path, self._path.with_name(self._path.name + ".wal")):
-                file.unlink(missing_ok=True)
+                try:
+                    file.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StoreUnavailable(f"the copy for reports cannot be made again: {error}") from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -202,7 +207,8 @@ def _translated() -> Iterator[None]:
     except _BROKEN as error:
         raise CopyBroken(f"the copy for reports is broken: {error}") from error
     except duckdb.IOException as error:
-        kind = CopyBroken if "corrupt" in str(error).lower() or "checksum" in str(error).lower() else StoreUnavailable
+        text = str(error).lower()
+        kind = CopyBroken if any(sign in text for sign in _SIGNS_OF_DAMAGE) else StoreUnavailable
         raise kind(f"the copy for reports failed: {error}") from error
     except duckdb.Error as error:
         raise StoreError(f"the copy for reports failed: {error}") from error
