@@ -5,27 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import rich  # noqa: F401 - so that it is told at once when it is not installed
 import typer
+from typer.core import TyperGroup
 
 import lastseen
-from lastseen.cli import (
-    accounts,
-    clients,
-    demo,
-    devices,
-    doctor,
-    imports,
-    keys,
-    migrate,
-    prune,
-    report,
-    serve,
-    sites,
-    visits,
-)
 from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option
 from lastseen.errors import ConfigurationError, FlushError, InvalidCursor, LastSeenError, MissingExtra, StoreUnavailable
 
@@ -55,15 +44,63 @@ EXAMPLES = """\
   0 done   1 failed   2 wrong command or setting   3 database away, try later
 """
 
+COMMANDS = {
+    "serve": "Start the server: its HTTP API and its pages.",
+    "migrate": "Create the database's tables, or bring them up to date. Running it again changes nothing.",
+    "doctor": "Check a database: connection, schema, rights, and a round trip that leaves nothing behind.",
+    "prune": "Remove login sessions that expired long ago, in small chunks. Nothing depends on it but the size of the "
+    "table.",
+    "demo": "Make up sixty clients with days of activity, a fleet with its keys, and the visitors of a small shop, all "
+    "moving.",
+    "report": "Count visitors, visits, page views and events, broken down as you like.",
+    "clients": "Who was active, and when.",
+    "import": "Bring in what is known already: activity, access logs.",
+    "visits": "Who visited a site, from where, and why.",
+    "devices": "Devices: list, show, register.",
+    "keys": "API keys: make, list, rotate, revoke.",
+    "sites": "Sites: list, create, edit, replace a write key, delete.",
+    "accounts": "The server's accounts: list, one-time link.",
+}
+"""Every command or group of commands, in the order of the help, and what it says of each: loading all takes long."""
+
+_MODULES = {"import": "imports"}
+"""Where a command is that is not called as its module."""
+
+
+class _Commands(TyperGroup):
+    """Loads a command when it is to be run; lists and suggests by the names."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else loaded(name), rest
+
+
+@cache
+def loaded(name: str) -> Any:
+    """Return a command with all its options, or a group with its commands."""
+    holder = typer.Typer(rich_markup_mode=_MARKUP)
+    import_module(f"lastseen.cli.{_MODULES.get(name, name)}").register(holder)
+    return typer.main.get_group(holder).commands[name]
+
+
+_MARKUP: Literal["rich"] = "rich"
+
 app = typer.Typer(
     name="lastseen",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, clients, imports, migrate, doctor, prune, demo, visits, report, devices, keys, sites, accounts):
-    module.register(app)
+
+
+def _not_loaded() -> None:
+    """Stand for a command that is only listed."""
+
+
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(_not_loaded)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
