@@ -12,7 +12,7 @@ import pytest
 
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import InvalidData, StoreUnavailable
-from lastseen.ingest.commit import BUSY_FROM, LONGEST_WAIT, MOST_TOGETHER, MOST_WAITING, GroupCommit
+from lastseen.ingest.commit import BUSY_FROM, LONGEST_WAIT, LOOK_EVERY, MOST_TOGETHER, MOST_WAITING, GroupCommit
 from lastseen.ingest.figures import Figures
 from lastseen.ingest.outcome import Overloaded
 from lastseen.ingest.spool import Spool
@@ -263,6 +263,22 @@ def test_what_waits_is_found_after_a_restart(visits: FaultyVisits, tmp_path: Pat
     with ingesting(visits, tmp_path) as ingest:
         eventually(lambda: ingest.spool.is_empty, "the spool is empty")
         assert ingest.stored() == ["a", "b"]
+
+
+def test_what_another_server_left_is_stored(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Also when it went while this one was running, and nobody sends anything."""
+    clock = ManualClock()
+    with ingesting(visits, tmp_path, clock=clock) as ingest:
+        other = Spool(tmp_path / "spool", ROOM)
+        other.append([[make(raw("left"))]])
+        other.close()
+
+        def is_found() -> bool:
+            clock.advance(LOOK_EVERY)
+            return ingest.stored() == ["left"]
+
+        eventually(is_found, "it is found")
+        eventually(lambda: ingest.spool.is_empty, "it is removed")
 
 
 def test_a_commit_whose_answer_was_lost_is_not_doubled(visits: FaultyVisits, tmp_path: Path) -> None:

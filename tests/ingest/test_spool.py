@@ -112,6 +112,42 @@ def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
     other.close()
 
 
+def test_what_another_process_left_is_taken_over(tmp_path: Path) -> None:
+    """A second server that never comes back leaves its events to the next start, or to the one that goes on."""
+    one, other = Spool(tmp_path / "spool", ROOM), Spool(tmp_path / "spool", ROOM)
+    one.append([[event(1)]])
+    other.append([[event(2)]])
+    one.adopt()
+    assert one.waiting == 1
+    other.close()
+    one.adopt()
+    one.adopt()
+    assert (one.waiting, one.is_empty) == (2, False)
+    one.append([[event(3)]])
+    one.close()
+    next_start = Spool(tmp_path / "spool", ROOM)
+    assert sorted(batch[0].id for batch in drained(next_start)) == ["e1", "e2", "e3"]
+    next_start.close()
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_folder_that_is_taken_over_is_nobody_elses(tmp_path: Path) -> None:
+    """Neither one that begins anew nor one that looks around reads it, too."""
+    one, other = Spool(tmp_path, ROOM), Spool(tmp_path, ROOM)
+    one.append([[event(1)]])
+    other.append([[event(2)]])
+    one.close()
+    other.close()
+    owner, late = Spool(tmp_path, ROOM), Spool(tmp_path, ROOM)
+    late.adopt()
+    assert (owner.waiting, late.waiting) == (2, 0)
+    late.append([[event(9)]])
+    assert drained(late) == [[event(9)]]
+    assert len(drained(owner)) == 2
+    late.close()
+    owner.close()
+
+
 def bytes_on_disk(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.spool*"))
 

@@ -32,6 +32,8 @@ BUSY_FROM = 4
 """Requests in one transaction from which on the next one waits for those who were just answered."""
 LONGEST_WAIT = 0.02
 """Seconds that it waits at most; it is never longer than what the transaction before took."""
+LOOK_EVERY = 600.0
+"""Seconds between two looks for what other processes, that are gone, left in the spool."""
 MOST_DRAINED = 20_000
 """Events from the spool between two looks at what has come in."""
 
@@ -90,6 +92,7 @@ class GroupCommit:
         self._closing = False
         self._failures = 0
         self._try_again_at = 0.0
+        self._look_at = clock.monotonic() + LOOK_EVERY
         self._thread = threading.Thread(target=self._run, name="lastseen-ingest", daemon=True)
         self._thread.start()
 
@@ -141,9 +144,20 @@ class GroupCommit:
             self._clock.wait(self._wake, self._pause())
             self._wake.clear()
             self._work()
+            self._look_around()
             if self._closing and not self._waiting:
                 self._spool.close()
                 return
+
+    def _look_around(self) -> None:
+        """Take over what waits for nobody any more; the database gets it with the next turn."""
+        now = self._clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            try:
+                self._spool.adopt()
+            except OSError as error:
+                _logger.warning("the spool cannot be looked through: %s", error)
 
     def _work(self) -> None:
         """Save and answer until nothing waits."""
@@ -186,7 +200,7 @@ class GroupCommit:
     def _pause(self) -> float:
         """Return how long to wait for a request, at most."""
         if self._spool.is_empty:
-            return 3_600.0
+            return LOOK_EVERY
         return max(self._try_again_at - self._clock.monotonic(), 0.0)
 
     def _take(self) -> list[_Request]:

@@ -7,6 +7,7 @@ read has a right checksum, also out of a damaged file, and nothing else is belie
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 _SPARE = 8 * PAGE
 """What a new file and the pages above those of the rows need."""
 _MAX_FOLDERS = 16
+_LOCK = "lock"
 _logger = logging.getLogger("lastseen.ingest")
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Event]).decode
@@ -51,8 +53,9 @@ class Damage:
 class Spool:
     """The waiting events of one process; used by one thread. `limit` bounds its bytes on disk.
 
-    Nothing is made on disk before the first append; what an earlier process left is found when it opens. A process that
-    dies while it stores what waited stores it again: the ids of the events make that harmless.
+    Nothing is made on disk before the first append. What earlier processes left is found when it opens and with
+    `adopt`, also in the folders of those that ran beside. A process that dies while it stores what waited stores it
+    again: the ids of the events make that harmless.
     """
 
     def __init__(self, folder: Path, limit: int, *, on_damage: Callable[[Damage], object] | None = None) -> None:
@@ -60,7 +63,8 @@ class Spool:
         self._limit = limit
         self._on_damage = on_damage
         self._folder: Path | None = None
-        self._lock: BinaryIO | None = None
+        """Where this process writes; it may have others, of which it only reads."""
+        self._locks: dict[Path, BinaryIO] = {}
         self._segments: list[_Segment] = []
         self._writing: SpoolWriter | None = None
         self.size = 0
@@ -69,6 +73,7 @@ class Spool:
         """Events that were appended by this process or found, and are not removed yet."""
         if folder.exists():
             self._own_folder()
+            self.adopt()
 
     @property
     def is_empty(self) -> bool:
@@ -114,17 +119,29 @@ class Spool:
         self.waiting = max(self.waiting - segment.events, 0) if self._segments else 0
         remove(segment.path, keep_as=segment.path.with_suffix(".damaged") if segment.damage else None)
 
+    def adopt(self) -> None:
+        """Take over what waits in folders whose processes are gone."""
+        for folder in sorted(self._root.glob("[0-9]*")):
+            if folder in self._locks or not any(folder.glob(f"*{SUFFIX}")):
+                continue
+            if self._take(folder):
+                _logger.info("%s was left by another process; its events are stored from here", folder)
+
     def close(self) -> None:
         """Close the files; what waits stays on disk."""
         self._stop_writing()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-        if self._folder is not None and self.is_empty:
+        left = {segment.path.parent for segment in self._segments}
+        for folder, lock in self._locks.items():
+            if folder not in left:
+                with suppress(OSError):
+                    (folder / _LOCK).unlink()
+                    folder.rmdir()
+            # Only now: until then nobody takes what is about to go.
+            lock.close()
+        if self._locks:
             with suppress(OSError):
-                (self._folder / "lock").unlink()
-                self._folder.rmdir()
                 self._root.rmdir()
+        self._locks = {}
         self._folder = None
 
     def _write(self, payloads: Sequence[bytes]) -> None:
@@ -164,13 +181,20 @@ class Spool:
             for number in range(1, _MAX_FOLDERS + 1):
                 folder = self._root / str(number)
                 make_folder(folder)
-                self._lock = _lock(folder / "lock")
-                if self._lock is not None:
+                if self._take(folder):
                     self._folder = folder
-                    self._find_segments(folder)
                     return folder
             raise SpoolFull(f"{_MAX_FOLDERS} other processes use {self._root}")
         return self._folder
+
+    def _take(self, folder: Path) -> bool:
+        """Make a folder this process's own, with what waits there; False while another process has it."""
+        lock = _lock(folder / _LOCK)
+        if lock is None:
+            return False
+        self._locks[folder] = lock
+        self._find_segments(folder)
+        return True
 
     def _find_segments(self, folder: Path) -> None:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -223,15 +247,20 @@ def _batch(payload: bytes) -> list[Event] | None:
 
 
 def _lock(path: Path) -> BinaryIO | None:
-    """Hold the file as long as it stays open; None while another process holds it."""
-    file = path.open("ab")
+    """Hold the file as long as it stays open; None while another process holds it, or has just removed it."""
+    try:
+        file = path.open("ab")
+    except FileNotFoundError:
+        return None
     try:
         import fcntl
     except ImportError:
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
     except OSError:
-        file.close()
-        return None
-    return file
+        pass
+    file.close()
+    return None
