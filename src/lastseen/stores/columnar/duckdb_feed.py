@@ -46,6 +46,8 @@ EVENT_TYPES = {
     "is_bot": "BOOLEAN",
     "properties": "JSON",
 }
+_TEXTS = ("entry", "exit", "source", "referrer", "channel", "country", "region", "city", "device", "browser", "os")
+_CAMPAIGN = ("utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content")
 VISIT_TYPES = {
     "site": "VARCHAR",
     "id": "VARCHAR",
@@ -57,11 +59,8 @@ VISIT_TYPES = {
     "engaged_ms": "BIGINT",
     "is_bounce": "BOOLEAN",
     "is_bot": "BOOLEAN",
-} | dict.fromkeys(
-    "entry exit source referrer channel utm_source utm_medium utm_campaign utm_term utm_content country region city "
-    "device browser os".split(),
-    "VARCHAR",
-)
+    **dict.fromkeys([*_TEXTS, *_CAMPAIGN], "VARCHAR"),
+}
 
 
 def _unnested(types: Mapping[str, str]) -> str:
@@ -78,7 +77,8 @@ CREATE OR REPLACE TEMP TABLE new_visits AS
 SELECT *, md5_number(site || ':' || id) AS visit, md5_number(site || ':' || visitor_id) AS visitor
 FROM (SELECT {_unnested(VISIT_TYPES)})
 """  # noqa: S608 - put together of constants
-TOUCHED = "CREATE OR REPLACE TEMP TABLE touched (visitor UHUGEINT, low BIGINT, high BIGINT)"
+# Which moments of which visitors change, or are in a visit that does; before `since` nothing does, where that is known.
+TOUCHED = "CREATE OR REPLACE TEMP TABLE touched (visitor UHUGEINT, low BIGINT, high BIGINT, since BIGINT)"
 NEW_IDENTITIES = """
 CREATE OR REPLACE TEMP TABLE moved AS
 SELECT new.identity, new.visitor, coalesce(old.visitor, new.identity) AS left_visitor
@@ -91,7 +91,7 @@ WHERE new.visitor <> coalesce(old.visitor, new.identity)
 """
 TOUCH_MOVED = """
 INSERT INTO touched
-SELECT unnest([visitor, left_visitor]), low, high
+SELECT unnest([visitor, left_visitor]), low, high, low
 FROM (
     SELECT moved.visitor, moved.left_visitor, min(events.moment) AS low, max(events.moment) AS high
     FROM events JOIN moved ON moved.identity = events.identity GROUP BY ALL
@@ -103,7 +103,7 @@ ADD_IDENTITIES = "INSERT INTO identities SELECT identity, visitor FROM moved WHE
 
 TOUCH_ERASED = """
 INSERT INTO touched
-SELECT events.visitor, events.moment, events.moment
+SELECT events.visitor, events.moment, events.moment, events.moment
 FROM events JOIN (
     SELECT row.* FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) AS row)
 ) AS gone ON events.site = gone.site AND events.id = gone.id
@@ -116,10 +116,19 @@ WHERE events.site = gone.site AND events.id = gone.id
 """
 
 # A visit's id is that of its first event, so the same id has the same start: the join prunes by it.
-TOUCH_OLD_VISITS = """
-INSERT INTO touched
-SELECT old.visitor, old.start, old.last_moment
+OLD_VISITS = """
+CREATE OR REPLACE TEMP TABLE old_visits AS
+SELECT old.visit, old.visitor, old.last_moment, old.is_bot
 FROM visits AS old JOIN new_visits AS new ON old.visit = new.visit AND old.start = new.start
+"""
+# Most visits only go on: what was in them stays there.
+TOUCH_VISITS = """
+INSERT INTO touched
+SELECT unnest(CASE WHEN new.visitor <> old.visitor THEN [new.visitor, old.visitor] ELSE [new.visitor] END),
+    new.start, greatest(new.last_moment, old.last_moment),
+    CASE WHEN new.visitor = old.visitor AND new.is_bot = old.is_bot THEN least(new.last_moment, old.last_moment)
+        ELSE new.start END
+FROM new_visits AS new LEFT JOIN old_visits AS old ON old.visit = new.visit
 """
 REMOVE_OLD_VISITS = (
     "DELETE FROM visits USING new_visits AS new WHERE visits.visit = new.visit AND visits.start = new.start"
@@ -131,7 +140,8 @@ FROM (SELECT unnest(from_json($1::JSON, '[{"site":"VARCHAR","id":"VARCHAR"}]')) 
 """
 TOUCH_REMOVED = """
 INSERT INTO touched
-SELECT visits.visitor, visits.start, visits.last_moment FROM visits JOIN removed ON removed.visit = visits.visit
+SELECT visits.visitor, visits.start, visits.last_moment, visits.start
+FROM visits JOIN removed ON removed.visit = visits.visit
 """
 REMOVE_VISITS = "DELETE FROM visits USING removed WHERE visits.visit = removed.visit"
 ADD_VISITS = """
@@ -151,47 +161,73 @@ ORDER BY new.moment
 """
 TOUCH_NEW = """
 INSERT INTO touched
-SELECT visitor, start, last_moment FROM new_visits
-UNION ALL
-SELECT coalesce(identities.visitor, new.identity), new.moment, new.moment
+SELECT coalesce(identities.visitor, new.identity), new.moment, new.moment, new.moment
 FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
 """
-TOUCHED_RANGE = "SELECT min(low), max(high) FROM touched"
+TOUCHED_RANGE = "SELECT min(low), max(high), min(since) FROM touched"
 # A batch may end between a visit that grew and the removal of those that it took in, so that only a part of it is
 # touched: whole visits are looked at.
 TOUCH_WHOLE_VISITS = """
 INSERT INTO touched
-SELECT visits.visitor, visits.start, visits.last_moment
+SELECT visits.visitor, visits.start, visits.last_moment, NULL
 FROM visits
 JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
     ON span.visitor = visits.visitor AND visits.start <= span.high AND visits.last_moment >= span.low
 WHERE visits.start <= $high AND visits.last_moment >= $low
 """
-# Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
-# constants so that whole blocks of rows are skipped by their least and greatest value.
+# Which visit an event is in follows from the places (moment, id) of the visit's first and last event. Whether an event
+# is the first on its page depends on those before it: of these the first ones tell. The bounds are constants so that
+# whole blocks of rows are skipped by their least and greatest value.
+FOUND = """
+CREATE OR REPLACE TEMP TABLE found AS
+WITH span AS (SELECT visitor, min(since) AS since, max(high) AS high FROM touched GROUP BY visitor),
+before AS (
+    SELECT DISTINCT events.visit, events.page
+    FROM events JOIN span ON span.visitor = events.visitor AND events.moment < span.since
+    WHERE events.is_first_on_page AND events.moment BETWEEN $low AND $high
+),
+within AS (
+    SELECT events.rowid AS place, NULL AS new_place, events.id, events.visitor, events.moment, events.page,
+        events.is_bot_event
+    FROM events JOIN span ON span.visitor = events.visitor AND events.moment BETWEEN span.since AND span.high
+    WHERE events.moment BETWEEN $since AND $high
+    UNION ALL
+    SELECT NULL, new.rowid, new.id, coalesce(identities.visitor, new.identity), new.moment, new.page, new.is_bot
+    FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+),
+numbered AS (
+    SELECT within.*, visits.visit, visits.start, coalesce(visits.is_bot, within.is_bot_event) AS is_bot,
+        row_number() OVER (PARTITION BY visits.visit, within.page ORDER BY within.moment, within.id) AS number
+    FROM within
+    LEFT JOIN visits
+        ON visits.visitor = within.visitor
+        AND visits.start <= within.moment AND (visits.start < within.moment OR visits.id <= within.id)
+        AND visits.last_moment >= within.moment AND (visits.last_moment > within.moment OR visits.last_id >= within.id)
+        AND visits.start <= $high AND visits.last_moment >= $since
+)
+SELECT numbered.place, numbered.new_place, numbered.visitor, numbered.visit, numbered.start, numbered.is_bot,
+    numbered.visit IS NOT NULL AND numbered.number = 1 AND before.visit IS NULL AS is_first_on_page
+FROM numbered
+LEFT JOIN before ON before.visit = numbered.visit AND before.page IS NOT DISTINCT FROM numbered.page
+"""
 ASSIGN = """
 UPDATE events
 SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
-FROM (
-    SELECT events.rowid AS place, visits.visit, visits.start, coalesce(visits.is_bot, events.is_bot_event) AS is_bot,
-        visits.visit IS NOT NULL AND 1 = row_number() OVER (
-            PARTITION BY visits.visit, events.page ORDER BY events.moment, events.id
-        ) AS is_first_on_page
-    FROM events
-    JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY visitor) AS span
-        ON span.visitor = events.visitor AND events.moment BETWEEN span.low AND span.high
-    LEFT JOIN visits
-        ON visits.visitor = events.visitor
-        AND visits.start <= events.moment AND (visits.start < events.moment OR visits.id <= events.id)
-        AND visits.last_moment >= events.moment AND (visits.last_moment > events.moment OR visits.last_id >= events.id)
-        AND visits.start <= $high AND visits.last_moment >= $low
-    WHERE events.moment BETWEEN $low AND $high
-) AS found
+FROM found
 WHERE events.rowid = found.place
     AND (
         events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot
         OR events.is_first_on_page IS DISTINCT FROM found.is_first_on_page
     )
+"""
+# Until the removal of a visit comes that another one took in, an event may be in both.
+ADD_ASSIGNED_EVENTS = """
+INSERT INTO events
+SELECT new.site, new.id, new.identity, found.visitor, new.moment, new.name, new.page, new.is_page_view, new.is_passive,
+    new.is_bot, new.properties::VARIANT, found.visit, found.start, found.is_bot, found.is_first_on_page
+FROM new_events AS new
+JOIN (SELECT DISTINCT ON (new_place) * FROM found WHERE new_place IS NOT NULL) AS found ON found.new_place = new.rowid
+ORDER BY new.moment
 """
 FORGET_FACT = "DELETE FROM facts WHERE name = $1"
 ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
@@ -247,12 +283,14 @@ def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bo
         connection.execute(REMOVED, [_pairs(changes.removed)])
         connection.execute(TOUCH_REMOVED)
         connection.execute(REMOVE_VISITS)
-    connection.execute(TOUCH_OLD_VISITS)
+    connection.execute(OLD_VISITS)
+    connection.execute(TOUCH_VISITS)
     connection.execute(REMOVE_OLD_VISITS)
     connection.execute(ADD_VISITS)
-    connection.execute(ADD_EVENTS)
     if assign:
-        _assign(connection)
+        _add_assigned(connection)
+    else:
+        connection.execute(ADD_EVENTS)
 
 
 def put_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
@@ -277,14 +315,17 @@ def _move_identities(connection: duckdb.DuckDBPyConnection, identities: Sequence
         connection.execute(statement)
 
 
-def _assign(connection: duckdb.DuckDBPyConnection) -> None:
+def _add_assigned(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add events with their visits, and tell those that are there where their visit has changed."""
     connection.execute(TOUCH_NEW)
-    low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
+    low, high, since = connection.execute(TOUCHED_RANGE).fetchall()[0]
     if low is None:
         return
     connection.execute(TOUCH_WHOLE_VISITS, {"low": low, "high": high})
-    low, high = connection.execute(TOUCHED_RANGE).fetchall()[0]
-    connection.execute(ASSIGN, {"low": low, "high": high})
+    low, high, since = connection.execute(TOUCHED_RANGE).fetchall()[0]
+    connection.execute(FOUND, {"low": low, "high": high, "since": since})
+    connection.execute(ASSIGN)
+    connection.execute(ADD_ASSIGNED_EVENTS)
     settling.unsettle(connection, low, high)
 
 
