@@ -11,6 +11,7 @@ import pytest
 from lastseen.accounts.account import AccountError, Role
 from lastseen.accounts.manager import Accounts, Actor
 from lastseen.stores import open_store
+from lastseen.wire.users import UserView
 from tests.cli.conftest import Command
 from tests.server import people
 from tests.server.running import ServerProcess
@@ -66,12 +67,12 @@ def test_accounts_are_listed_without_secrets(call: Command, database: str) -> No
     _add_people(database)
     table = call("accounts", "list", "--database", database).out.splitlines()
     assert [line.split()[:3] for line in table[1:]] == [["bob", "member", "disabled"], ["eve", "administrator", "no"]]
-    listed = call("accounts", "list", "--json", "--database", database).document["accounts"]
-    assert [(account["name"], account["state"]) for account in listed] == [
-        ("bob", "disabled"),
-        ("eve", "no password yet"),
+    listed = call("accounts", "list", "--json", "--database", database).document["users"]
+    assert [(user["name"], user["is_enabled"], user["has_password"]) for user in listed] == [
+        ("bob", False, False),
+        ("eve", True, False),
     ]
-    assert listed[0].keys() == {"name", "role", "state", "group_id", "created_at"}
+    assert listed[0].keys() == set(UserView.__struct_fields__)
     refused = call("accounts", "link", "bob", "--database", database)
     assert (refused.code, refused.out) == (1, "")
     assert "bob is disabled" in refused.err

@@ -116,7 +116,7 @@ def test_counts(call: Command, filled: str) -> None:
     assert counted == {"total": 4, "online": 1, "recent": 1, "idle": 1, "inactive": 1}
     assert call("clients", "count", "--search", "till", "--json", "--database", filled).document["total"] == 2
     assert call("clients", "count", "--within", "1h", "--database", filled).out == "2\n"
-    assert call("clients", "count", "--for", "24h", "--json", "--database", filled).document == {"total": 1}
+    assert call("clients", "count", "--for", "24h", "--json", "--database", filled).document == {"count": 1}
     assert call("clients", "count", "--status", "idle", "--search", "till", "--database", filled).out == "0\n"
     assert "total" in call("clients", "count", "--database", filled).out
 

@@ -70,7 +70,7 @@ def test_devices_are_registered_listed_and_shown(there: Callable[..., Done]) -> 
     shown = there("devices", "show", "till/7")
     assert "just now" in shown.out
     assert '"a b"' in shown.out
-    assert there("devices", "list", "--never", "--json").document == {"devices": []}
+    assert there("devices", "list", "--never", "--json").document == {"devices": [], "next_cursor": None}
 
 
 def test_sites_are_made_and_get_new_write_keys(there: Callable[..., Done]) -> None:

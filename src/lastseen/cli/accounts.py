@@ -16,6 +16,7 @@ from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import absolute, console, print_json, print_table
 from lastseen.settings import Settings
+from lastseen.wire.users import UserList, UserView
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -41,8 +42,9 @@ def list_accounts(*, as_json: JsonOption = False, settings: Settings) -> None:
     """List who may sign in, by name."""
     with _opened(settings) as accounts:
         found = accounts.all()
+        users = [UserView.of(account, accounts.sessions_of(account.user_id)) for account in found if as_json]
     if as_json:
-        print_json({"accounts": [_document(account) for account in found]})
+        print_json(UserList(users=users))
     elif not found:
         console(stderr=True).print("no accounts; lastseen serve prints the link that makes the first one")
     else:
@@ -81,16 +83,6 @@ def _opened(settings: Settings) -> Iterator[Accounts]:
             yield accounts
         finally:
             accounts.close()
-
-
-def _document(account: Account) -> dict[str, str | None]:
-    return {
-        "name": account.name,
-        "role": account.role.value,
-        "state": _state(account),
-        "group_id": account.group_id,
-        "created_at": absolute(account.created_at),
-    }
 
 
 def _row(account: Account) -> list[Text | str]:

@@ -136,11 +136,11 @@ def count(
             document = {name: getattr(counts, name) for name in ("total", *ClientStatus)}
         else:
             total = seen.clients.count(active_within=within, inactive_for=inactive_for, status=status, search=search)
-            document = {"total": total}
+            document = {"count": total}
     if as_json:
         print_json(document)
     elif len(document) == 1:
-        typer.echo(document["total"])
+        typer.echo(document["count"])
     else:
         rows: list[list[Text | str]] = [[status_text(status), _right(document[status])] for status in ClientStatus]
         print_table(["STATUS", "CLIENTS"], [*rows, ["total", _right(document["total"])]])

@@ -16,7 +16,7 @@ from lastseen.cli.remote import ApiKeyOption, Url, client_for
 from lastseen.client import devices as calls
 from lastseen.devices.store import MAX_PAGE, DeviceOrder
 from lastseen.settings import Settings
-from lastseen.wire.devices import DeviceView
+from lastseen.wire.devices import DeviceList, DeviceView
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -48,6 +48,9 @@ def list_devices(
     search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="Part of the id or the name.")] = None,
     order: Annotated[DeviceOrder, typer.Option("--order", help="How they are sorted.")] = DeviceOrder.NAME,
     limit: Annotated[int, typer.Option("--limit", min=1, max=MAX_PAGE, help="How many to print.")] = 100,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", metavar="CURSOR", help="Go on after an earlier page.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print all of them, whatever the limit.")] = False,
     url: Url = None,
     api_key: ApiKeyOption = None,
@@ -63,24 +66,25 @@ def list_devices(
         search=search,
         order=order,
         limit=MAX_PAGE if everything else limit,
+        cursor=cursor,
     )
     found: list[DeviceView] = []
     with client_for(settings, url, api_key) as client:
         for page in client.pages(call):
             found += page.devices
-            more = page.next_cursor is not None
+            more = page.next_cursor
             if not everything:
                 break
     if as_json:
-        print_json({"devices": found})
+        print_json(DeviceList(devices=found, next_cursor=more))
         return
     if not found:
         console(stderr=True).print("no devices")
         return
     now = datetime.now(UTC)
     print_table(["DEVICE", "NAME", "STATUS", "LAST SEEN", "GROUP"], [_row(device, now) for device in found])
-    if more and not everything:
-        console(stderr=True).print("there are more: --limit, or --all", style="dim")
+    if more is not None:
+        console(stderr=True).print(f"there are more: --cursor {more}, or --all", style="dim")
 
 
 @group.command()

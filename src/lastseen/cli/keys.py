@@ -16,7 +16,7 @@ from lastseen.devices.api_keys import DEFAULT_OVERLAP
 from lastseen.devices.key import KeyStatus, Scope
 from lastseen.devices.store import MAX_PAGE
 from lastseen.settings import Settings
-from lastseen.wire.keys import IssuedKey, KeyView
+from lastseen.wire.keys import IssuedKey, KeyList, KeyView
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -62,7 +62,7 @@ def list_keys(
     with client_for(settings, url, api_key) as client:
         found = [key for page in client.pages(call) for key in page.keys]
     if as_json:
-        print_json({"keys": found})
+        print_json(KeyList(keys=found, next_cursor=None))
     elif not found:
         console(stderr=True).print("no keys")
     else:

@@ -14,7 +14,7 @@ from lastseen.cli.remote import ApiKeyOption, Url, client_for
 from lastseen.client import sites as calls
 from lastseen.settings import Settings
 from lastseen.visits.site import checked_domains
-from lastseen.wire.sites import RuleChanges, SiteView
+from lastseen.wire.sites import RuleChanges, SiteList, SiteView
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -59,7 +59,7 @@ def list_sites(
     with client_for(settings, url, api_key) as client:
         found = [site for page in client.pages(calls.list()) for site in page.sites]
     if as_json:
-        print_json({"sites": found})
+        print_json(SiteList(sites=found, next_cursor=None))
     else:
         print_table(["SITE", "NAME", "WRITE KEY", "DOMAINS"], [_row(site) for site in found])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -16,12 +16,16 @@ from lastseen.cli.import_log import SiteOption
 from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, span, with_settings
 from lastseen.cli.output import absolute, console, print_json, print_table
+from lastseen.clock import to_micros
 from lastseen.errors import InvalidCursor
 from lastseen.settings import Settings
 from lastseen.visits.event import Event
+from lastseen.visits.fold import close_overdue
+from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.store import MAX_PAGE, VisitOrder, VisitQuery
 from lastseen.visits.visit import StartReason, Visit
+from lastseen.wire.visits import EventView, VisitDetails, VisitList, VisitView
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -72,10 +76,12 @@ def list_visits(
 ) -> None:
     """List visits, the newest first."""
     after = None if cursor is None else _place_of(cursor, order)
+    now = datetime.now(UTC)
     with open_for_reading(settings) as seen:
+        known = seen.sites.get(site)
         query = VisitQuery(
-            site_id=seen.sites.get(site).id,
-            started_from=None if within is None else datetime.now(UTC) - within,
+            site_id=known.id,
+            started_from=None if within is None else now - within,
             visitor_id=visitor,
             bots=bots,
             start_reason=reason,
@@ -85,10 +91,10 @@ def list_visits(
             limit=MAX_PAGE if everything else limit,
         )
         pages = list(_pages(seen, query)) if everything else [seen.store.visits.list_visits(query)]
-    visits = [visit for page in pages for visit in page]
+    visits = [_as_of(visit, known.rule, now) for page in pages for visit in page]
     more = _cursor_of(visits[-1], order) if visits and not everything and len(visits) == limit else None
     if as_json:
-        print_json({"visits": [as_document(visit) for visit in visits], "next_cursor": more})
+        print_json(VisitList(visits=[VisitView.of(visit, known.rule, now) for visit in visits], next_cursor=more))
         return
     if not visits:
         console(stderr=True).print("no visits")
@@ -111,14 +117,17 @@ def show(
 ) -> None:
     """Show one visit: why it began and ended, and what happened in it; exit code 1 when there is none."""
     with open_for_reading(settings) as seen:
-        visit = seen.store.visits.get(seen.sites.get(site).id, visit_id)
+        known, now = seen.sites.get(site), datetime.now(UTC)
+        visit = seen.store.visits.get(known.id, visit_id)
         events = () if visit is None else seen.store.visits.events_of(visit)
     if visit is None:
         typer.echo(f"lastseen: the site {site} has no visit {visit_id}", err=True)
         raise typer.Exit(1)
     if as_json:
-        print_json({**as_document(visit), "events": [_event_document(event) for event in events]})
+        view = VisitView.of(visit, known.rule, now)
+        print_json(VisitDetails(visit=view, events=[EventView.of(event) for event in events]))
         return
+    visit = _as_of(visit, known.rule, now)
     print_table(["", ""], _facts(visit), header=False)
     typer.echo("")
     columns = ["AFTER", "EVENT", "PAGE", "FROM"]
@@ -151,6 +160,11 @@ def count(
         print_table(["", "VISITS"], [[name, Text(f"{number:,}", justify="right")] for name, number in counts.items()])
 
 
+def _as_of(visit: Visit, rule: VisitRule, now: datetime) -> Visit:
+    """Return the visit as it is now: ended where its time is over, whether or not that is written."""
+    return close_overdue(visit, to_micros(now), rule) or visit
+
+
 def _pages(seen: LastSeen, query: VisitQuery) -> Iterator[Sequence[Visit]]:
     while page := seen.store.visits.list_visits(query):
         yield page
@@ -174,32 +188,6 @@ def _place_of(cursor: str, order: VisitOrder) -> tuple[int, str]:
 
 def _place(visit: Visit, order: VisitOrder) -> tuple[int, str]:
     return (visit.last_activity if order is VisitOrder.LAST_ACTIVE else visit.start), visit.id
-
-
-_SHOWN_OF_VISIT = (
-    *("id", "site_id", "visitor_id", "distinct_id", "user_id", "started_at", "last_activity_at", "ended_at"),
-    *("is_active", "start_reason", "start_evidence", "end_reason", "end_evidence", "previous_id", "page_views"),
-    *("event_count", "entry_url", "landing_page", "exit_page", "referrer", "referrer_domain", "channel", "utm"),
-    *("device", "geo", "is_bounce", "is_bot", "has_late_events", "window_ids"),
-)
-_SHOWN_OF_EVENT = (
-    *("id", "name", "distinct_id", "user_id", "session_id", "window_id", "url", "referrer", "referrer_domain", "utm"),
-    "properties",
-)
-
-
-def as_document(visit: Visit) -> dict[str, Any]:
-    """Return everything about a visit as JSON has it: moments in ISO 8601, spans in seconds, wire names included."""
-    return {name: getattr(visit, name) for name in _SHOWN_OF_VISIT} | {
-        "duration": visit.duration.total_seconds(),
-        "engaged_seconds": visit.engaged_ms / 1_000,
-        "properties": visit.custom,
-        **visit.properties(),
-    }
-
-
-def _event_document(event: Event) -> dict[str, Any]:
-    return {"at": event.happened_at} | {name: getattr(event, name) for name in _SHOWN_OF_EVENT}
 
 
 def _row(visit: Visit) -> list[Text | str]:

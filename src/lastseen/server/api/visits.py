@@ -15,7 +15,7 @@ from litestar import Controller, Response, get
 from litestar.params import Parameter, QueryParameter
 
 from lastseen.app import LastSeen
-from lastseen.clock import SYSTEM_CLOCK, from_micros, to_micros, utc
+from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.devices.key import Scope
 from lastseen.errors import InvalidCursor
 from lastseen.reports.copy import Place
@@ -27,9 +27,7 @@ from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.reports import Filters, Last
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
-from lastseen.visits.event import MAX_ID_LENGTH, Event, EventFlags
-from lastseen.visits.fold import close_overdue
-from lastseen.visits.rule import VisitRule
+from lastseen.visits.event import MAX_ID_LENGTH
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
 from lastseen.visits.store import EventQuery, VisitOrder, VisitQuery
 from lastseen.visits.visit import StartReason, Visit
@@ -52,71 +50,6 @@ Zone = Annotated[str | None, Parameter(description="of the days; IANA name, such
 BotsParameter = Annotated[Bots, Parameter(description="whether what programs did is listed")]
 
 _BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
-
-
-def visit_view(visit: Visit, rule: VisitRule, now: datetime) -> VisitView:
-    """Return what is shown of a visit now: one whose time is over is shown as ended, whenever that is written."""
-    visit = close_overdue(visit, to_micros(now), rule) or visit
-    seconds = visit.duration.total_seconds()
-    return VisitView(
-        session_id=visit.id,
-        session_duration=seconds,
-        session_page_views=visit.page_views,
-        entry=visit.entry_url,
-        exit=visit.exit_page,
-        came_from=visit.referrer,
-        id=visit.id,
-        site=visit.site_id,
-        visitor_id=visit.visitor_id,
-        distinct_id=visit.distinct_id,
-        user_id=visit.user_id,
-        started_at=visit.started_at,
-        last_activity_at=visit.last_activity_at,
-        ended_at=visit.ended_at,
-        is_active=visit.is_active,
-        duration_seconds=seconds,
-        engaged_seconds=visit.engaged_ms / 1_000,
-        page_views=visit.page_views,
-        event_count=visit.event_count,
-        is_bounce=visit.is_bounce,
-        is_bot=visit.is_bot,
-        entry_url=visit.entry_url,
-        landing_page=visit.landing_page,
-        exit_page=visit.exit_page,
-        referrer=visit.referrer,
-        referrer_domain=visit.referrer_domain,
-        channel=visit.channel,
-        utm=visit.utm,
-        device=visit.device,
-        geo=visit.geo,
-        start_reason=visit.start_reason,
-        start_evidence=visit.start_evidence,
-        end_reason=visit.end_reason,
-        end_evidence=visit.end_evidence,
-        previous_id=visit.previous_id,
-        window_ids=list(visit.window_ids),
-        properties=dict(visit.custom),
-    )
-
-
-def event_view(event: Event) -> EventView:
-    """Return what is shown of an event."""
-    return EventView(
-        id=event.id,
-        name=event.name,
-        distinct_id=event.distinct_id,
-        happened_at=event.happened_at,
-        received_at=from_micros(event.received_at),
-        url=event.url,
-        referrer=event.referrer,
-        user_id=event.user_id,
-        session_id=event.session_id,
-        window_id=event.window_id,
-        engaged_ms=event.engaged_ms,
-        is_late=bool(event.flags & EventFlags.LATE),
-        is_bot=bool(event.flags & EventFlags.BOT),
-        properties=dict(event.properties),
-    )
 
 
 class VisitsController(Controller):
@@ -192,7 +125,7 @@ class VisitsController(Controller):
         if has_more and shown:
             end = shown[-1]
             following = _cursor(end.last_activity if order is VisitOrder.LAST_ACTIVE else end.start, end.id)
-        views = [visit_view(visit, found_site.rule, now) for visit in shown]
+        views = [VisitView.of(visit, found_site.rule, now) for visit in shown]
         return export(VisitList(visits=views, next_cursor=following))
 
     @get(
@@ -243,8 +176,8 @@ class VisitsController(Controller):
         if visit is None:
             raise Problem(404, "there is no such visit")
         events = seen.store.visits.events_of(visit)
-        view = visit_view(visit, found_site.rule, utc(SYSTEM_CLOCK.now()))
-        return export(VisitDetails(visit=view, events=[event_view(event) for event in events]))
+        view = VisitView.of(visit, found_site.rule, utc(SYSTEM_CLOCK.now()))
+        return export(VisitDetails(visit=view, events=[EventView.of(event) for event in events]))
 
     @get(
         "/events",
@@ -280,7 +213,7 @@ class VisitsController(Controller):
         found = seen.store.visits.list_events(query)
         shown = found[:limit]
         following = _cursor(*shown[-1].order) if len(found) > limit else None
-        return export(EventList(events=[event_view(event) for event in shown], next_cursor=following))
+        return export(EventList(events=[EventView.of(event) for event in shown], next_cursor=following))
 
 
 def counted_visits(
