@@ -34,6 +34,8 @@ SETTINGS = {
     "timezone": "Asia/Kathmandu",
 }
 
+END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+
 EMPTY = """
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
@@ -153,15 +155,21 @@ class PostgresServer:
         self.resume()
         if self.is_running():
             name = database_of(url)
-            ask(self.url, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
-            ask(self.url, f"ALTER DATABASE {name} RESET ALL")
-            ask(url, EMPTY)
-            ask(url, "SELECT pg_stat_reset()")
+            # A connection costs as much as what is asked through it.
+            with psycopg.connect(self.url, autocommit=True) as outside:
+                outside.execute(END_SESSIONS, [name])
+                outside.execute(f"ALTER DATABASE {name} RESET ALL")
+            with psycopg.connect(url, autocommit=True) as inside:
+                inside.execute(EMPTY)
+                inside.execute("SELECT pg_stat_reset()")
             self._idle.append(url)
 
     def is_running(self) -> bool:
-        """Whether the server process lives."""
-        return self._pg_ctl("status", check=False) == 0
+        """Whether the server process lives: what `pg_ctl status` looks at, without a process for it."""
+        try:
+            return bool(psutil.pid_exists(self._postmaster()))
+        except FileNotFoundError:
+            return False
 
     def start(self) -> None:
         """Start on the same port as before and wait until it answers."""
@@ -179,7 +187,7 @@ class PostgresServer:
 
     def pause(self) -> None:
         """Freeze every process of the server: connections stay open and nobody answers."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        postmaster = psutil.Process(self._postmaster())
         # The postmaster first, so that it starts no further process.
         for process in (postmaster, *postmaster.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
@@ -215,6 +223,10 @@ class PostgresServer:
         self.resume()
         self._pg_ctl("stop", "-w", "-m", "immediate", check=False)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _postmaster(self) -> int:
+        """Return the number of the server's first process; it removes this file at its end."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def _start_on_a_free_port(self) -> None:
         for attempt in range(5):
