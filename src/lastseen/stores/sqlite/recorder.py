@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
+from lastseen.activity.updates import Updates
 from lastseen.errors import SchemaError
 from lastseen.stores.sqlite.database import Database
 from lastseen.stores.sqlite.times import TimeFormat, time_format_of
@@ -61,10 +63,9 @@ class SQLiteTableRecorder:
         """See `ActivityRecorder`."""
         if not updates:
             return 0
-        encode = self.time_format.encode
-        flat: list[str | int | float] = []
-        for key, at in updates.items():
-            flat += key, encode(at)
+        keys, moments = self._encoded(updates)
+        flat: list[Any] = [None] * (2 * len(keys))
+        flat[::2], flat[1::2] = keys, moments
         width = 2 * BLOCK if self._table.mode is WriteMode.UPSERT else 2
         whole = len(flat) - len(flat) % width
         with self._database.write() as connection:
@@ -72,6 +73,11 @@ class SQLiteTableRecorder:
             moved = connection.executemany(self._block, blocks).rowcount if whole else 0
             rest = [flat[first : first + 2] for first in range(whole, len(flat), 2)]
             return moved + (connection.executemany(self._one, rest).rowcount if rest else 0)
+
+    def _encoded(self, updates: Mapping[str, datetime]) -> tuple[Collection[str], Iterable[str | int | float]]:
+        if isinstance(updates, Updates):
+            return updates.keys_sorted, map(self.time_format.encode_seconds, updates.seconds)
+        return updates.keys(), map(self.time_format.encode, updates.values())
 
     def _check(self) -> TimeFormat:
         table = self._table

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import modf
 from typing import Any
+
+from lastseen.clock import utc
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,6 +20,8 @@ class TimeFormat:
 
     name: str
     encode: Callable[[datetime], str | int | float]
+    encode_seconds: Callable[[float], str | int | float]
+    """The same of seconds since 1970, for which no datetime need be made."""
     decode: Callable[[Any], datetime]
 
 
@@ -26,8 +31,17 @@ def _to_text(moment: datetime) -> str:
     return _second_to_text(since.days * 86_400 + since.seconds) + "%06d" % since.microseconds  # noqa: UP031 - a third faster
 
 
+def _seconds_to_text(at: float) -> str:
+    # Rounded as `datetime.fromtimestamp` does.
+    fraction, second = modf(at)
+    micros = round(fraction * 1e6)
+    if micros == 1_000_000:  # noqa: PLR2004 - a second
+        second, micros = second + 1, 0
+    return _second_to_text(second) + "%06d" % micros  # noqa: UP031 - as above
+
+
 @lru_cache(maxsize=4096)
-def _second_to_text(second: int) -> str:
+def _second_to_text(second: float) -> str:
     # isoformat, not strftime: that does not pad years before 1000.
     return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat(" ") + "."
 
@@ -38,7 +52,7 @@ def _from_text(value: str | datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-TEXT = TimeFormat(name="text", encode=_to_text, decode=_from_text)
+TEXT = TimeFormat(name="text", encode=_to_text, encode_seconds=_seconds_to_text, decode=_from_text)
 """`2026-01-31 12:00:00.000000`, UTC: what Django and SQLAlchemy write, and what SQLite's own date functions read."""
 
 
@@ -50,12 +64,16 @@ def encoded(moment: object) -> str | int | float | None:
 SECONDS = TimeFormat(
     name="seconds",
     encode=lambda moment: int(moment.timestamp()),
+    encode_seconds=lambda at: int(utc(at).timestamp()),
     decode=lambda value: datetime.fromtimestamp(value, UTC),
 )
 """Whole seconds since 1970, as `unixepoch()` gives them."""
 
 REAL_SECONDS = TimeFormat(
-    name="real_seconds", encode=datetime.timestamp, decode=lambda value: datetime.fromtimestamp(value, UTC)
+    name="real_seconds",
+    encode=datetime.timestamp,
+    encode_seconds=lambda at: utc(at).timestamp(),
+    decode=lambda value: datetime.fromtimestamp(value, UTC),
 )
 """Seconds since 1970 with a fraction, as `time.time()` gives them."""
 
