@@ -17,7 +17,7 @@ SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, 
 SETTLED = "SELECT visit FROM visits WHERE is_settled"
 SEEN = """
 SELECT site, visit, page, visitor, visit_start, is_bot, previous_start, previous_start_of_kind, duration, engaged_ms,
-    is_bounce
+    is_bounce, source, entry, country
 FROM seen
 """
 VISITS = "SELECT site, id, visitor, start, last_moment, last_id, duration, is_bounce, source, entry FROM visits"
@@ -47,9 +47,8 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
                 seen.append((visit, page))
             events.append((site, event.id, digest(site, each.visitor), *marks, event.at, page))
         for v in truth.visits:
-            source = (v.utm and v.utm.source) or v.referrer_domain
-            row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration_of(v), v.is_bounce, source)
-            visits.append((*row, path(v.landing_page)))
+            row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration_of(v), v.is_bounce)
+            visits.append((*row, source_of(v), path(v.landing_page)))
     assert sorted(rows(copy, EVENTS), key=repr) == sorted(events, key=repr)
     assert sorted(rows(copy, VISITS), key=repr) == sorted(visits, key=repr)
     settled = {visit for (visit,) in rows(copy, SETTLED)}
@@ -66,13 +65,18 @@ def seen_rows(seen: Iterable[tuple[Visit, str | None]]) -> list[tuple[Any, ...]]
         before = (last.get(who), last.get((*who, v.is_bot)))
         last[who] = last[(*who, v.is_bot)] = v.start
         figures = (duration_of(v), v.engaged_ms, v.is_bounce)
+        of_visit = (source_of(v), path(v.landing_page), v.geo and v.geo.country)
         keys = (v.site_id, digest(v.site_id, v.id), page, digest(v.site_id, v.visitor_id))
-        found.append((*keys, v.start, v.is_bot, *before, *figures))
+        found.append((*keys, v.start, v.is_bot, *before, *figures, *of_visit))
     return found
 
 
 def duration_of(visit: Visit) -> int:
     return (visit.last_activity if visit.end is None else visit.end) - visit.start
+
+
+def source_of(visit: Visit) -> str | None:
+    return (visit.utm and visit.utm.source) or visit.referrer_domain
 
 
 def rows(copy: DuckDBCopy, statement: str) -> list[tuple[Any, ...]]:

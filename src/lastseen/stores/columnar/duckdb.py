@@ -21,7 +21,7 @@ from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.stores.columnar.parquet import to_parquet
 from lastseen.visits.store import Changes
 
-FORMAT = "4"
+FORMAT = "5"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
 

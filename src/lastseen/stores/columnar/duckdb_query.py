@@ -32,7 +32,10 @@ METRICS: dict[Metric, str] = {
 }
 # Half the time that FILTER takes.
 NEW_VISITORS = "count(CASE WHEN v.is_new THEN 1 END)"
-COLUMNS: Mapping[str, str] = {name: f'v."{name}"' for name in VISIT_DIMENSIONS} | {"page": "e.page", "event": "e.name"}
+COLUMNS: Mapping[str, str] = {name: f'{{alias}}."{name}"' for name in VISIT_DIMENSIONS} | {
+    "page": "e.page",
+    "event": "e.name",
+}
 CONDITIONS: Mapping[Operator, str] = {
     Operator.IS: "{column} = {value}",
     Operator.IS_NOT: "{column} IS DISTINCT FROM {value}",
@@ -232,14 +235,9 @@ class Statement:
                 outer.append(self._key(dimension, "v.start"))
         filtered = {each.dimension.name for each in self._question.filters if each.dimension.is_of_events}
         of_pages = {each.name for each in by if each.is_of_events} | filtered == {"page"}
-        if of_pages and self._needs_no_visits(by):
-            return self._seen(by)
         if of_pages:
-            # The first event of a visit on each page is marked: going through all of them takes several times as long.
-            where = " AND ".join([EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)])
-            seen = f"SELECT e.visit, {', '.join(inner)} FROM events AS e WHERE {where}"
-        else:
-            seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
+            return self._seen(by)
+        seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
         passing = " AND ".join(
             ["v.start >= $start", "v.start < $end", self._bots("v"), *self._conditions(of_events=False)]
         )
@@ -251,7 +249,8 @@ class Statement:
         The visits that are not settled are joined with their events.
         """
         of_pages = self._conditions(of_events=True)
-        settled = " AND ".join([EVENTS_OF_STARTED, self._bots("e"), *of_pages])
+        of_visits = self._conditions(of_events=False, visits="e")
+        settled = " AND ".join([EVENTS_OF_STARTED, self._bots("e"), *of_visits, *of_pages])
         unsettled = " AND ".join([self._started(), "NOT v.is_settled", "e.is_first_on_page", *of_pages])
         names = [f"v.k{place}" for place in range(len(by))]
         if self._counts_visitors_by_rows(by):
@@ -259,8 +258,8 @@ class Statement:
             rows = SEEN_WITH_NEW.format(settled=settled, unsettled=unsettled, previous=previous)
             return f"({rows}) AS v", names
         old_keys, new_keys = (
-            "".join(f", {self._key(each, moment)} AS k{place}" for place, each in enumerate(by))
-            for moment in ("e.visit_start", "v.start")
+            "".join(f", {self._key(each, moment, visits)} AS k{place}" for place, each in enumerate(by))
+            for moment, visits in (("e.visit_start", "e"), ("v.start", "v"))
         )
         return (
             f"({SEEN.format(settled=settled, unsettled=unsettled, old_keys=old_keys, new_keys=new_keys)}) AS v",
@@ -275,10 +274,6 @@ class Statement:
         """
         named = [each.name for each in by] + [each.dimension.name for each in self._question.filters]
         return len(by) == 1 and set(named) == {"page"} and Metric.VISITORS in self._question.metrics
-
-    def _needs_no_visits(self, by: Sequence[Dimension]) -> bool:
-        named = {each.name for each in by} | {each.dimension.name for each in self._question.filters}
-        return named.isdisjoint(VISIT_DIMENSIONS)
 
     def _events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         of_visits = self._conditions(of_events=False)
@@ -336,24 +331,25 @@ class Statement:
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)
 
-    def _conditions(self, *, of_events: bool) -> list[str]:
+    def _conditions(self, *, of_events: bool, visits: str = "v") -> list[str]:
+        """Return the conditions on events or on visits; `visits` is the table that has the visits' columns."""
         return [
-            self._condition(place, each)
+            self._condition(place, each, visits)
             for place, each in enumerate(self._question.filters)
             if each.dimension.is_of_events is of_events
         ]
 
-    def _condition(self, place: int, condition: Filter) -> str:
+    def _condition(self, place: int, condition: Filter, visits: str) -> str:
         if condition.operator in {Operator.ONE_OF, Operator.NONE_OF}:
             self.values[f"f{place}"] = list(condition.values)
         elif condition.values:
             self.values[f"f{place}"] = condition.values[0]
-        column = self._column(condition.dimension)
+        column = self._column(condition.dimension, visits)
         return f"({CONDITIONS[condition.operator].format(column=column, value=f'$f{place}')})"
 
-    def _key(self, dimension: Dimension, moment: str) -> str:
+    def _key(self, dimension: Dimension, moment: str, visits: str = "v") -> str:
         if dimension.bucket is None:
-            return self._column(dimension)
+            return self._column(dimension, visits)
         offset = self._offset(moment)
         return BUCKETS[dimension.bucket].format(local=f"{moment} + ({offset})", offset=offset)
 
@@ -365,10 +361,10 @@ class Statement:
         cases = " ".join(f"WHEN {moment} >= {int(since)} THEN {int(offset)}" for since, offset in reversed(later))
         return f"CASE {cases} ELSE {int(first[1])} END"
 
-    def _column(self, dimension: Dimension) -> str:
+    def _column(self, dimension: Dimension, visits: str) -> str:
         name = dimension.property_name
         if name is None:
-            return COLUMNS[dimension.name]
+            return COLUMNS[dimension.name].format(alias=visits)
         key = next((key for key, value in self.values.items() if key.startswith("p") and value == name), None)
         if key is None:
             key = f"p{sum(1 for each in self.values if each.startswith('p'))}"

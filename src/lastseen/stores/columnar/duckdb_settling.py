@@ -1,4 +1,4 @@
-"""Which page a visit saw, with the visit's figures beside it: written once, when the visit has come to rest.
+"""Which page a visit saw, with what is true of the visit beside it: written once, when the visit has come to rest.
 
 Reports by page count different visitors. To remember every pair of a page and a visitor costs six times what the rest
 of the question does, so each row says when the visitor saw the same page in the visit before: whoever did so before the
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import duckdb
 
+from lastseen.reports.terms import VISIT_DIMENSIONS
+
 SETTLE_FROM = 10_000
 """So many visits at rest are settled together: it takes a look at all that is settled, however few they are."""
 BEHIND = 10
@@ -21,12 +23,15 @@ BEHIND = 10
 QUIET = 3_600_000_000
 """A visit is at rest when others have been active an hour later, microseconds."""
 
-TABLE = """
+TABLE = f"""
 CREATE TABLE IF NOT EXISTS seen (
     site VARCHAR, page VARCHAR, visitor UHUGEINT, visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN,
-    previous_start BIGINT, previous_start_of_kind BIGINT, duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN
+    previous_start BIGINT, previous_start_of_kind BIGINT, duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN,
+    {", ".join(f'"{name}" VARCHAR' for name in VISIT_DIMENSIONS)}
 );
 """
+# What is true of the whole visit: to join it with what is filtered took longer than all the rest of a question.
+OF_VISIT = ", ".join(f'{{0}}."{name}"' for name in ("duration", "engaged_ms", "is_bounce", *VISIT_DIMENSIONS))
 
 # The row before among people only, or bots only, and among both: questions leave one of them out, or neither.
 BEFORE = """
@@ -49,15 +54,15 @@ MARK_SETTLED = """
 UPDATE visits SET is_settled = true FROM settling
 WHERE visits.visit = settling.visit AND visits.start = settling.start
 """
-NEW_SEEN = """
+NEW_SEEN = f"""
 CREATE OR REPLACE TEMP TABLE new_seen AS
 SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot,
-    visits.duration, visits.engaged_ms, visits.is_bounce
+    {OF_VISIT.format("visits")}
 FROM settling
 JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
 JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
 WHERE events.is_first_on_page
-"""
+"""  # noqa: S608 - put together of constants
 LATEST = """
 CREATE OR REPLACE TEMP TABLE latest AS
 SELECT seen.visitor, seen.page, max(seen.visit_start) AS start,
@@ -74,7 +79,7 @@ SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is
     coalesce(
         seen.previous_start_of_kind, CASE WHEN seen.is_bot THEN latest.start_of_bot ELSE latest.start_of_person END
     ),
-    seen.duration, seen.engaged_ms, seen.is_bounce
+    {OF_VISIT.format("seen")}
 FROM (SELECT seen.*, {BEFORE} FROM new_seen AS seen) AS seen
 LEFT JOIN latest ON latest.visitor = seen.visitor AND latest.page IS NOT DISTINCT FROM seen.page
 ORDER BY seen.visit_start
@@ -129,10 +134,10 @@ WHERE visits.visit = settling.visit AND visits.start = settling.start
 BUILD_SEEN = f"""
 CREATE TABLE built_seen AS
 SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is_bot, {BEFORE},
-    seen.duration, seen.engaged_ms, seen.is_bounce
+    {OF_VISIT.format("seen")}
 FROM (
     SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot,
-        visits.duration, visits.engaged_ms, visits.is_bounce
+        {OF_VISIT.format("visits")}
     FROM visits JOIN events ON events.visit = visits.visit AND events.visit_start = visits.start
     WHERE visits.is_settled AND events.is_first_on_page
 ) AS seen
