@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,31 @@ def test_those_who_were_just_answered_are_waited_for(visits: FaultyVisits, tmp_p
 
         asyncio.run(clients())
         assert visits.batches == [BUSY_FROM, BUSY_FROM, BUSY_FROM, 1]
+
+
+def test_who_asks_again_at_once_is_among_those_who_are_waited_for(
+    visits: FaultyVisits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is quicker than the thread that answered counts as one who asked again, not as somebody else."""
+    clock, asked_again = ManualClock(), threading.Event()
+    with ingesting(visits, tmp_path, clock=clock) as ingest:
+        answer = ingest.commit._answer
+
+        def answer_and_be_slow(requests: list[Any]) -> None:
+            answer(requests)
+            asked_again.wait()
+
+        monkeypatch.setattr(ingest.commit, "_answer", answer_and_be_slow)
+
+        async def clients() -> None:
+            await save_together(ingest, clock, BUSY_FROM)
+            requests = [asyncio.create_task(ingest.commit.save(make, [raw(f"again {n}")])) for n in range(BUSY_FROM)]
+            await until(lambda: ingest.commit.waiting == BUSY_FROM)
+            asked_again.set()
+            await asyncio.wait_for(asyncio.gather(*requests), 30)
+
+        asyncio.run(clients())
+        assert visits.batches == [BUSY_FROM, BUSY_FROM]
 
 
 def test_a_few_are_not_waited_for(visits: FaultyVisits, tmp_path: Path) -> None:

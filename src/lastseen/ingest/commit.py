@@ -161,10 +161,10 @@ class GroupCommit:
 
     def _work(self) -> None:
         """Save and answer until nothing waits."""
-        began, took = self._clock.monotonic(), 0
+        took, company, until = 0, 0, 0.0
         while True:
             if took >= BUSY_FROM:
-                self._wait_for_company(took, min(self._clock.monotonic() - began, LONGEST_WAIT))
+                self._wait_for_company(company, until)
             began = self._clock.monotonic()
             requests = self._take()
             took = len(requests)
@@ -175,6 +175,10 @@ class GroupCommit:
                     _logger.exception("events could not be saved")
                     for request in requests:
                         request.error = error
+                # Before the answers: whoever asks again after them is one of those who are waited for.
+                company = len(self._waiting) + took
+                answered_at = self._clock.monotonic()
+                until = answered_at + min(answered_at - began, LONGEST_WAIT)
                 self._answer(requests)
             # After the answers: a database that does not come back takes its time to say so.
             if not self._spool.is_empty and self._clock.monotonic() >= self._try_again_at:
@@ -182,18 +186,20 @@ class GroupCommit:
             if not requests:
                 return
 
-    def _wait_for_company(self, answered: int, seconds: float) -> None:
-        """Wait until so many more requests are there, or so long.
+    def _wait_for_company(self, company: int, until: float) -> None:
+        """Wait until so many requests are there, or until this moment of the monotonic clock.
 
         Those who were just answered are about to ask again. A transaction costs much by itself, and one that runs while
         they ask takes turns with the event loop, row by row.
         """
-        with self._lock:
-            self._wake.clear()
-            if self._closing or self._count >= MOST_TOGETHER:
-                return
-            self._enough = len(self._waiting) + answered
-        self._clock.wait(self._wake, seconds)
+        while (left := until - self._clock.monotonic()) > 0:
+            with self._lock:
+                # Whoever came before this may have set it.
+                self._wake.clear()
+                if self._closing or self._count >= MOST_TOGETHER or len(self._waiting) >= company:
+                    break
+                self._enough = company
+            self._clock.wait(self._wake, left)
         with self._lock:
             self._enough = 1
 
