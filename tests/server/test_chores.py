@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,29 @@ def test_each_chore_has_its_own_rhythm() -> None:
         chores.turn()
         clock.advance(60)
     assert (done.count("often"), done.count("seldom")) == (61, 2)
+
+
+def test_the_first_turn_comes_after_a_span() -> None:
+    """What a server does beside answering does not hold up its first answers; without a span it is at once."""
+    clock, done = ManualClock(), threading.Event()
+    chores = Chores(clock, after=timedelta(seconds=30))
+    chores.add("following", done.set, HOUR)
+    chores.start()
+    clock.advance(29)
+    assert not done.wait(0.05)
+    clock.advance(1)
+    assert done.wait(30)
+    chores.close()
+
+
+def test_an_end_before_the_first_turn_is_not_waited_for() -> None:
+    """A server that stops at once begins none of it."""
+    done: list[str] = []
+    chores = Chores(ManualClock(), after=HOUR)
+    chores.add("following", lambda: done.append("following"), HOUR)
+    chores.start()
+    chores.close()
+    assert done == []
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), ZeroDivisionError("a defect")], ids=["store", "defect"])
@@ -62,16 +86,11 @@ def test_after_the_end_nothing_is_begun() -> None:
 
 def test_a_server_ends_visits_whose_time_is_over(tmp_path: Path) -> None:
     """What timed out while no server ran is ended by the next one, in the database itself."""
-    with ServerProcess(tmp_path) as server:
-        key = server.http.get("/api/v1/sites/default").json()["write_key"]
-        event = {"write_key": key, "name": "$pageview", "distinct_id": "gone", "at": "2026-01-01T00:00:00Z"}
-        assert server.http.post("/api/v1/events", json=event).status_code == 200
-    (database,) = tmp_path.rglob("lastseen.db")
-    with LastSeen.open(f"sqlite:///{database}") as seen:
-        visit = seen.visits.get_by_visitor("gone")
-        assert visit is not None
+    database = f"sqlite:///{tmp_path}/long-ago.db"
+    with LastSeen.open(database, migrate=True, clock=ManualClock(1_700_000_000)) as seen:
+        visit = seen.visits.get_or_create("gone")
         assert visit.end is None
-        with ServerProcess(tmp_path):
+        with ServerProcess(tmp_path, database):
             eventually(lambda: seen.visits.get(visit.id) != visit, "the end of the visit")
         ended = seen.visits.get(visit.id)
         assert ended is not None

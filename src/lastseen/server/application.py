@@ -10,6 +10,8 @@ from litestar.config.compression import CompressionConfig
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
+from litestar.plugins import PluginProtocol
+from litestar.plugins.core import MsgspecDIPlugin
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
@@ -111,7 +113,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
     def show_metrics() -> Response[bytes]:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    app = Litestar(
+    app = _Litestar(
         route_handlers=[
             _api(),
             HealthController,
@@ -148,7 +150,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
 
     def described() -> Litestar:
         # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.
-        return Litestar(
+        return _Litestar(
             [_api(), HealthController],
             dependencies=dependencies,
             signature_types=signature_types,
@@ -161,7 +163,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
 
 
 def _api() -> Router:
-    return Router(
+    return _OwnRouter(
         path=API,
         route_handlers=[
             ClientsController,
@@ -178,3 +180,18 @@ def _api() -> Router:
         guards=[refuse_unknown],
         request_max_body_size=MAX_BODY,
     )
+
+
+class _Litestar(Litestar):
+    """Without the plugins for types that nothing here is made of: their libraries take long to load."""
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return [*plugins, MsgspecDIPlugin()]
+
+
+class _OwnRouter(Router):
+    """A router of one application: it is not copied for it, with all that was found out about its handlers."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _OwnRouter:
+        return self

@@ -19,11 +19,12 @@ _logger = logging.getLogger("lastseen.server")
 class Chores:
     """Does each chore again and again on one thread, until `close`; any number of servers may do the same ones.
 
-    The first turn is at once. A chore that fails is told in the log and has its next turn as ever.
+    The first turn is `after` the start. A chore that fails is told in the log and has its next turn as ever.
     """
 
-    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK, *, after: timedelta = timedelta(0)) -> None:
         self._clock = clock
+        self._after = after.total_seconds()
         self._chores: list[tuple[str, Callable[[], object], float]] = []
         self._due: dict[str, float] = {}
         self._ended = threading.Event()
@@ -59,6 +60,7 @@ class Chores:
 
     def _work(self) -> None:
         shortest = min((every for _, _, every in self._chores), default=MINUTE.total_seconds())
+        self._clock.wait(self._ended, self._after)
         while not self._ended.is_set():
             self.turn()
             self._clock.wait(self._ended, shortest)

@@ -36,6 +36,8 @@ from lastseen.visits.geography import Geography
 
 GARBAGE_FROM = 20_000
 """Objects more than there were. The default of 700 is less than a hundred requests under way make."""
+CHORES_AFTER = timedelta(seconds=1)
+"""The first requests come before what nobody waits for."""
 KEY_CACHE = timedelta(seconds=5)
 """A key that another process revokes is accepted that much longer; one that this server revokes, not at all."""
 
@@ -70,13 +72,16 @@ def serve(settings: Settings) -> None:
         chores = _chores(seen, accounts)
         try:
             commits.watch(ingest)
-            seen.reports.follow()
-            chores.start()
             limits = RateLimits(settings.rate_limit)
             inner = create_app(seen, settings, metrics=metrics, accounts=accounts, limits=limits)
             app = IngestGate(inner, ingest, metrics, limits)
+
+            def announce() -> None:
+                _announce(address, seen.store.address, opened.set_up_token)
+                chores.start()
+
             with _collecting_garbage_rarely():
-                run(app, listener, lambda: _announce(address, seen.store.address, opened.set_up_token), signals)
+                run(app, listener, announce, signals)
         finally:
             chores.close()
             unsaved = opened.close()
@@ -140,7 +145,10 @@ def _collecting_garbage_rarely() -> Iterator[None]:
 
 
 def _chores(seen: LastSeen, accounts: Accounts) -> Chores:
-    chores = Chores()
+    chores = Chores(after=CHORES_AFTER)
+    # The engine takes a fifth of a second to load: now, or with the first question. Asking `seen` for its reports here,
+    # before any thread does, leaves it with one copy.
+    chores.add("following events for reports", seen.reports.follow, HOUR)
     chores.add("ending visits", seen.visits.cleanup, MINUTE)
     chores.add("deleting salts", lambda: Salts(seen.store.salts).prune(utc(SYSTEM_CLOCK.now())), HOUR)
     chores.add("removing expired sessions", accounts.sessions.prune, HOUR)
