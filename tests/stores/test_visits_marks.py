@@ -39,6 +39,8 @@ def _reads(monkeypatch: pytest.MonkeyPatch, kind: Any) -> list[int]:
     return read
 
 
+# Thousands of events: traced they take twice as long, and the others run the same lines.
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kept", [True, False], ids=["marks", "no marks"])
 def test_events_that_come_a_little_late_read_little(
     any_store: Store, monkeypatch: pytest.MonkeyPatch, *, kept: bool

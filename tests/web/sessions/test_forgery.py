@@ -18,6 +18,8 @@ ORIGINS = (None, ORIGIN, "https://evil.example", "null")
 CREDENTIALS = ("none", "cookie", "bearer", "both")
 
 
+# Hundreds of requests: traced they take twice as long, and the others run the same lines.
+@pytest.mark.no_cover
 @pytest.mark.parametrize("credential", CREDENTIALS)
 def test_only_this_site_may_use_the_cookie(browser: Browser, credential: str) -> None:
     """Every combination: 403 with problem details for a cookie from elsewhere, and all else passes."""
