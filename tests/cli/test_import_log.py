@@ -279,6 +279,23 @@ def test_a_log_that_is_cut_short(call: Command, alone: Path) -> None:
     assert "cut short" in done.document["unreadable_files"][0]["reason"]
 
 
+COMMON = '203.0.113.7 - - [01/Mar/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 3437'
+JSON_LINE = '{"ts":1772355605,"remote_addr":"203.0.113.7","method":"GET","uri":"/","status":200}'
+
+
+def test_half_a_line_is_told(call: Command, alone: Path) -> None:
+    """As a bad one, with what to do; what is quoted to its end is whole, and so is an empty end."""
+    database, log = f"sqlite:///{alone}/lastseen.db", alone / "log"
+    write(log, f"{PERSON}\n{COMMON[:-1]}")
+    done = call("import", "log", log, "--database", database, "--json").document
+    assert (done["events"], done["bad_lines"]) == (1, 1)
+    assert done["first_bad_lines"][0]["line"] == 2
+    assert "import it again" in done["first_bad_lines"][0]["reason"]
+    for whole in (f"{PERSON}\n{PERSON}", PERSON, f"{COMMON}\n{JSON_LINE}", f"{COMMON}\n ", f"{COMMON}\r\n"):
+        write(log, whole)
+        assert call("import", "log", log, "--database", database, "--json").document["bad_lines"] == 0
+
+
 def test_nothing_but_bad_lines(call: Command, alone: Path) -> None:
     """Each is numbered, and the exit code is 1; ten are shown and the rest is counted."""
     write(alone / "log", "nonsense\n" * 15)

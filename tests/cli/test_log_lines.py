@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lastseen.cli.lines import BadLine
 from lastseen.cli.log_lines import Request, parse_request
-from lastseen.cli.log_reading import read_chunks
+from lastseen.cli.log_reading import LineReader, LogOptions, read_chunks
 from lastseen.clock import to_micros
+from tests.visits.test_making import SITE
 
 AT = to_micros(datetime(2026, 3, 1, 9, 0, 5, tzinfo=UTC))
 WHOLE = Request(
@@ -190,3 +191,34 @@ def test_any_json(fields: dict[str, object]) -> None:
         parse_request(json.dumps(fields).encode())
     except BadLine:
         return
+
+
+PERSON = f'203.0.113.7 - - {TIME} "GET /a HTTP/1.1" 200 9 "-" "Firefox/128"'
+GROWING = {
+    "common": f'203.0.113.7 - - {TIME} "GET / HTTP/1.1" 200 3437',
+    "combined": PERSON,
+    "with a time": f"{PERSON} 0.003",
+    "with another quoted": f'{PERSON} "192.0.2.1"',
+    "JSON": FORMS["Caddy"][0],
+}
+
+
+@pytest.mark.parametrize("line", GROWING.values(), ids=GROWING.keys())
+def test_half_a_line_is_no_line(line: str) -> None:
+    """Wherever a log that is being written is cut, its last line is taken whole or not at all."""
+    reader = LineReader(SITE, LogOptions(latest=2**62))
+    whole = reader.read(1, f"{line}\n".encode()).events
+    assert len(whole) == 1
+    for length in range(len(line) + 1):
+        chunks = read_chunks(io.BytesIO(f"{line}\n{line[:length]}".encode()))
+        found = [event for number, chunk in chunks for event in reader.read(number, chunk).events]
+        assert found in (whole, whole * 2)
+        assert length == len(line) or found == whole
+
+
+def test_a_last_line_without_a_line_feed_is_taken_where_it_is_whole() -> None:
+    """The negative control: quoted to its end as the line before, or JSON, or the only line of a log."""
+    reader = LineReader(SITE, LogOptions(latest=2**62))
+    for text, count in ((f"{PERSON}\n{PERSON}", 2), (PERSON, 1), (GROWING["JSON"], 1), (GROWING["common"], 0)):
+        chunks = read_chunks(io.BytesIO(text.encode()))
+        assert sum(len(reader.read(number, chunk).events) for number, chunk in chunks) == count

@@ -81,7 +81,7 @@ def both(chunk: bytes) -> list[tuple[ReadChunk, ReadChunk]]:
 
 def test_a_real_log_says_the_same_in_both_ways() -> None:
     """Events and bad lines of ten thousand lines are the same, most of them read quickly."""
-    chunk = b"\n".join(LINES)
+    chunk = b"\n".join([*LINES, b""])
     for quick, slow in both(chunk):
         assert quick == slow
         assert quick.lines == len(LINES)
@@ -100,7 +100,7 @@ def test_whatever_becomes_of_a_line_it_says_the_same_in_both_ways(
     line = LINES[number]
     for place, length, piece in changes:
         line = line[:place] + piece + line[place + length :]
-    for quick, slow in both(line):
+    for quick, slow in both(line + b"\n"):
         assert quick == slow
 
 
@@ -119,6 +119,7 @@ def test_the_comparison_finds_a_reader_that_takes_too_much(monkeypatch: pytest.M
     """A quick way that does not look whether a line is plain is found out."""
     monkeypatch.setattr(log_reading, "is_plain", lambda _text: True)
     line = LINES[0].replace(b"GET /", b"GET /\\x22/", 1)
+    line += b"\n"
     broken = readers()[1].read(1, line)
     assert broken.events
     with slowly():

@@ -93,12 +93,10 @@ class LineReader:
         )
 
     def read(self, number: int, chunk: bytes) -> ReadChunk:
-        """Read whole lines, the first of which has this number."""
+        """Read lines, the first of which has this number; a last one without a line feed is half of one."""
         events: list[Event] = []
         bad_lines: list[tuple[int, str]] = []
-        lines = chunk.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+        *lines, unfinished = chunk.split(b"\n")
         plain, all_are_plain = self._plain.event, is_plain(chunk)
         for place, whole in enumerate(lines):
             line = whole.strip()
@@ -111,6 +109,14 @@ class LineReader:
                     continue
             if event is not None:
                 events.append(event)
+        if unfinished:
+            lines.append(unfinished)
+            try:
+                reason = _HALF if self._event(unfinished.strip()) is not None else None
+            except BadLine as error:
+                reason = str(error)
+            if reason is not None:
+                bad_lines.append((number + len(lines) - 1, reason))
         return ReadChunk(lines=len(lines), events=events, bad_lines=bad_lines)
 
     def _event(self, line: bytes) -> Event | None:
@@ -153,6 +159,7 @@ class LineReader:
 
 
 _NOTHING: dict[str, object] = {}
+_HALF = "no line feed ends it, so it may be half a line; when it is whole, import it again"
 
 
 def _nowhere(_address: str) -> Geo | None:
@@ -189,9 +196,10 @@ class Repetitions:
 def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Yield whole lines together, with the number of the first; what is too long for a line is cut, and stays too long.
 
-    Raises `BrokenFile` where gzip data is cut short or damaged, after the lines before it.
+    A last line that no line feed ends gets one where it is whole for certain. Raises `BrokenFile` where gzip data is
+    cut short or damaged, after the lines before it.
     """
-    number, rest = 1, b""
+    number, rest, last = 1, b"", b""
     is_first = True
     while block := read_block(stream, BLOCK):
         found = rest + (block.removeprefix(codecs.BOM_UTF8) if is_first else block)
@@ -201,8 +209,20 @@ def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if chunk:
             yield number, chunk
             number += chunk.count(b"\n")
+            last = chunk
     if rest:
-        yield number, rest
+        yield number, rest + b"\n" if _is_whole(rest.strip(), last.rstrip().rpartition(b"\n")[2]) else rest
+
+
+def _is_whole(line: bytes, before: bytes) -> bool:
+    """Return whether a line that nothing ends goes on no further, by its form and that of the line before, if any.
+
+    A server may be writing it. JSON says itself where it ends. What ends in a number might go on, and so might what
+    ends in a quoted user agent where other lines say more.
+    """
+    if line[:1] == b"{":
+        return line[-1:] == b"}"
+    return line[-1:] == b'"' and (not before or (before[-1:] == b'"' and before.count(b'"') == line.count(b'"')))
 
 
 class LogReading:
