@@ -24,6 +24,8 @@ from lastseen.visits.store import Changes
 FORMAT = "5"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
+CHECKPOINT_FROM = "64MB"
+"""Of the engine's log. A checkpoint writes the last block of rows anew, so that many small ones cost most."""
 
 _BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _SIGNS_OF_DAMAGE = ("corrupt", "checksum", "could not read")
@@ -54,7 +56,9 @@ class DuckDBCopy:
         self._settle_from, self._quiet = settle_from, quiet
         self._on_close = on_close
         self._truth = truth
-        self._options: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory} if memory else {}
+        self._options: dict[str, str | bool | int | float | list[str]] = {"checkpoint_threshold": CHECKPOINT_FROM}
+        if memory:
+            self._options["memory_limit"] = memory
         if threads is not None:
             self._options["threads"] = threads
         # One batch at a time; readers each have their own cursor and see the state between two batches.
