@@ -8,6 +8,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from lastseen.visits.event import Event, EventFlags
+from lastseen.visits.identity import is_junk
 from lastseen.visits.rule import VisitRule
 
 Facts = dict[str, object]
@@ -125,7 +126,9 @@ def _windows(run: Run) -> list[str]:
 
 def _user(events: Sequence[Event]) -> str | None:
     for event in events:
-        user = event.user_id or (event.distinct_id if event.name == "$identify" else None)
+        user = event.user_id or (
+            event.distinct_id if event.name == "$identify" and not is_junk(event.distinct_id) else None
+        )
         if user is not None:
             return user
     return None

@@ -430,3 +430,13 @@ def test_going_on_skips_what_the_visit_has_already(seconds: int) -> None:
     """The same event again, or an earlier one, changes nothing."""
     visits = visits_of(event("a", 0), event("b", seconds * SECOND))
     assert resume(visits[-1], [event("a", 0), event("b", seconds * SECOND)], RULE, "ann") == visits
+
+
+def test_an_identification_as_nobody_names_no_user() -> None:
+    """An id that is none: who signs in afterwards goes on with the visit."""
+    (visit,) = visits_of(
+        event("a", 0),
+        event("b", MINUTE, IDENTIFY, distinct_id="undefined"),
+        event("c", 2 * MINUTE, user_id="ann"),
+    )
+    assert (visit.user_id, visit.event_count) == ("ann", 3)

@@ -172,3 +172,21 @@ def test_any_content_makes_an_event() -> None:
 def test_prefetches(header: str | None, is_one: bool) -> None:
     """What a browser loads before anybody looks at it says so."""
     assert is_prefetch(header) is is_one
+
+
+@pytest.mark.parametrize(
+    ("user_id", "known"),
+    [
+        ("ann", "ann"),
+        ("42", "42"),
+        ("null", None),
+        ("Undefined", None),
+        ("0", None),
+        ("", None),
+        (" ", None),
+        (None, None),
+    ],
+)
+def test_a_user_id_that_is_none_names_no_user(user_id: str | None, known: str | None) -> None:
+    """What a page sends while nobody is signed in; else the next sign-in would be another user's."""
+    assert MAKER.make(raw(user_id=user_id)).user_id == known

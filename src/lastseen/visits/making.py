@@ -21,6 +21,7 @@ from lastseen.visits.addresses import (
 from lastseen.visits.cookieless import VisitorNames
 from lastseen.visits.domains import host_names, is_below
 from lastseen.visits.event import PAGEVIEW, Device, Event, EventFlags, Geo
+from lastseen.visits.identity import is_junk
 from lastseen.visits.site import Site
 from lastseen.visits.user_agents import MAX_USER_AGENT_LENGTH, Agent, read_user_agent
 from lastseen.visits.utm import UtmParams
@@ -135,7 +136,7 @@ class EventMaker:
             referrer,
             domain,
             raw.utm or (page.utm if page else None),
-            raw.user_id,
+            None if raw.user_id is None or _is_no_user(raw.user_id) else raw.user_id,
             raw.session_id,
             raw.window_id,
             self._flags(raw, agent),
@@ -196,6 +197,7 @@ def _combined_agent(user_agent: str, said: Device | None, screen: str | None, de
     return Agent(device=device, is_bot=agent.is_bot or said.type == "bot")
 
 
+_is_no_user = lru_cache(maxsize=1 << 13)(is_junk)
 _known_agent = lru_cache(maxsize=1 << 13)(_combined_agent)
 
 

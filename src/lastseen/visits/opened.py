@@ -10,6 +10,7 @@ import msgspec
 from lastseen.visits.attribution import DIRECT, channel_of
 from lastseen.visits.domains import is_below
 from lastseen.visits.event import IDENTIFY, PAGEVIEW, SESSION_START, UNLESS_OPEN, Device, Event, EventFlags
+from lastseen.visits.identity import is_junk
 from lastseen.visits.limits import Limits
 from lastseen.visits.utm import UtmParams
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit, WindowOrigin
@@ -272,8 +273,8 @@ class OpenVisit:
 
 
 def user_of(event: Event) -> str | None:
-    """Return the known user whom an event names."""
-    if event.user_id is None and event.name == IDENTIFY:
+    """Return the known user whom an event names; an id that is none names nobody."""
+    if event.user_id is None and event.name == IDENTIFY and not is_junk(event.distinct_id):
         return event.distinct_id
     return event.user_id
 
