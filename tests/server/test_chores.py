@@ -73,6 +73,33 @@ def test_a_chore_that_fails_is_told_and_tried_again(caplog: pytest.LogCaptureFix
     assert done == ["other", "at last", "other"]
 
 
+def test_a_long_chore_breaks_off_at_the_end() -> None:
+    """A server that has much to do ends when it is told to, not when it is done."""
+    begun = threading.Event()
+    chores = Chores()
+
+    def work() -> None:
+        begun.set()
+        eventually(chores.is_ending, "the end")
+
+    chores.add("long", work, HOUR)
+    chores.start()
+    assert begun.wait(30)
+    assert not chores.is_ending()
+    chores.close()
+
+
+def test_visits_end_until_the_server_does(tmp_path: Path) -> None:
+    """After an import there may be very many: between any two it can stop, and the rest is ended another time."""
+    with LastSeen.open(f"sqlite:///{tmp_path}/a.db", migrate=True, clock=ManualClock(1_700_000_000)) as seen:
+        for number in range(5):
+            seen.visits.get_or_create(f"v{number}")
+    with LastSeen.open(f"sqlite:///{tmp_path}/a.db", clock=ManualClock(1_800_000_000)) as seen:
+        answers = iter([False, False, True])
+        assert seen.visits.cleanup(stopping=lambda: next(answers)) == 2
+        assert seen.visits.cleanup() == 3
+
+
 def test_after_the_end_nothing_is_begun() -> None:
     """Neither by the thread nor by hand; ending twice, or what never began, is no error."""
     done: list[str] = []

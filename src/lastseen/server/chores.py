@@ -38,6 +38,10 @@ class Chores:
         """Begin."""
         self._thread.start()
 
+    def is_ending(self) -> bool:
+        """Return whether `close` was called: a chore that takes long asks now and then, and breaks off."""
+        return self._ended.is_set()
+
     def close(self) -> None:
         """Let the chore under way end, and do no more. Safe twice, and without a start."""
         self._ended.set()

@@ -149,9 +149,9 @@ def _chores(seen: LastSeen, accounts: Accounts) -> Chores:
     # The engine takes a fifth of a second to load: now, or with the first question. Asking `seen` for its reports here,
     # before any thread does, leaves it with one copy.
     chores.add("following events for reports", seen.reports.follow, HOUR)
-    chores.add("ending visits", seen.visits.cleanup, MINUTE)
+    chores.add("ending visits", lambda: seen.visits.cleanup(stopping=chores.is_ending), MINUTE)
     chores.add("deleting salts", lambda: Salts(seen.store.salts).prune(utc(SYSTEM_CLOCK.now())), HOUR)
-    chores.add("removing expired sessions", accounts.sessions.prune, HOUR)
+    chores.add("removing expired sessions", lambda: accounts.sessions.prune(stopping=chores.is_ending), HOUR)
     return chores
 
 

@@ -313,12 +313,22 @@ class SessionManager:
         """Note that one request carried two credentials that disagree."""
         self._tell(SessionEventKind.CONFLICT, None, reason=reason)
 
-    def prune(self, older_than: timedelta = timedelta(days=7), chunk: int = 1_000) -> int:
-        """Remove sessions that expired that long ago, in small chunks; returns how many. Nothing depends on it."""
-        removed = 0
-        while (pruned := self.store.prune_sessions(self._now() - older_than, chunk)) == chunk:
+    def prune(
+        self,
+        older_than: timedelta = timedelta(days=7),
+        chunk: int = 1_000,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Remove sessions that expired that long ago, in small chunks; returns how many. Nothing depends on it.
+
+        `stopping` is asked after each chunk.
+        """
+        removed = pruned = self.store.prune_sessions(self._now() - older_than, chunk)
+        while pruned == chunk and not stopping():
+            pruned = self.store.prune_sessions(self._now() - older_than, chunk)
             removed += pruned
-        return removed + pruned
+        return removed
 
     def close(self) -> int:
         """Save recorded activity; returns how many sessions' could not be saved. Safe without tracking, and twice."""

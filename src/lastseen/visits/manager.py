@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -162,18 +162,21 @@ class VisitManager:
         self.store.save([end], self.rule_of)
         return self.get(visit.id)
 
-    def cleanup(self, limit: int = 1_000) -> int:
+    def cleanup(self, limit: int = 1_000, *, stopping: Callable[[], bool] = lambda: False) -> int:
         """End the visits of all sites that have timed out or lasted too long, each for itself; return how many.
 
-        A visit that goes on at that moment stays open. At most `limit` are looked for at a time, until there are none.
+        A visit that goes on at that moment stays open. At most `limit` are looked for at a time, until there are none,
+        or until `stopping`, which is asked before each: after an import there may be very many.
         """
-        ended = 0
-        while True:
-            now = utc(self._clock.now())
-            closed = sum(self._close(visit, to_micros(now)) for visit in self.store.overdue(now, self.rule_of, limit))
+        ended, closed = 0, 1
+        while closed:
+            now, closed = utc(self._clock.now()), 0
+            for visit in self.store.overdue(now, self.rule_of, limit):
+                if stopping():
+                    return ended + closed
+                closed += self._close(visit, to_micros(now))
             ended += closed
-            if not closed:
-                return ended
+        return ended
 
     def rule_of(self, site_id: str) -> VisitRule:
         """Return the rule of a site; that of new sites when the site is gone and its events are still there."""
