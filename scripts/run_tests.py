@@ -10,14 +10,22 @@ from pathlib import Path
 PROJECT = Path(__file__).parent.parent
 WORKERS = min(8, (os.cpu_count() or 1) + 1)
 """One more than there are processors: much of a test is waiting for a server or a browser."""
+DISTRIBUTION = ("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
+PATIENCE = (
+    *("-o", "faulthandler_timeout=180", "-o", "faulthandler_exit_on_timeout=true"),
+    *("--max-worker-restart", "1"),
+)
+"""A test that hangs for so many seconds ends its process, which says what each thread was doing, and fails.
+
+It is tried once more then, in a new process; no second new one is begun.
+"""
 
 
 def main() -> int:
     """Run the tests in several processes, then hold the coverage of `src` to its limit; return the exit code."""
     os.chdir(PROJECT)
     run("coverage", "erase")
-    distribution = ("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
-    tested = run("pytest", *distribution, "--cov", "--cov-report=", *sys.argv[1:])
+    tested = run("pytest", *DISTRIBUTION, *PATIENCE, "--cov", "--cov-report=", *sys.argv[1:])
     if tested or sys.argv[1:]:
         return tested
     return run("coverage", "report")
