@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from lastseen.errors import InvalidData
+from lastseen.stores.visit_bases import Base, base_of, since
+from lastseen.stores.visit_batch import LINKING, PreparedBatch, check, each_once
 from lastseen.stores.visit_rows import Identity, Place, marks_of
-from lastseen.visits.event import ALIAS, IDENTIFY, Event
+from lastseen.visits.event import IDENTIFY, Event
 from lastseen.visits.fold import as_open, fold_sorted, resume, resume_sorted
 from lastseen.visits.identity import Link, link_of, refused, resolve
 from lastseen.visits.limits import limits_of
@@ -25,8 +26,6 @@ from lastseen.visits.visit import Visit
 
 Key = tuple[str, str]
 """A site, and an id in it."""
-
-_LINKING = frozenset({IDENTIFY, ALIAS})
 
 MARK_EVERY = 200
 """So many events of a visit lie between two of its marks, or more."""
@@ -61,6 +60,8 @@ class Outcome:
     """The places of newest events, where the newest visit does not tell."""
     marks: dict[int, list[Visit]] = field(default_factory=dict)
     """Earlier states of the newest visit, the oldest first."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The JSON of visits that begin, by their ids, where that was made before; then all are of one site."""
 
 
 class VisitTransaction(Protocol):
@@ -110,12 +111,12 @@ def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapp
 
 def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
-    batch = _each_once(events)
-    _check(batch)
+    batch = each_once(events)
+    check(batch)
     links = {
         (event.site_id, event.id): link
         for event in batch
-        if event.name in _LINKING and (link := link_of(event)) is not None
+        if event.name in LINKING and (link := link_of(event)) is not None
     }
     linked = {(key[0], end) for key, link in links.items() for end in link.ids}
     held = transaction.hold({(event.site_id, event.distinct_id) for event in batch} | linked, linked)
@@ -129,28 +130,14 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
                 fresh[event.site_id].append(link)
     for site_id, of_site in fresh.items():
         folding.join(site_id, of_site)
-    folding.take(new)
+    if isinstance(batch, PreparedBatch) and len(new) == len(batch) and batch.rule == rules[batch.site_id]:
+        folding.take_prepared(batch)
+    else:
+        folding.take(new)
     outcome = folding.outcome
     transaction.write(outcome)
     visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
     return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
-
-
-def _each_once(events: Sequence[Event]) -> Sequence[Event]:
-    """Return the events in their order, of copies the first."""
-    if len({event.id for event in events}) == len(events):
-        return events
-    first: dict[Key, Event] = {}
-    for event in events:
-        first.setdefault((event.site_id, event.id), event)
-    return list(first.values())
-
-
-def _check(events: Iterable[Event]) -> None:
-    """Refuse ids with the one character that some databases cut a text at; others refuse it themselves."""
-    for event in events:
-        if "\0" in event.id or "\0" in event.distinct_id:
-            raise InvalidData(f"no database can hold the id of the event {event.id!r} or of its visitor")
 
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
@@ -246,6 +233,25 @@ class _Folding:
                 self._go_on(visitor, events)
         self.again(self._places, self._gone)
 
+    def take_prepared(self, batch: PreparedBatch) -> None:
+        """Take a batch that is new as a whole; visitors who were not there before are folded already."""
+        visitors = [self._held.by_key[batch.site_id, distinct_id] for distinct_id in batch.groups]
+        if any(one.visitor != one.no for one in visitors):
+            self.take(batch)
+            return
+        unknown = [one for one in visitors if not one.is_loaded]
+        if unknown:
+            self._transaction.load_newest(unknown)
+        others: list[Event] = []
+        for visitor, (events, visits, texts) in zip(visitors, batch.groups.values(), strict=True):
+            if visitor.visit is not None or visitor.newest_at is not None:
+                others += events
+                continue
+            self._note_begun(visitor.no, visits, visits, events[-1])
+            self.outcome.texts.update(zip([visit.id for visit in visits], texts, strict=True))
+        if others:
+            self.take(others)
+
     def _go_on(self, visitor: Identity, events: Sequence[Event]) -> None:
         """Go on folding where all of a visitor's new events come after those that are there."""
         before, no, site_id, last = visitor.visit, visitor.no, visitor.site_id, events[-1]
@@ -257,6 +263,10 @@ class _Folding:
             # At each multiple, so that the marks need not be read each time.
             if visits[0].event_count // MARK_EVERY > before.event_count // MARK_EVERY > 0:
                 self._mark(no, marks_of(visitor.marks), before)
+        self._note_begun(no, begun, visits, last)
+
+    def _note_begun(self, no: int, begun: Sequence[Visit], visits: Sequence[Visit], last: Event) -> None:
+        """Note the visits that begin, and the place of the last event where that is in none of all the visits."""
         if begun:
             self.outcome.begun += [(no, visit) for visit in begun]
         if not visits or visits[-1].last_event[1] != last.id:
@@ -282,20 +292,20 @@ class _Folding:
             return
         moments = {no: place[0] for no, place in places.items()} | dict.fromkeys(gone, BEGINNING[0])
         around = self._transaction.visits_around(moments)
-        existing = {no: _since(around.get(no, []), place) for no, place in places.items()}
+        existing = {no: since(around.get(no, []), place) for no, place in places.items()}
         marks = {
             no: [m for m in marks_of(self._held.by_no[no].marks) if m.last_event < at] for no, at in places.items()
         }
-        bases = {no: _base(existing[no], place, marks[no]) for no, place in places.items()}
+        bases = {no: base_of(existing[no], place, marks[no]) for no, place in places.items()}
         events = self._transaction.events_from({no: base.place[0] for no, base in bases.items()})
         self._find_others(event for of_visitor in events.values() for event in of_visitor)
         for no, base in bases.items():
-            since = [event for event in events.get(no, ()) if base.needs(event)]
+            needed = [event for event in events.get(no, ()) if base.needs(event)]
             if self._held.by_no[no].marks is not None:
                 self.outcome.marks[no] = marks[no]
-            visits = self._fold_on(no, base, since, marks[no])
+            visits = self._fold_on(no, base, needed, marks[no])
             self._keep(no, existing[no], visits)
-            self._note_newest(no, places[no], since, existing[no], visits)
+            self._note_newest(no, places[no], needed, existing[no], visits)
         self._remove(visit for no in gone for visit in around.get(no, ()))
         for no in moments:
             self._held.by_no[no].is_loaded = False
@@ -308,7 +318,7 @@ class _Folding:
         for site_id, ids in identifications.items():
             self._others[site_id].update(self._transaction.owners(site_id, ids))
 
-    def _fold_on(self, no: int, base: _Base, events: Sequence[Event], marks: list[Visit]) -> list[Visit]:
+    def _fold_on(self, no: int, base: Base, events: Sequence[Event], marks: list[Visit]) -> list[Visit]:
         """Fold the events behind a base, and mark a state on the way when they are many."""
         if len(events) < 2 * MARK_EVERY:
             return self._fold_base(no, base, events)
@@ -319,7 +329,7 @@ class _Folding:
             self._mark(no, marks, state)
         return [*visits, *self._resume(no, state, events[most:])]
 
-    def _fold_base(self, no: int, base: _Base, events: Sequence[Event]) -> list[Visit]:
+    def _fold_base(self, no: int, base: Base, events: Sequence[Event]) -> list[Visit]:
         if base.visit is None or base.is_state:
             return self._resume(no, base.visit, events)
         visitor = self._held.by_no[no]
@@ -366,42 +376,6 @@ class _Folding:
 
 def _order(event: Event) -> Place:
     return event.at, event.id
-
-
-def _place(visit: Visit) -> Place:
-    return visit.start, visit.id
-
-
-def _since(visits: list[Visit], place: Place) -> list[Visit]:
-    """Return the visits from the one that was the newest at a place; all of them if there was none yet."""
-    visits.sort(key=_place)
-    started = sum(_place(visit) <= place for visit in visits)
-    return visits[max(0, started - 1) :]
-
-
-class _Base(NamedTuple):
-    """What a visitor is folded again from: nothing, the first event of a visit, or a state that it was in."""
-
-    visit: Visit | None
-    place: Place
-    is_state: bool = False
-
-    def needs(self, event: Event) -> bool:
-        """Whether the event is to be folded; those that a state knows already are not."""
-        return event.order > self.place if self.is_state else event.order >= self.place
-
-
-def _base(visits: Sequence[Visit], place: Place, marks: Sequence[Visit]) -> _Base:
-    """Return from where on a visitor must be folded again; `marks` are states from before the place."""
-    if not visits or _place(visits[0]) > place:
-        return _Base(None, place)
-    first = visits[0]
-    if len(visits) == 1 and first.last_event < place:
-        return _Base(first, first.last_event, is_state=True)
-    state = next((mark for mark in reversed(marks) if mark.id == first.id), None)
-    if state is not None:
-        return _Base(state, state.last_event, is_state=True)
-    return _Base(first, _place(first))
 
 
 def _still_ended(before: Visit, visit: Visit) -> Visit:

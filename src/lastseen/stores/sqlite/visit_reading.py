@@ -10,7 +10,8 @@ from typing import Any
 
 from lastseen.clock import to_micros
 from lastseen.stores.sqlite.database import Database
-from lastseen.stores.sqlite.visit_transaction import EVENT, slot_of
+from lastseen.stores.sqlite.visit_transaction import EVENT
+from lastseen.stores.sqlite.visit_values import slot_of
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_questions import (
     after_conditions,

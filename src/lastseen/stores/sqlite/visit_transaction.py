@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from lastseen.stores.sqlite.visit_memory import Memory
+from lastseen.stores.sqlite.visit_values import SLOT, event_row, slot_of, visit_row
+from lastseen.stores.visit_batch import PreparedBatch
 from lastseen.stores.visit_rows import (
     Identity,
     body_of,
@@ -147,8 +149,6 @@ ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 
 NOTE = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ?, marks = ? WHERE no = ?"
 
-SLOT = 600_000_000
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -185,9 +185,10 @@ class SQLiteVisitTransaction:
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
-        before, by_key = self._seq, held.by_key
+        before = self._seq
         self._seq += len(events)
-        rows = [_event_row(seq, event, by_key) for seq, event in enumerate(events, before + 1)]
+        bodies = events.bodies if isinstance(events, PreparedBatch) else map(body_of, events)
+        rows = list(map(event_row, count(before + 1), events, bodies, repeat(held.by_key)))
         if self.connection.executemany(ADD_EVENT, rows).rowcount == len(events):
             return events
         added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
@@ -265,18 +266,18 @@ class SQLiteVisitTransaction:
             else:
                 changed.append((visitor, visit))
         # A visitor's newest visit may go on to its end before another one begins, and that is the newest then.
-        written = [*self._extend(extended), *self._put(changed, outcome.begun)]
+        written = [*self._extend(extended), *self._put(changed, outcome)]
         if written:
             self.connection.execute(NOTE_WRITES, (self._seq, first, len(written), _json(written)))
 
-    def _put(self, changed: Collection[tuple[int, Visit]], begun: Collection[tuple[int, Visit]]) -> Collection[int]:
+    def _put(self, changed: Collection[tuple[int, Visit]], outcome: Outcome) -> Collection[int]:
         """Write visits that are new, or changed in more than what they go on with; return the numbers of their rows."""
-        if not (changed or begun):
+        if not (changed or outcome.begun):
             return ()
         first: int = self.connection.execute(HIGHEST_VISIT).fetchone()[0] + 1
         # By their start, as the indexes have them; those of one visitor that begin at once stay in their order.
-        started = sorted(begun, key=_start)
-        rows = list(map(_row_of, count(first), count(self._seq + 1), chain(changed, started)))
+        started = sorted(outcome.begun, key=_start)
+        rows = list(map(visit_row, count(first), count(self._seq + 1), chain(changed, started), repeat(outcome.texts)))
         self._seq += len(rows)
         self.connection.executemany(PUT_VISIT, rows)
         for visitor, _ in changed:
@@ -347,47 +348,6 @@ class SQLiteVisitTransaction:
         self.connection.executemany(ADD_IDENTITY, rows)
         for no, site_id, distinct_id in rows:
             self._held.add(Identity(no, site_id, distinct_id, no, is_loaded=True))
-
-
-def slot_of(micros: int) -> int:
-    """Return which ten minutes a moment is in, by which the index of last activities finds it."""
-    return micros // SLOT
-
-
-def _event_row(seq: int, event: Event, identities: Mapping[Key, Identity]) -> tuple[Any, ...]:
-    site_id = event.site_id
-    return (
-        seq,
-        site_id,
-        event.id,
-        identities[site_id, event.distinct_id].no,
-        event.at,
-        event.name,
-        event.received_at,
-        event.flags,
-        body_of(event),
-    )
-
-
-def _row_of(no: int, seq: int, item: tuple[int, Visit]) -> tuple[Any, ...]:
-    """Return the row of a visitor's visit; flags are integers: the driver takes a microsecond for a bool."""
-    visitor, visit = item
-    at = visit.last_activity
-    return (
-        no,
-        seq,
-        at // SLOT,
-        visit.site_id,
-        visit.id,
-        visitor,
-        visit.start,
-        at,
-        1 if visit.end is None else 0,
-        1 if visit.is_bot else 0,
-        visit.start_reason._value_,
-        visit.entry_url,
-        text_of(visit),
-    )
 
 
 def _start(item: tuple[int, Visit]) -> int:

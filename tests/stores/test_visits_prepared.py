@@ -1,0 +1,95 @@
+"""Batches that were prepared before their transaction are saved as any others, whatever is there already."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from lastseen.errors import InvalidData
+from lastseen.stores import Store
+from lastseen.stores.visit_batch import LINKING, PreparedBatch, prepare
+from lastseen.testing.streams import batches, event, folded, identify, stream
+from lastseen.testing.visit_copies import RULE, stored
+from lastseen.visits.event import Event
+from lastseen.visits.rule import VisitRule
+
+SHORT = VisitRule(timeout=timedelta(minutes=1))
+
+
+def _save(store: Store, events: list[Event], prepared_for: VisitRule = RULE) -> int:
+    return store.visits.save(prepare(events, prepared_for), lambda _site: RULE).new
+
+
+def _visits(*moments: float) -> list[Event]:
+    return [event(f"{number}-{visitor}", visitor, at=at) for number, at in enumerate(moments) for visitor in "ab"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_prepared_batches_give_the_same_visits(any_store: Store, seed: int) -> None:
+    """In any order and any number of copies: of visitors who are new, who are known, and who came later."""
+    events = [each for each in stream(seed, 240, visitors=20) if each.name not in LINKING]
+    prepared = 0
+    for batch in batches(seed, events, most=40, repeats=0.05):
+        prepared += isinstance(prepare(batch, RULE), PreparedBatch)
+        _save(any_store, batch)
+    assert prepared
+    assert stored(any_store.visits) == folded(events, RULE)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_visitors_whom_links_have_joined(any_store: Store, seed: int) -> None:
+    """Batches with links are saved as they are; those of ids that belong together are folded together."""
+    events = stream(seed + 40, 160, visitors=6)
+    Random(seed).shuffle(events)
+    for start in range(0, len(events), 16):
+        _save(any_store, events[start : start + 16])
+    assert stored(any_store.visits) == folded(events, RULE)
+
+
+def test_what_was_folded_by_another_rule_is_folded_again(any_store: Store) -> None:
+    """The rule of the moment counts, not that of the preparation."""
+    events = _visits(0, 120)
+    assert _save(any_store, events, SHORT) == 4
+    assert stored(any_store.visits) == folded(events, RULE)
+
+
+def test_what_was_folded_is_taken_as_it_is(any_store: Store) -> None:
+    """The control of these tests: of visitors who are new, nothing is folded in the transaction."""
+    events = _visits(0, 120)
+    batch = prepare(events, SHORT)
+    assert isinstance(batch, PreparedBatch)
+    batch.rule = RULE
+    any_store.visits.save(batch, lambda _site: RULE)
+    assert stored(any_store.visits) == folded(events, SHORT) != folded(events, RULE)
+
+
+def test_what_is_there_already_is_not_taken_from_the_preparation(any_store: Store) -> None:
+    """Neither events that were saved before nor visitors who had some."""
+    _save(any_store, _visits(0))
+    assert _save(any_store, _visits(0, 120)) == 2
+    assert _save(any_store, [event("later", "a", at=240), event("first", "c", at=240)]) == 2
+    every = [*_visits(0, 120), event("later", "a", at=240), event("first", "c", at=240)]
+    assert stored(any_store.visits) == folded(every, RULE)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event("1"), event("1")],
+        [event("1"), event("2", site_id="other")],
+        [event("1"), identify("2", "ann", "alice")],
+        [],
+    ],
+    ids=["copies", "two-sites", "links", "none"],
+)
+def test_what_cannot_be_prepared_is_returned_as_it_is(events: list[Event]) -> None:
+    """Copies, events of several sites, and links."""
+    assert prepare(events, RULE) is events
+
+
+def test_what_cannot_be_written_is_refused_before() -> None:
+    """As saving it would."""
+    with pytest.raises(InvalidData):
+        prepare([event("1", properties={"set": object()})], RULE)
