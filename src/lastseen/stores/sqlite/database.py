@@ -112,7 +112,7 @@ class SQLiteDatabase:
         with self._locks["write"], _translated(self):
             connection = self._connection("write")
             connection.execute("PRAGMA cache_size = -65536")
-            connection.execute("PRAGMA wal_autocheckpoint = 65536")
+            connection.execute("PRAGMA wal_autocheckpoint = 16384")
 
     def close(self) -> None:
         """Close both connections; the next use opens them again."""
