@@ -14,13 +14,10 @@ from random import Random
 
 import pytest
 
-from lastseen.cli.log_reading import LogOptions, LogReading, Repetitions
 from lastseen.errors import StoreError
-from lastseen.visits.event import Event
 from tests.cli import logs
 from tests.cli.conftest import LASTSEEN, Command, write
 from tests.cli.logs import LOG, TIME_ONLY
-from tests.visits.test_making import SITE
 
 ROBOT = '203.0.113.9 - - [01/Mar/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 9 "-" "Googlebot/2.1"'
 PERSON = '203.0.113.7 - ann [01/Mar/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 9 "-" "Firefox/128"'
@@ -209,43 +206,6 @@ def test_killed_and_resumed(call: Command, alone: Path) -> None:
 def test_killed_fifty_times(call: Command, alone: Path) -> None:
     """The same with fifty."""
     kill_and_resume(call, alone, 50, 11)
-
-
-OPTIONS = LogOptions(all_requests=True, latest=2**62)
-
-
-def read_log(helpers: int) -> tuple[list[Event], list[tuple[int, str]]]:
-    repetitions = Repetitions(SITE)
-    events: list[Event] = []
-    bad: list[tuple[int, str]] = []
-    with LogReading(SITE, OPTIONS, most_helpers=helpers) as reading, LOG.open("rb") as stream:
-        for chunk in reading.read(stream):
-            events += map(repetitions.told_apart, chunk.events)
-            bad += chunk.bad_lines
-    return events, bad
-
-
-def test_several_processes_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events, their order and the numbers of bad lines are those of one process."""
-    alone = read_log(0)
-    monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
-    assert read_log(2) == alone
-    assert [number for number, _ in alone[1]] == [logs.BAD_LINE]
-    assert len({event.id for event in alone[0]}) == logs.EVENTS
-
-
-def test_a_killed_helper_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a process that reads ahead is killed, the first one reads the rest alone."""
-    expected = read_log(0)
-    monkeypatch.setattr("lastseen.cli.log_reading.ALONE_UP_TO", 0)
-    repetitions = Repetitions(SITE)
-    events: list[Event] = []
-    with LogReading(SITE, OPTIONS, most_helpers=2) as reading, LOG.open("rb") as stream:
-        for chunk in reading.read(stream):
-            events += map(repetitions.told_apart, chunk.events)
-            for helper in list(reading.helpers):
-                os.kill(helper, 9)
-    assert events == expected[0]
 
 
 def test_robots_and_people(call: Command, database: str, alone: Path) -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from lastseen.app import LastSeen
 from lastseen.cli.files import FileProgress, name_of, opened, require_files
 from lastseen.cli.lines import BrokenFile, decompressed
-from lastseen.cli.log_reading import LogOptions, LogReading, ReadChunk, Repetitions, uncollected
+from lastseen.cli.log_parts import Importer, Summary, parts_of
+from lastseen.cli.log_reading import LogOptions, Repetitions
+from lastseen.cli.log_saving import STORE_DEADLINE, Beginning, PartSaver, prepare_for_bulk, uncollected
 from lastseen.cli.opening import configure_logging, refuse_memory
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import print_json
 from lastseen.errors import LastSeenError
 from lastseen.settings import Settings
-from lastseen.stores import Store, TakesBulk
-from lastseen.visits.event import Event
-from lastseen.visits.site import DEFAULT_SITE_ID, Site
+from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.visits.store import VisitQuery
 
 EXAMPLES = """\
@@ -33,12 +32,12 @@ EXAMPLES = """\
 """
 
 SAVE_EVERY = 20_000
-"""Events in one transaction: what an interruption costs at the most. More save hardly faster, and keep the processor
-waiting until the first are read; they take about 1.5 KB of memory each."""
-SHOWN_BAD_LINES = 10
-STORE_DEADLINE = timedelta(minutes=1)
-"""Other imports and a server may be writing: a batch waits for its turn."""
+"""Events in one transaction, and about as many in a part, which is what an interruption costs at the most. More save
+hardly faster, and keep the next process waiting; they take about 3 KB of memory each."""
 FUTURE_TOLERANCE = timedelta(minutes=5)
+_LINE, _LINES_OF_A_PAGE_VIEW = 240, 600
+"""Bytes of a usual log."""
+_LEAST_PART, _MOST_PART = 1024 * 1024, 64 * 1024 * 1024
 
 SiteOption = Annotated[str, typer.Option("--site", metavar="SITE", help="The id of the site.")]
 
@@ -84,17 +83,20 @@ def log(
     configure_logging(settings)
     summary = Summary()
     stopped: LastSeenError | KeyboardInterrupt | None = None
-    with LastSeen.open(
-        settings.database_url,
-        migrate=True,
-        tracking=settings.tracking(),
-        visit_rule=settings.visit_rule(),
-        pool_size=1,
-        deadline=STORE_DEADLINE,
-    ) as seen:
+    expected = sum(path.stat().st_size for path in files if path.is_file())
+    with (
+        Importer(summary, expected=expected) as importer,
+        LastSeen.open(
+            settings.database_url,
+            migrate=True,
+            tracking=settings.tracking(),
+            visit_rule=settings.visit_rule(),
+            pool_size=1,
+            deadline=STORE_DEADLINE,
+        ) as seen,
+    ):
         known = seen.sites.get(site)
-        if isinstance(seen.store, TakesBulk):
-            seen.store.expect_bulk()
+        prepare_for_bulk(seen.store)
         options = LogOptions(
             host=host,
             all_requests=all_requests,
@@ -103,11 +105,12 @@ def log(
             geo_database=settings.geo_database,
             kept_parameters=frozenset(settings.kept_url_parameters),
         )
-        expected = sum(path.stat().st_size for path in files if path.is_file())
-        reading = LogReading(known, options, expected=expected)
+        beginning = Beginning(settings.database_url, known, options, batch)
+        here = PartSaver(seen.store, known, options, batch)
         try:
-            with uncollected(), FileProgress(files) as progress, reading:
-                import_files(files, reading, Importer(seen.store, known, summary, progress, batch))
+            with uncollected(), FileProgress(files) as progress:
+                importer.begin(beginning, here, progress)
+                import_files(files, importer, progress, size_of_parts(batch, all_requests=all_requests))
                 if not summary.has_host and summary.events:
                     progress.say(NO_HOST)
         except (LastSeenError, KeyboardInterrupt) as error:
@@ -121,96 +124,30 @@ def log(
         raise typer.Exit(1)
 
 
+def size_of_parts(batch: int, *, all_requests: bool) -> int:
+    """Return how many bytes of a log make about so many events."""
+    return min(max(batch * (_LINE if all_requests else _LINES_OF_A_PAGE_VIEW), _LEAST_PART), _MOST_PART)
+
+
 NO_HOST = (
     "neither the lines nor the site's domains say which host this is: pages have no host, and the site's own pages "
     "count as referrers; name it with --host"
 )
 
 
-@dataclass(slots=True)
-class Summary:
-    """What an import did so far."""
-
-    lines: int = 0
-    events: int = 0
-    saved: int = 0
-    """How many of the events are in the database for certain."""
-    new: int = 0
-    bad_lines: int = 0
-    first_bad_lines: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: list[dict[str, str]] = field(default_factory=list)
-    visits: int | None = None
-    """Of the site, at the end."""
-    has_host: bool = False
-    """Whether any event says on which host its page is."""
-
-    @property
-    def good_lines(self) -> int:
-        """Lines that say what was requested, page view or not."""
-        return self.lines - self.bad_lines
-
-
-class Importer:
-    """Collects events and saves them now and then; raises the error of a save that fails."""
-
-    def __init__(self, store: Store, site: Site, summary: Summary, progress: FileProgress, batch: int) -> None:
-        self._batch = batch
-        self._store = store
-        self.site = site
-        self.progress = progress
-        self._summary = summary
-        self._waiting: list[Event] = []
-
-    def take(self, file: str, chunk: ReadChunk, repetitions: Repetitions) -> None:
-        """Take what some lines said."""
-        summary = self._summary
-        summary.lines += chunk.lines
-        summary.events += len(chunk.events)
-        for number, reason in chunk.bad_lines:
-            self._bad(file, number, reason)
-        if len(self._waiting) + len(chunk.events) > self._batch:
-            self.save()
-        self._waiting += map(repetitions.told_apart, chunk.events)
-        if not summary.has_host and chunk.events:
-            summary.has_host = any(event.url is not None and event.url[:1] != "/" for event in chunk.events)
-        self.progress.update()
-
-    def save(self) -> None:
-        """Save what waits, in one transaction; interrupted and called again, it saves the same again."""
-        if self._waiting:
-            result = self._store.visits.save(self._waiting, lambda _site: self.site.rule)
-            self._summary.new += result.new
-            self._waiting = []
-        self._summary.saved = self._summary.events
-
-    def _bad(self, file: str, number: int, reason: str) -> None:
-        summary = self._summary
-        summary.bad_lines += 1
-        if summary.bad_lines <= SHOWN_BAD_LINES:
-            summary.first_bad_lines.append({"file": file, "line": number, "reason": reason})
-            self.progress.say(f"{file}:{number}: {reason}")
-        elif summary.bad_lines == SHOWN_BAD_LINES + 1:
-            self.progress.say("further bad lines are only counted")
-
-    def unreadable(self, file: str, reason: str) -> None:
-        """Note that the rest of a file could not be read."""
-        self._summary.unreadable.append({"file": file, "reason": reason})
-        self.progress.say(f"{file}: {reason}; what came before is imported")
-
-
-def import_files(files: list[Path], reading: LogReading, importer: Importer) -> None:
-    """Import one file after the other."""
+def import_files(files: list[Path], importer: Importer, progress: FileProgress, size: int) -> None:
+    """Import one file after the other, in parts of about so many bytes."""
     for path in files:
         name = name_of(path)
-        repetitions = Repetitions(importer.site)
+        repetitions = Repetitions()
         try:
             with opened(path) as stream:
-                importer.progress.begin(name, path, stream)
-                for chunk in reading.read(decompressed(stream)):
-                    importer.take(name, chunk, repetitions)
+                progress.begin(name, path, stream)
+                for chunks in parts_of(decompressed(stream), size):
+                    importer.take(name, chunks, repetitions)
         except (BrokenFile, OSError) as error:
             importer.unreadable(name, getattr(error, "strerror", None) or str(error))
-    importer.save()
+    importer.finish()
 
 
 def _print_summary(summary: Summary, site: str, *, as_json: bool, stopped: BaseException | None) -> None:

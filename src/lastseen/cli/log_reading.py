@@ -1,20 +1,10 @@
-"""From the bytes of an access log to events: in this process, or for long logs in several. Asks no clock."""
+"""From the bytes of an access log to events. Asks no clock."""
 
 from __future__ import annotations
 
 import codecs
-import gc
-import multiprocessing
-import os
-import signal
-import threading
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -32,13 +22,7 @@ REQUEST = "request"
 """The name of events of requests that are no page views."""
 
 BLOCK = 256 * 1024
-ALONE_UP_TO = 4 * 1024 * 1024
-"""So many bytes are read in this process: to start another takes half a second of a processor."""
-AHEAD = 16 * 1024 * 1024
-"""So many bytes are handed to other processes before what they say is waited for: what one transaction saves, so that
-the next is read meanwhile."""
-MOST_HELPERS = 3
-"""One reads faster than most databases save."""
+_KEY = 16
 
 
 class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,20 +161,35 @@ class Repetitions:
     any order.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._key = site.import_secret[:64]
+    def __init__(self) -> None:
         self._seen: set[bytes] = set()
         self._counts: dict[bytes, int] = {}
 
-    def told_apart(self, event: Event) -> Event:
-        """Return the event; one whose line came before gets an id made of that and how many times."""
-        key = bytes.fromhex(event.id)
-        if key not in self._seen:
-            self._seen.add(key)
-            return event
-        count = self._counts[key] = self._counts.get(key, 0) + 1
-        another = dated_id(event.at, key + count.to_bytes(8, "big"), self._key)
-        return msgspec.structs.replace(event, id=another)
+    def among(self, keys: bytes) -> dict[int, int]:
+        """Return which of some events, by their place in `keys_of`, are of lines that came before, and how many times.
+
+        All of them have come then.
+        """
+        found: dict[int, int] = {}
+        seen, counts = self._seen, self._counts
+        for place, start in enumerate(range(0, len(keys), _KEY)):
+            key = keys[start : start + _KEY]
+            if key in seen:
+                found[place] = counts[key] = counts.get(key, 0) + 1
+            else:
+                seen.add(key)
+        return found
+
+
+def keys_of(events: Sequence[Event]) -> bytes:
+    """Return what tells the lines of events apart: the bytes of their ids, one behind the other."""
+    return bytes.fromhex("".join([event.id for event in events]))
+
+
+def repeated(event: Event, count: int, site: Site) -> Event:
+    """Return the event of a line that came before, so many times: its id is made of that of the first."""
+    content = bytes.fromhex(event.id) + count.to_bytes(8, "big")
+    return msgspec.structs.replace(event, id=dated_id(event.at, content, site.import_secret[:64]))
 
 
 def read_chunks(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -223,133 +222,3 @@ def _is_whole(line: bytes, before: bytes) -> bool:
     if line[:1] == b"{":
         return line[-1:] == b"}"
     return line[-1:] == b'"' and (not before or (before[-1:] == b'"' and before.count(b'"') == line.count(b'"')))
-
-
-class LogReading:
-    """Reads chunks in order; a context manager. What is long is read ahead by other processes.
-
-    `expected` is how many bytes there will be at least; without that it turns out to be long after a while.
-    """
-
-    def __init__(self, site: Site, options: LogOptions, *, expected: int = 0, most_helpers: int | None = None) -> None:
-        self._site = site
-        self._options = options
-        self._most_helpers = min(MOST_HELPERS, (os.cpu_count() or 1) - 1) if most_helpers is None else most_helpers
-        self._here = LineReader(site, options)
-        self._pool: ProcessPoolExecutor | None = None
-        self._bytes = expected
-
-    def __enter__(self) -> LogReading:
-        """Return this; nothing is started yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """End the other processes."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    @property
-    def helpers(self) -> list[int]:
-        """The ids of the other processes."""
-        return [process.pid for process in multiprocessing.active_children() if process.pid is not None]
-
-    def read(self, stream: BinaryIO) -> Iterator[ReadChunk]:
-        """Yield what the lines of a stream say, in their order; raises `BrokenFile` after what came before."""
-        ahead: deque[tuple[int, bytes, Future[bytes]]] = deque()
-        bytes_ahead = 0
-        chunks = read_chunks(stream)
-        broken: Exception | None = None
-        while True:
-            try:
-                number, chunk = next(chunks)
-            except StopIteration:
-                break
-            except Exception as error:  # noqa: BLE001 - what came before is handed out first
-                broken = error
-                break
-            self._bytes += len(chunk)
-            future = self._read_elsewhere(number, chunk)
-            if future is None:
-                while ahead:
-                    yield self._result(*ahead.popleft())
-                bytes_ahead = 0
-                yield self._here.read(number, chunk)
-                continue
-            ahead.append((number, chunk, future))
-            bytes_ahead += len(chunk)
-            while bytes_ahead > AHEAD:
-                bytes_ahead -= len(ahead[0][1])
-                yield self._result(*ahead.popleft())
-        while ahead:
-            yield self._result(*ahead.popleft())
-        if broken is not None:
-            raise broken
-
-    def _read_elsewhere(self, number: int, chunk: bytes) -> Future[bytes] | None:
-        """Hand a chunk to another process; None where this one is to read it."""
-        if self._bytes <= ALONE_UP_TO or self._most_helpers < 1:
-            return None
-        try:
-            return self._started().submit(_read_elsewhere, number, chunk)
-        except BrokenProcessPool:
-            self._most_helpers = 0
-            return None
-
-    def _result(self, number: int, chunk: bytes, future: Future[bytes]) -> ReadChunk:
-        try:
-            return _decode(future.result())
-        except BrokenProcessPool:
-            # Somebody has killed one of them, short of memory perhaps: go on alone.
-            self._most_helpers = 0
-            return self._here.read(number, chunk)
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._most_helpers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_begin_elsewhere,
-                initargs=(self._site, self._options),
-            )
-        return self._pool
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Do without looking for cycles of garbage: events make none, and walking over a batch of them takes a tenth."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(ReadChunk).decode
-_reader: LineReader | None = None
-
-
-def _begin_elsewhere(site: Site, options: LogOptions) -> None:
-    global _reader  # noqa: PLW0603 - what a process of the pool keeps from call to call
-    # Ctrl-C reaches every process of the terminal; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.disable()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _reader = LineReader(site, options)
-
-
-def _end_with_parent() -> None:
-    """End this process when the first one was killed: nobody else would, it waits for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _read_elsewhere(number: int, chunk: bytes) -> bytes:
-    assert _reader is not None  # noqa: S101 - the pool has begun with it
-    return _encode(_reader.read(number, chunk))

@@ -1,0 +1,190 @@
+"""Parts of an access log, each read and saved by one process; long logs by several at once.
+
+A part is read while the part before it is saved. One process, the first, hands out the parts, and tells apart lines
+that repeat themselves, which takes knowing all that came before; it gives leave to save to one at a time, in order.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from operator import attrgetter
+from typing import NamedTuple
+
+from lastseen.cli.log_reading import LineReader, LogOptions, keys_of, repeated
+from lastseen.errors import LastSeenError
+from lastseen.stores import Store, TakesBulk, open_store
+from lastseen.stores.visit_batch import prepare
+from lastseen.visits.event import Event
+from lastseen.visits.site import Site
+
+STORE_DEADLINE = timedelta(minutes=1)
+"""Other imports and a server may be writing: a batch waits for its turn."""
+
+Chunks = Sequence[tuple[int, bytes]]
+"""Whole lines together, with the number of the first."""
+LEAVE = None
+"""To save."""
+_by_id = attrgetter("id")
+
+
+class PartReport(NamedTuple):
+    """What the lines of a part say."""
+
+    lines: int
+    events: int
+    bad_lines: Sequence[tuple[int, str]]
+    """Their numbers, and what is wrong with them."""
+    has_host: bool
+    """Whether any event says on which host its page is."""
+    keys: bytes
+    """See `keys_of`."""
+
+
+class Beginning(NamedTuple):
+    """What a process must know before its first part."""
+
+    database_url: str
+    site: Site
+    options: LogOptions
+    batch: int
+
+
+class PartSaver:
+    """Reads one part after the other, and saves each: about `batch` events in one transaction."""
+
+    def __init__(self, store: Store, site: Site, options: LogOptions, batch: int) -> None:
+        self._store = store
+        self._site = site
+        self._reader = LineReader(site, options)
+        self._batch = batch
+        self._events: list[Event] = []
+        self._batches: list[Sequence[Event]] = []
+
+    def read(self, chunks: Chunks) -> PartReport:
+        """Read a part, and keep its events until they are saved or the next part is read."""
+        lines, has_host = 0, False
+        events: list[Event] = []
+        bad_lines: list[tuple[int, str]] = []
+        for number, chunk in chunks:
+            found = self._reader.read(number, chunk)
+            lines += found.lines
+            events += found.events
+            bad_lines += found.bad_lines
+            has_host = has_host or any(event.url is not None and event.url[:1] != "/" for event in found.events)
+        self._events = events
+        return PartReport(lines, len(events), bad_lines, has_host, keys_of(events))
+
+    def prepare(self, repetitions: Mapping[int, int]) -> None:
+        """Make of the events what can be made of them while others save, given which repeat earlier lines."""
+        events = self._events
+        for place, count in repetitions.items():
+            events[place] = repeated(events[place], count, self._site)
+        # Their ids begin with their moments: rows are appended to most indexes then, instead of put between others.
+        events.sort(key=_by_id)
+        rule, size = self._site.rule, self._batch
+        self._batches = [prepare(events[start : start + size], rule) for start in range(0, len(events), size)]
+        self._events = []
+
+    def save(self) -> int:
+        """Save what was prepared; return how many events were not there yet."""
+        batches, self._batches = self._batches, []
+        return sum(self._store.visits.save(batch, lambda _site: self._site.rule).new for batch in batches)
+
+
+class Worker:
+    """Another process that reads and saves parts, as this one sees it; starts at once."""
+
+    def __init__(self) -> None:
+        spawning = multiprocessing.get_context("spawn")
+        self.connection, its_end = spawning.Pipe()
+        self._process = spawning.Process(target=_work, args=(its_end,), daemon=True)
+        self._process.start()
+        its_end.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process."""
+        return self._process.pid
+
+    def send(self, what: object) -> None:
+        """Hand over what it waits for: its `Beginning`, then in turn a part, which lines repeat others, and `LEAVE`."""
+        try:
+            self.connection.send(what)
+        except OSError:
+            # It was killed: that is found out where its answer is missing.
+            return
+
+    def receive(self) -> PartReport | int | LastSeenError:
+        """Return its answer to a part, how many events were new, or why they could not be saved.
+
+        Raises `EOFError` or `OSError` when there is no such process any more.
+        """
+        answer: PartReport | int | LastSeenError = self.connection.recv()
+        return answer
+
+    def close(self) -> None:
+        """End it when it has saved what it is saving."""
+        self.connection.close()
+        self._process.join()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Do without looking for cycles of garbage: events make none, and walking over a batch of them takes a tenth."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def prepare_for_bulk(store: Store) -> None:
+    """Tell a store that large batches follow, where that makes a difference."""
+    if isinstance(store, TakesBulk):
+        store.expect_bulk()
+
+
+def _work(connection: Connection) -> None:
+    # Ctrl-C reaches every process of the terminal; the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # When the first process has closed its end.
+    with suppress(EOFError, OSError):
+        try:
+            _save_parts(connection)
+        except LastSeenError as error:
+            connection.send(error)
+
+
+def _save_parts(connection: Connection) -> None:
+    beginning: Beginning = connection.recv()
+    store = open_store(beginning.database_url, pool_size=1, deadline=STORE_DEADLINE)
+    try:
+        prepare_for_bulk(store)
+        saver = PartSaver(store, beginning.site, beginning.options, beginning.batch)
+        while True:
+            connection.send(saver.read(connection.recv()))
+            saver.prepare(connection.recv())
+            connection.recv()
+            connection.send(saver.save())
+    finally:
+        store.close()
+
+
+def _end_with_parent() -> None:
+    """End this process when the first one was killed, whatever it is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

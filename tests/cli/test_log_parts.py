@@ -1,0 +1,152 @@
+"""The parts of a long log: read and saved by several processes they give what one process gives, whoever is killed."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lastseen.cli.files import FileProgress
+from lastseen.cli.lines import BrokenFile, decompressed
+from lastseen.cli.log_parts import Importer, Summary, parts_of
+from lastseen.cli.log_reading import LogOptions, Repetitions, keys_of, repeated
+from lastseen.cli.log_saving import Beginning, Chunks, PartSaver
+from lastseen.errors import StoreError
+from lastseen.stores import open_store
+from lastseen.testing.streams import event
+from lastseen.visits.event import Event
+from lastseen.visits.site import DEFAULT_SITE_ID, Site
+from lastseen.visits.sites import Sites
+from lastseen.visits.visit import Visit
+from tests.cli import logs
+from tests.cli.logs import LOG
+
+OPTIONS = LogOptions(all_requests=True, latest=2**62)
+BATCH = 700
+PART = 300_000
+"""Bytes: the log has nine parts of a block or two."""
+Imported = tuple[Summary, list[Event], list[Visit]]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    """Make a database with the site, whose secret is drawn once: ids come from it."""
+    path = tmp_path / "empty.db"
+    store = open_store(f"sqlite:///{path}")
+    store.migrate()
+    Sites(store.sites).ensure_first()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def imported(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Imported]:
+    """Import the log with so many other processes, and return what has become of it."""
+    monkeypatch.setattr("lastseen.cli.log_parts.ALONE_UP_TO", 0)
+
+    def run(workers: int, before_part: Callable[[Importer, int], object] = lambda _importer, _part: None) -> Imported:
+        path = tmp_path / f"with-{workers}.db"
+        path.write_bytes(empty.read_bytes())
+        return _import(f"sqlite:///{path}", workers, before_part)
+
+    return run
+
+
+def _import(database: str, workers: int, before_part: Callable[[Importer, int], object]) -> Imported:
+    store = open_store(database)
+    try:
+        site, summary = Sites(store.sites).get(DEFAULT_SITE_ID), Summary()
+        with (
+            LOG.open("rb") as stream,
+            FileProgress([]) as progress,
+            Importer(summary, most_workers=workers) as importer,
+        ):
+            importer.begin(Beginning(database, site, OPTIONS, BATCH), PartSaver(store, site, OPTIONS, BATCH), progress)
+            repetitions = Repetitions()
+            for number, chunks in enumerate(parts_of(decompressed(stream), PART)):
+                before_part(importer, number)
+                importer.take("log", chunks, repetitions)
+            before_part(importer, -1)
+            importer.finish()
+        return summary, sorted(store.visits.all_events(site.id), key=lambda each: each.order), logs.visits_in(database)
+    finally:
+        store.close()
+
+
+def test_several_processes_import_the_same(imported: Callable[..., Imported]) -> None:
+    """Events, visits, what is counted and the numbers of bad lines are those of one process."""
+    alone, several = imported(0), imported(2)
+    assert several == alone
+    summary, events, _ = alone
+    assert (summary.lines, summary.saved, summary.new) == (logs.LINES, logs.EVENTS, logs.EVENTS)
+    assert [line["line"] for line in summary.first_bad_lines] == [logs.BAD_LINE]
+    assert len({each.id for each in events}) == logs.EVENTS
+
+
+@pytest.mark.parametrize(("part", "victims"), [(1, 1), (3, 2), (-1, 1)], ids=["one-early", "all", "one-at-the-end"])
+def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part: int, victims: int) -> None:
+    """Whatever it was about when it was killed, its part is imported by the first process, each event once."""
+    helpers: list[int] = []
+
+    def kill(importer: Importer, number: int) -> None:
+        if number == part:
+            helpers.extend(importer.helpers[:victims])
+            for helper in helpers:
+                os.kill(helper, 9)
+
+    assert imported(2, kill) == imported(0)
+    assert len(helpers) == victims
+
+
+def test_a_database_that_refuses_ends_the_import(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    """What another process could not save is raised here, as if it had been tried here."""
+
+    def take_away(importer: Importer, number: int) -> None:
+        if number == 0:
+            store = open_store(f"sqlite:///{tmp_path}/with-2.db")
+            with store.visits._database.write() as connection:  # type: ignore[attr-defined]
+                connection.execute("DROP TABLE lastseen_visits")
+            store.close()
+
+    with pytest.raises(StoreError, match="lastseen_visits"):
+        imported(2, take_away)
+
+
+def test_lines_that_repeat_themselves_are_told_apart(empty: Path) -> None:
+    """The second and third of a line are events of their own, the same in whatever parts they come."""
+    store = open_store(f"sqlite:///{empty}")
+    site: Site = Sites(store.sites).get(DEFAULT_SITE_ID)
+    store.close()
+    a, b = (event(f"{name:0>32}", "ann", at=1, site_id=site.id) for name in "ab")
+    assert Repetitions().among(keys_of([a, b, a, a])) == {2: 1, 3: 2}
+    in_parts = Repetitions()
+    assert in_parts.among(keys_of([a, b])) == {}
+    assert in_parts.among(keys_of([a])) == {0: 1}
+    assert in_parts.among(keys_of([a, b])) == {0: 2, 1: 1}
+    ids = {a.id, repeated(a, 1, site).id, repeated(a, 2, site).id, repeated(b, 1, site).id}
+    assert len(ids) == 4
+    assert repeated(a, 2, site).id == repeated(a, 2, site).id
+
+
+def test_parts_have_all_lines_in_their_order() -> None:
+    """With the number of each chunk's first line; what comes before a file breaks off is there."""
+    whole = b"".join(b"%d\n" % number for number in range(200_000))
+    parts: list[Chunks] = list(parts_of(io.BytesIO(whole), 600_000))
+    assert b"".join(chunk for part in parts for _, chunk in part) == whole
+    assert len(parts) > 2
+    assert all(chunk.startswith(b"%d\n" % (number - 1)) for part in parts for number, chunk in part)
+
+    class Breaking(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
+            found = super().read1(size)
+            if not found:
+                raise BrokenFile("cut short")
+            return found
+
+    found: list[Chunks] = []
+    with pytest.raises(BrokenFile):
+        found.extend(parts_of(Breaking(whole), 600_000))
+    assert sum(len(chunk) for part in found for _, chunk in part) > len(whole) - 100_000
