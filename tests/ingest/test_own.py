@@ -222,6 +222,20 @@ def test_a_request_has_a_limit(too_many: list[Any]) -> None:
     assert caught.value.status == 413
 
 
+def test_ids_may_be_numbers() -> None:
+    """As those of a database's rows are: the number as it is written."""
+    (event,) = decode({**VIEW, "id": 7, "session_id": 8, "window_id": 9, "distinct_id": 10, "user_id": 11}).events
+    ids = (event.id, event.session_id, event.window_id, event.distinct_id, event.user_id)
+    assert ids == ("7", "8", "9", "10", "11")
+    assert decode({**VIEW, "id": 10**300}).events[0].id == decode({**VIEW, "id": 10**300}).events[0].id
+
+
+@pytest.mark.parametrize("body", [json.dumps(VIEW), json.dumps([VIEW]), TWO], ids=["one", "an array", "lines"])
+def test_a_mark_of_byte_order_is_no_part_of_a_body(body: str) -> None:
+    """Programs of Windows write one before their first line."""
+    assert decode_lines(body.encode("utf-8-sig"), ORIGIN) == decode_lines(body.encode(), ORIGIN)
+
+
 def test_an_id_is_made_of_the_content() -> None:
     """The same event sent again has the same id; another has another; the same twice in one request are two."""
     once, again = (

@@ -28,14 +28,14 @@ class WireEvent(msgspec.Struct, gc=False):
     """One event as it is sent; fields that are not named here are ignored."""
 
     name: str = ""
-    id: str | None = None
+    id: str | int | None = None
     distinct_id: str | int | None = None
     at: str | int | float | None = None
     url: str | None = None
     referrer: str | None = None
     user_id: str | int | None = None
-    session_id: str | None = None
-    window_id: str | None = None
+    session_id: str | int | None = None
+    window_id: str | int | None = None
     engaged_ms: int | float | None = 0
     screen: str | None = None
     passive: bool = False
@@ -258,7 +258,7 @@ class _Collector:
         The moment is that of the client's clock, which is the same when it tries again; without one it is that of the
         arrival, and a repetition is another event.
         """
-        if event.id and not event.id.isspace():
+        if isinstance(event.id, str) and event.id and not event.id.isspace():
             return derived_id(event.id)
         content = derived_id(
             [event.name, event.distinct_id, at, event.url, event.referrer, event.user_id],

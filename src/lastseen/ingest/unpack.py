@@ -91,7 +91,8 @@ def is_json(body: bytes) -> bool:
 def parse(body: bytes) -> Any:
     """Return the JSON value; text that is none becomes replacement characters. Raises `Unacceptable` (400).
 
-    Clients cut strings in the middle of a surrogate pair, and send NaN: one such character must not cost a batch.
+    Clients cut strings in the middle of a surrogate pair, and send NaN: one such character must not cost a batch. A
+    mark of byte order at the beginning, which Windows' programs write, is no part of it.
     """
     try:
         value = _decode(body)
@@ -125,7 +126,7 @@ def clean_text(text: str) -> str:
 
 def _parse_leniently(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8", "replace"))
+        return json.loads(body.decode("utf-8-sig", "replace"))
     except RecursionError:
         raise Unacceptable(400, "the body is nested too deep") from None
     except ValueError as error:
