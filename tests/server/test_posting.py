@@ -66,6 +66,17 @@ def test_a_number_is_its_decimal_text(server: ServerProcess, written: str, clien
     assert last_seen_of(server, client_id)
 
 
+def test_json_that_curl_calls_a_form_is_json(server: ServerProcess) -> None:
+    """One or many; what is a form is refused with what to send."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert server.http.post(PATH, content='{"client_id": "curl 1"}', headers=form).json() == ONE
+    assert server.http.post(PATH, content=' [{"client_id": "curl 2"}]', headers=form).json() == ONE
+    assert last_seen_of(server, "curl 1")
+    assert last_seen_of(server, "curl 2")
+    refused = server.http.post(PATH, content="client_id=curl", headers=form)
+    assert (refused.status_code, "application/json" in refused.json()["detail"]) == (415, True)
+
+
 def test_an_array_is_recorded_item_by_item(server: ServerProcess) -> None:
     """One bad item is told with its index and its reason, and spoils no other."""
     items = [

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from lastseen.activity.buffer import Outcome
 from lastseen.activity.clients import ClientActivity
+from lastseen.ingest.unpack import is_json
 from lastseen.server.body import (
     MAX_JSON_BODY,
     ClientGone,
@@ -39,6 +40,8 @@ _LINES = {
     _TEXT,
 }
 _JSON = {b"application/json", b""}
+_FORM = b"application/x-www-form-urlencoded"
+"""What curl calls every body, JSON too."""
 _ACCEPTED = Outcome.ACCEPTED
 _ONE_ACCEPTED = Tally(accepted=1)
 _ONE_ACCEPTED_BODY = _ONE_ACCEPTED.body()
@@ -145,7 +148,7 @@ class ActivityRoute:
             elif media_type in _LINES:
                 pieces = _decoded(headers, receive, first)
                 await self._receive_lines(reception, pieces, is_text=media_type == _TEXT)
-            elif media_type in _JSON:
+            elif media_type in _JSON or (media_type == _FORM and is_json(first.get("body", b""))):
                 await self._receive_document(reception, headers, receive, first)
             else:
                 raise Problem(415, "send application/json, or one JSON object a line as application/x-ndjson")
