@@ -12,13 +12,12 @@ from lastseen.devices.key import ApiKey, Scope
 from lastseen.errors import StoreError
 from lastseen.server.body import AsgiApp, Receive, Send
 from lastseen.server.body import Scope as Connection
-from lastseen.server.limits import RateLimits
+from lastseen.server.limits import RateLimits, network_of
 from lastseen.server.pages.frame import IS_SET_UP, VIEWER
 from lastseen.server.problem import Problem, problem_of
 from lastseen.server.receive import PATH as ACTIVITY
 from lastseen.server.receive import ActivityRoute, answer
 from lastseen.server.rights import ANYBODY, MONITOR, PRINCIPAL, STRANGER, Principal, refusal
-from lastseen.sessions.address import anonymized
 from lastseen.sessions.cookie import Cookie
 from lastseen.sessions.credentials import CookieSource
 from lastseen.sessions.csrf import forgery_problem
@@ -218,7 +217,7 @@ def _wrong_key() -> Problem:
 
 def _network(scope: Connection) -> str:
     client = scope.get("client")
-    return f"network {anonymized(client[0]) if client else ''}"
+    return network_of(client[0] if client else None)
 
 
 def _options(manager: SessionManager, *, refresh: bool) -> WebSessions:
