@@ -93,3 +93,5 @@ def test_what_cannot_be_written_is_refused_before() -> None:
     """As saving it would."""
     with pytest.raises(InvalidData):
         prepare([event("1", properties={"set": object()})], RULE)
+    with pytest.raises(InvalidData):
+        prepare([event("1\0")], RULE)

@@ -1,12 +1,15 @@
-"""From where on the events of a visitor are to be folded again. Pure."""
+"""From where on the events of a visitor are to be folded again, and what stays as it was. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from lastseen.stores.visit_rows import Place
 from lastseen.visits.event import Event
+from lastseen.visits.fold import as_open
 from lastseen.visits.visit import Visit
 
 
@@ -40,6 +43,14 @@ def since(visits: list[Visit], place: Place) -> list[Visit]:
     visits.sort(key=_place)
     started = sum(_place(visit) <= place for visit in visits)
     return visits[max(0, started - 1) :]
+
+
+def still_ended(before: Visit, visit: Visit) -> Visit:
+    """Return the visit, ended by time as before when nothing has happened in it since."""
+    same = before.start == visit.start and before.last_activity == visit.last_activity
+    if same and visit.end is None and as_open(before) is not before:
+        return replace(visit, end=before.end, end_reason=before.end_reason, end_evidence=before.end_evidence)
+    return visit
 
 
 def _place(visit: Visit) -> Place:

@@ -57,6 +57,7 @@ def prepare(events: Sequence[Event], rule: VisitRule) -> Sequence[Event]:
         or any(event.name in LINKING for event in events)
     ):
         return events
+    check(events)
     by_id: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         by_id[event.distinct_id].append(event)

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
-from msgspec.structs import replace
-
-from lastseen.stores.visit_bases import Base, base_of, since
+from lastseen.stores.visit_bases import Base, base_of, since, still_ended
 from lastseen.stores.visit_batch import LINKING, PreparedBatch, check, each_once
 from lastseen.stores.visit_rows import Identity, Place, marks_of
 from lastseen.visits.event import IDENTIFY, Event
@@ -111,6 +109,8 @@ def rules_of(events: Iterable[Event], rules: Callable[[str], VisitRule]) -> Mapp
 
 def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[str, VisitRule]) -> SaveResult:
     """Add a batch and fold its visitors."""
+    if isinstance(events, PreparedBatch):
+        return _save_prepared(transaction, events, rules)
     batch = each_once(events)
     check(batch)
     links = {
@@ -130,14 +130,27 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
                 fresh[event.site_id].append(link)
     for site_id, of_site in fresh.items():
         folding.join(site_id, of_site)
-    if isinstance(batch, PreparedBatch) and len(new) == len(batch) and batch.rule == rules[batch.site_id]:
+    folding.take(new)
+    return _result(folding, len(new), len(events))
+
+
+def _save_prepared(transaction: VisitTransaction, batch: PreparedBatch, rules: Mapping[str, VisitRule]) -> SaveResult:
+    held = transaction.hold({(batch.site_id, distinct_id) for distinct_id in batch.groups}, ())
+    new = transaction.insert(batch, held)
+    folding = _Folding(transaction, held, rules)
+    if len(new) == len(batch) and batch.rule == rules[batch.site_id]:
         folding.take_prepared(batch)
     else:
         folding.take(new)
+    return _result(folding, len(new), len(batch))
+
+
+def _result(folding: _Folding, new: int, given: int) -> SaveResult:
+    """Write what has changed and return it."""
     outcome = folding.outcome
-    transaction.write(outcome)
+    folding.transaction.write(outcome)
     visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
-    return SaveResult(new=len(new), duplicates=len(events) - len(new), visits=visits)
+    return SaveResult(new=new, duplicates=given - new, visits=visits)
 
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
@@ -153,7 +166,7 @@ class _Folding:
     """Folds the visitors of one batch, each once, and collects what to write."""
 
     def __init__(self, transaction: VisitTransaction, held: Held, rules: Mapping[str, VisitRule]) -> None:
-        self._transaction = transaction
+        self.transaction = transaction
         self._held = held
         self._rules = rules
         self._limits = {site_id: limits_of(rule) for site_id, rule in rules.items()}
@@ -164,7 +177,7 @@ class _Folding:
 
     def join(self, site_id: str, new_links: Sequence[Link]) -> None:
         """Apply new links: move identities between visitors, and fold the visitors that this changes."""
-        links = self._transaction.link(site_id, new_links)
+        links = self.transaction.link(site_id, new_links)
         again = self._refuse(site_id, links, {link.event_id for link in new_links})
         moved: dict[int, int] = {}
         for distinct_id, visitor_id in resolve(links).items():
@@ -174,7 +187,7 @@ class _Folding:
                 moved[identity.no] = identity.visitor
                 identity.visitor = visitor.no
         if moved:
-            self._transaction.regroup([self._held.by_no[no] for no in moved])
+            self.transaction.regroup([self._held.by_no[no] for no in moved])
         self._note_regrouped(moved, again)
 
     def _refuse(self, site_id: str, links: Mapping[Link, str | None], new: Collection[str]) -> dict[int, Place]:
@@ -183,7 +196,7 @@ class _Folding:
         changed = {
             link: owners.get(link.event_id) for link, before in links.items() if owners.get(link.event_id) != before
         }
-        self._transaction.set_owners(site_id, {link.event_id: owner for link, owner in changed.items()})
+        self.transaction.set_owners(site_id, {link.event_id: owner for link, owner in changed.items()})
         self._others[site_id].update(owners)
         again: dict[int, Place] = {}
         for link in changed:
@@ -199,7 +212,7 @@ class _Folding:
         A visitor that only gained is folded from the first event that it gained, or from where `again` says; any other
         as a whole.
         """
-        first = self._transaction.first_moments(list(moved)) if moved else {}
+        first = self.transaction.first_moments(list(moved)) if moved else {}
         for no, place in [*again.items(), *((no, (at, "")) for no, at in first.items())]:
             self._fold_from(self._held.by_no[no].visitor, place)
         for no, before in moved.items():
@@ -221,7 +234,7 @@ class _Folding:
             by_visitor[by_key[event.site_id, event.distinct_id].visitor].append(event)
         unknown = [by_no[no] for no in by_visitor if not by_no[no].is_loaded and no not in self._places]
         if unknown:
-            self._transaction.load_newest(unknown)
+            self.transaction.load_newest(unknown)
         for no, events in by_visitor.items():
             if len(events) > 1:
                 events.sort(key=_order)
@@ -241,7 +254,7 @@ class _Folding:
             return
         unknown = [one for one in visitors if not one.is_loaded]
         if unknown:
-            self._transaction.load_newest(unknown)
+            self.transaction.load_newest(unknown)
         others: list[Event] = []
         for visitor, (events, visits, texts) in zip(visitors, batch.groups.values(), strict=True):
             if visitor.visit is not None or visitor.newest_at is not None:
@@ -291,13 +304,13 @@ class _Folding:
         if not places and not gone:
             return
         moments = {no: place[0] for no, place in places.items()} | dict.fromkeys(gone, BEGINNING[0])
-        around = self._transaction.visits_around(moments)
+        around = self.transaction.visits_around(moments)
         existing = {no: since(around.get(no, []), place) for no, place in places.items()}
         marks = {
             no: [m for m in marks_of(self._held.by_no[no].marks) if m.last_event < at] for no, at in places.items()
         }
         bases = {no: base_of(existing[no], place, marks[no]) for no, place in places.items()}
-        events = self._transaction.events_from({no: base.place[0] for no, base in bases.items()})
+        events = self.transaction.events_from({no: base.place[0] for no, base in bases.items()})
         self._find_others(event for of_visitor in events.values() for event in of_visitor)
         for no, base in bases.items():
             needed = [event for event in events.get(no, ()) if base.needs(event)]
@@ -316,7 +329,7 @@ class _Folding:
             if event.name == IDENTIFY:
                 identifications[event.site_id].append(event.id)
         for site_id, ids in identifications.items():
-            self._others[site_id].update(self._transaction.owners(site_id, ids))
+            self._others[site_id].update(self.transaction.owners(site_id, ids))
 
     def _fold_on(self, no: int, base: Base, events: Sequence[Event], marks: list[Visit]) -> list[Visit]:
         """Fold the events behind a base, and mark a state on the way when they are many."""
@@ -361,7 +374,7 @@ class _Folding:
         """Note which of a visitor's visits are new, have changed or are no more."""
         before = {visit.id: visit for visit in existing}
         if is_newest and visits and existing and (known := before.get(visits[-1].id)) is existing[-1]:
-            visits = [*visits[:-1], _still_ended(known, visits[-1])]
+            visits = [*visits[:-1], still_ended(known, visits[-1])]
         for visit in visits:
             known = before.pop(visit.id, None)
             if known is None or (known.end is None) is not (visit.end is None):
@@ -376,11 +389,3 @@ class _Folding:
 
 def _order(event: Event) -> Place:
     return event.at, event.id
-
-
-def _still_ended(before: Visit, visit: Visit) -> Visit:
-    """Return the visit, ended by time as before when nothing has happened in it since."""
-    same = before.start == visit.start and before.last_activity == visit.last_activity
-    if same and visit.end is None and as_open(before) is not before:
-        return replace(visit, end=before.end, end_reason=before.end_reason, end_evidence=before.end_evidence)
-    return visit
