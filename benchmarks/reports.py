@@ -81,6 +81,19 @@ WORST = (
     Case("all five metrics of visits by page", _asked(by=["page"]), ""),
     Case("all five metrics of visits by source, one value of a property",
          _asked(by=["source"], filters=["property:plan:is:pro"]), ""),
+    Case("visitors by page, all countries but one",
+         _asked(metrics=["visitors"], by=["page"], filters=["country:is_not:PL"]), ""),
+    Case("all five metrics of visits by page, all countries but one",
+         _asked(by=["page"], filters=["country:is_not:PL"]), ""),
+    Case("all five metrics of visits by country and page", _asked(by=["country", "page"]), ""),
+    Case("all five metrics of visits by source, all pages but one",
+         _asked(by=["source"], filters=["page:is_not:/page/3"]), ""),
+    Case("all five metrics of visits by source, all values of a property but one",
+         _asked(by=["source"], filters=["property:plan:is_not:pro"]), ""),
+    Case("all five metrics of visits by page, all values of a property but one",
+         _asked(by=["page"], filters=["property:plan:is_not:pro"]), ""),
+    Case("all five metrics of visits by event, all events but one",
+         _asked(by=["event"], filters=["event:is_not:event 3"]), ""),
 )  # fmt: skip
 
 

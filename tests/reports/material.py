@@ -112,16 +112,21 @@ def questions(draw: st.DrawFn) -> Question:
 
 @st.composite
 def questions_by_page(draw: st.DrawFn) -> Question:
-    """Return a question about the visitors of pages, most of them without a filter."""
+    """Return a question about the visitors of pages, with a filter of each kind that has a road of its own."""
     page = Dimension("page")
     about_pages = (
         filters().filter(lambda each: "" not in each.values).map(lambda each: Filter(page, each.operator, each.values))
     )
+    about_events = st.builds(
+        lambda name, operator: Filter(Dimension(name), operator, () if operator is Operator.KNOWN else ("pro",)),
+        st.sampled_from(["property:plan", "event"]),
+        st.sampled_from([Operator.IS_NOT, Operator.NONE_OF, Operator.KNOWN, Operator.IS]),
+    )
     first = date(2026, 3, 27) + timedelta(days=draw(st.integers(0, 3)))
     return Question(
         metrics=(Metric.VISITORS, *draw(st.lists(st.sampled_from([Metric.VISITS, Metric.PAGE_VIEWS]), unique=True))),
-        by=(page,),
-        filters=tuple(draw(st.lists(st.one_of(about_pages, about_pages, filters()), max_size=1))),
+        by=draw(st.sampled_from([(page,), (page,), (page, Dimension("country"))])),
+        filters=tuple(draw(st.lists(st.one_of(about_pages, about_pages, filters(), about_events), max_size=2))),
         since=first,
         until=first + timedelta(days=draw(st.integers(1, 3))),
         compare=draw(st.none() | st.just(Compare.PREVIOUS)),

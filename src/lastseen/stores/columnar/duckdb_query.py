@@ -17,6 +17,7 @@ from lastseen.reports.copy import Place
 from lastseen.reports.period import DAY, HOUR, Period
 from lastseen.reports.question import Bots, Filter, Operator, Question
 from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Grain, Metric, TimeBucket, adds_up
+from lastseen.visits.event import PAGEVIEW
 
 METRICS: dict[Metric, str] = {
     Metric.VISITORS: "count(DISTINCT v.visitor)",
@@ -46,6 +47,7 @@ CONDITIONS: Mapping[Operator, str] = {
     Operator.UNKNOWN: "{column} IS NULL",
     Operator.KNOWN: "{column} IS NOT NULL",
 }
+WIDE = {Operator.IS_NOT, Operator.CONTAINS_NOT, Operator.NONE_OF, Operator.UNKNOWN, Operator.KNOWN}
 BUCKETS: Mapping[TimeBucket, str] = {
     TimeBucket.HOUR: f"({{local}}) // {HOUR} * {HOUR} - ({{offset}})",
     TimeBucket.DAY: f"({{local}}) // {DAY}",
@@ -66,6 +68,15 @@ PASSING = "e.site, e.visit, e.visitor, e.moment, e.visit_start, e.name, e.page, 
 # The visits that an event of the range can be in; the bounds let blocks of rows be skipped.
 THEIR_VISITS = "LEFT JOIN visits AS v ON v.visit = e.visit AND v.start < $end AND v.last_moment >= $start"
 
+# Visits and pages of the events that pass: most are the first of their visit on the page, so each is another pair.
+PASSED = """
+SELECT e.visit, {key} FROM events AS e WHERE {passing} AND e.is_first_on_page
+UNION ALL
+SELECT again.*
+FROM (SELECT DISTINCT e.visit, {key} FROM events AS e WHERE {passing} AND NOT e.is_first_on_page) AS again
+ANTI JOIN (SELECT e.visit, {key} FROM events AS e WHERE {passing} AND e.is_first_on_page) AS first
+    ON first.visit = again.visit AND first.{name} IS NOT DISTINCT FROM again.{name}
+"""
 # Each visit once for every page that it saw.
 SEEN = """
 SELECT e.visitor, e.duration, e.engaged_ms, e.is_bounce{old_keys} FROM seen AS e WHERE {settled}
@@ -237,11 +248,16 @@ class Statement:
         of_pages = {each.name for each in by if each.is_of_events} | filtered == {"page"}
         if of_pages:
             return self._seen(by)
-        seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
-        passing = " AND ".join(
+        source, conditions = self._passing()
+        passing = " AND ".join([EVENTS_OF_STARTED, self._bots("e"), *conditions])
+        if source == "events" and [each.name for each in by if each.is_of_events] == ["page"]:
+            seen = PASSED.format(key=inner[0], name=inner[0].partition(" AS ")[2], passing=passing)
+        else:
+            seen = f"SELECT DISTINCT e.visit, {', '.join(inner)} FROM {source} AS e WHERE {passing}"
+        started = " AND ".join(
             ["v.start >= $start", "v.start < $end", self._bots("v"), *self._conditions(of_events=False)]
         )
-        return f"({seen}) AS seen JOIN visits AS v ON v.visit = seen.visit WHERE {passing}", outer
+        return f"({seen}) AS seen JOIN visits AS v ON v.visit = seen.visit WHERE {started}", outer
 
     def _seen(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         """Return each visit once for every page that it saw, with its figures: of settled visits they are written down.
@@ -277,22 +293,26 @@ class Statement:
 
     def _events(self, by: Sequence[Dimension]) -> tuple[str, list[str]]:
         of_visits = self._conditions(of_events=False)
-        where = ["e.site = $site", "e.moment >= $start", "e.moment < $end", self._bots("e"), *of_visits]
-        if self._filters_pages_alone():
-            source = "events"
-            where += self._conditions(of_events=True)
-        else:
-            source = self._passing()
+        source, of_events = self._passing(looks_once=self._filters_pages_alone())
+        where = ["e.site = $site", "e.moment >= $start", "e.moment < $end", self._bots("e"), *of_visits, *of_events]
         of_visits_too = of_visits or any(dimension.name in VISIT_DIMENSIONS for dimension in by)
         joined = f"{source} AS e {THEIR_VISITS if of_visits_too else ''}"
         return f"{joined} WHERE {' AND '.join(where)}", [self._key(dimension, "e.moment") for dimension in by]
 
-    def _passing(self) -> str:
-        """Return the name of the table of the events that pass the filters about events."""
-        if not self._conditions(of_events=True):
-            return "events"
+    def _passing(self, *, looks_once: bool = False) -> tuple[str, list[str]]:
+        """Return a table of events, and what must hold for those that pass the filters about events.
+
+        To keep what passes takes longer than to look at it again where that is most of what there is.
+        """
+        if looks_once or self._leaves_most():
+            return "events", self._conditions(of_events=True)
         self._needs_passing = True
-        return "passing"
+        return "passing", []
+
+    def _leaves_most(self) -> bool:
+        """Return whether the filters about events look as if most events passed; a wrong guess costs time alone."""
+        filters = [each for each in self._question.filters if each.dimension.is_of_events]
+        return all(each.operator in WIDE or each.values == (PAGEVIEW,) for each in filters)
 
     def _filters_pages_alone(self) -> bool:
         """Return whether pages are all that filters about events ask for: the marked events tell which visits pass."""
@@ -325,7 +345,9 @@ class Statement:
             where = [EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)]
             passing = f"SELECT e.visit FROM events AS e WHERE {' AND '.join(where)}"
         else:
-            passing = f"SELECT e.visit FROM {self._passing()} AS e WHERE {EVENTS_OF_STARTED}"
+            source, conditions = self._passing()
+            where = [EVENTS_OF_STARTED, self._bots("e"), *conditions]
+            passing = f"SELECT e.visit FROM {source} AS e WHERE {' AND '.join(where)}"
         return f"SELECT v.* FROM visits AS v WHERE {self._started()} AND v.visit IN ({passing})"
 
     def _bots(self, alias: str) -> str:
