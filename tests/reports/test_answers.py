@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastseen.reports.asking import Reports
 from lastseen.reports.question import Question
+from lastseen.reports.text import read_question
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
 from lastseen.visits.event import Event
@@ -40,4 +42,42 @@ def test_every_report_equals_a_slow_loop_over_the_truth(
     truth = truth_of(store)
     for question in asked:
         check(reports.ask(question, now=NOW), truth)
+    reports.close()
+
+
+@pytest.mark.parametrize("condition", ["property:plan:is_not:pro", "property:plan:known", "event:is:$pageview"])
+def test_a_visit_counts_once_for_each_page_where_something_passes(condition: str) -> None:
+    """Whether the first event on the page passes, only later ones, several of them, or none; a page may be unknown."""
+    plans: dict[str | None, list[str | None]] = {
+        "https://e.org/all": ["free", None, "free"],
+        "https://e.org/later": ["pro", "free", None, "free"],
+        "https://e.org/none": ["pro", "pro"],
+        None: ["free", "pro", "free"],
+    }
+    happened = [(url, plan) for url, each in plans.items() for plan in each]
+    store = MemoryVisits()
+    store.save(
+        [
+            Event(
+                id=f"e{number:02}", site_id="default", distinct_id="ann", name="buy" if number == 3 else "$pageview",
+                at=1_774_000_000_000_000 + number, received_at=0, url=url,
+                properties={} if plan is None else {"plan": plan},
+            )
+            for number, (url, plan) in enumerate(happened)
+        ],
+        lambda _: RULE,
+    )  # fmt: skip
+    reports = Reports(store, lambda: DuckDBCopy(None, threads=1))
+    asked = read_question(
+        "visits",
+        metrics=["visits", "visitors"],
+        by=["page"],
+        filters=[condition],
+        since="2026-03-01",
+        until="2026-04-01",
+    )
+    answer = reports.ask(asked, now=NOW)
+    check(answer, truth_of(store))
+    assert {row.figures[0] for row in answer.rows} == {1}
+    assert len(answer.rows) >= 3
     reports.close()
