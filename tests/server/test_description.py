@@ -10,7 +10,7 @@ from litestar import Litestar, get
 from litestar.openapi.config import OpenAPIConfig
 
 from lastseen.server.api.openapi import Description, operations
-from lastseen.server.api.parameters import query_names_of
+from lastseen.server.api.parameters import Query, query_names_of
 from lastseen.server.rights import Right
 from tests.server.described import document, query_names
 from tests.server.running import ServerProcess
@@ -29,9 +29,12 @@ def test_the_guard_knows_the_parameters_of_the_document() -> None:
         }
         for path, method, _, operation in operations(document()["paths"])
     }
-    assert {route: names for route, names in described.items() if route not in SERVED_ELSEWHERE} == query_names()
-    assert len(query_names()) > 30
-    assert {True, False} == {is_text for names in query_names().values() for is_text in names.values()}
+    known = {
+        route: {name: query.is_text for name, query in queries.items()} for route, queries in query_names().items()
+    }
+    assert {route: names for route, names in described.items() if route not in SERVED_ELSEWHERE} == known
+    assert len(known) > 30
+    assert {True, False} == {is_text for names in known.values() for is_text in names.values()}
 
 
 # Litestar 3 wants parameters marked.
@@ -47,8 +50,10 @@ def test_a_route_that_is_not_described_may_be_sent_anything() -> None:
     def secret(limit: int) -> str:
         return str(limit)
 
-    names = query_names_of(Litestar([told, secret], openapi_config=None, logging_config=None))
-    assert names == {("/in/{place}", "GET"): {"limit": False, "search": True}}
+    app = Litestar([told, secret], openapi_config=None, logging_config=None)
+    told_of = {"limit": Query(is_text=False), "search": Query(is_text=True)}
+    assert query_names_of(app) == {("/in/{place}", "GET"): told_of}
+    assert query_names_of(app, described=False)["/secret", "GET"] == {"limit": Query(is_text=False)}
 
 
 def test_the_document_is_made_once() -> None:

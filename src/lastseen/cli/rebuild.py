@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from lastseen.app import LastSeen
-from lastseen.cli.import_log import STORE_DEADLINE, SiteOption
+from lastseen.cli.import_log import SiteOption
+from lastseen.cli.log_saving import STORE_DEADLINE
 from lastseen.cli.opening import configure_logging, refuse_memory, require_file
 from lastseen.cli.options import JsonOption, span, with_settings
 from lastseen.cli.output import console, print_json, print_table
