@@ -116,6 +116,8 @@ class Importer:
         """End the other processes, each when it has saved what it is saving."""
         for worker in self._workers:
             worker.close()
+        for worker in self._workers:
+            worker.join()
 
     @property
     def helpers(self) -> list[int]:
@@ -143,7 +145,7 @@ class Importer:
             self._give_leave()
         else:
             self._workers[worker] = part
-            worker.send(chunks)
+            worker.send_part(chunks)
         self._progress.update()
 
     def finish(self) -> None:
@@ -196,6 +198,7 @@ class Importer:
         """Take over from a process that was killed, short of memory perhaps."""
         del self._workers[worker]
         worker.close()
+        worker.join()
         if self._saving is worker:
             self._saving = None
             self._waiting.appendleft(part)

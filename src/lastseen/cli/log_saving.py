@@ -122,6 +122,12 @@ class Worker:
             # It was killed: that is found out where its answer is missing.
             return
 
+    def send_part(self, chunks: Chunks) -> None:
+        """Hand over a part, chunk by chunk: millions of bytes at once take the other end several times as long."""
+        self.send(len(chunks))
+        for chunk in chunks:
+            self.send(chunk)
+
     def receive(self) -> PartReport | int | LastSeenError:
         """Return its answer to a part, how many events were new, or why they could not be saved.
 
@@ -131,8 +137,11 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End it when it has saved what it is saving."""
+        """Let it end when it has saved what it is saving."""
         self.connection.close()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
         self._process.join()
 
 
@@ -174,10 +183,13 @@ def _save_parts(connection: Connection) -> None:
         prepare_for_bulk(store)
         saver = PartSaver(store, beginning.site, beginning.options, beginning.batch)
         while True:
-            connection.send(saver.read(connection.recv()))
+            connection.send(saver.read([connection.recv() for _ in range(connection.recv())]))
             saver.prepare(connection.recv())
             connection.recv()
             connection.send(saver.save())
+            if isinstance(store, TakesBulk):
+                # The next one may save meanwhile.
+                store.write_back()
     finally:
         store.close()
 

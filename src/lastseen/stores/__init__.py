@@ -84,6 +84,9 @@ class TakesBulk(Protocol):
     def expect_bulk(self) -> None:
         """Prepare for batches of tens of thousands of events, until the store is closed."""
 
+    def write_back(self) -> None:
+        """Do now, while another process saves, what the next batch would have to do besides; changes nothing."""
+
 
 def open_store(source: Any, *, pool_size: int = DEFAULT_POOL_SIZE, deadline: timedelta = DEFAULT_DEADLINE) -> Store:
     """Open the store that a URL names, or that the application's own connections lead to.

@@ -79,6 +79,11 @@ class SQLiteStore:
         if isinstance(self._database, SQLiteDatabase):
             self._database.expect_bulk()
 
+    def write_back(self) -> None:
+        """Copy what was committed to the file, which a commit does now and then otherwise, while others wait for it."""
+        if isinstance(self._database, SQLiteDatabase):
+            self._database.write_back()
+
     def close(self) -> None:
         """Close the file; using the store again opens it again."""
         self._activity_database.close()

@@ -112,7 +112,15 @@ class SQLiteDatabase:
         with self._locks["write"], _translated(self):
             connection = self._connection("write")
             connection.execute("PRAGMA cache_size = -65536")
-            connection.execute("PRAGMA wal_autocheckpoint = 16384")
+            connection.execute("PRAGMA wal_autocheckpoint = 65536")
+
+    def write_back(self) -> None:
+        """Copy what was committed from the write-ahead log to the file itself, beside whoever writes meanwhile.
+
+        https://www.sqlite.org/c3ref/wal_checkpoint_v2.html: a passive checkpoint waits for nobody, and nobody for it.
+        """
+        with self._locks["write"], _translated(self):
+            self._connection("write").execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Close both connections; the next use opens them again."""
