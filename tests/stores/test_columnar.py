@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
+from threading import Thread
 from time import monotonic
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastseen.clock import from_micros
+from lastseen.errors import StoreUnavailable
 from lastseen.reports.asking import Reports
 from lastseen.reports.copy import CopyInUse
 from lastseen.reports.question import Question
@@ -29,6 +31,7 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, VisitStore
 from tests.reports.equal import assert_equal, rows
 from tests.reports.material import histories
+from tests.server.running import eventually
 
 RULE = VisitRule()
 HOUR = 3_600_000_000
@@ -250,6 +253,28 @@ def test_a_good_copy_is_not_thrown_away(tmp_path: Path) -> None:
     again = DuckDBCopy(tmp_path / "copy.duckdb", truth="one")
     assert again.position() != ""
     again.close()
+
+
+def test_closing_breaks_answers_off(tmp_path: Path) -> None:
+    """A process that is told to end does not wait for questions that take minutes."""
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    outcomes: list[object] = []
+
+    def ask() -> None:
+        try:
+            with copy._reading() as cursor:
+                outcomes.append(cursor.execute("SELECT sum(hash(range)) FROM range(100000000000)"))
+        except StoreUnavailable as error:
+            outcomes.append(error)
+
+    asking = [Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    eventually(lambda: len(copy._readers) == 3, "they ask")
+    copy.close()
+    for thread in asking:
+        thread.join()
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
 
 
 HOLDER = """

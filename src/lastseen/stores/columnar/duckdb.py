@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from lastseen.visits.store import Changes
 FORMAT = "5"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
+_BETWEEN_INTERRUPTS = 0.02
+_INTERRUPTS = 100
+"""Tries to break an answer off: two seconds. The engine looks between two blocks of rows, which is soon."""
 CHECKPOINT_FROM = "64MB"
 """Of the engine's log. A checkpoint writes the last block of rows anew, so that many small ones cost most."""
 
@@ -64,6 +68,8 @@ class DuckDBCopy:
         # One batch at a time; readers each have their own cursor and see the state between two batches.
         self._writing = threading.Lock()
         self._writer: duckdb.DuckDBPyConnection | None = None
+        self._readers: set[duckdb.DuckDBPyConnection] = set()
+        self._is_closed = False
         self._facts: dict[str, str] = {}
         self._connection = self._open()
 
@@ -142,7 +148,7 @@ class DuckDBCopy:
 
     def count(self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None) -> Figures:
         """Return the figures of a question in one period, at one moment of the copy."""
-        with _translated(), self._connection.cursor() as cursor:
+        with self._reading() as cursor:
             statement = Statement(question, period)
             totals, *rows = cursor.execute(statement.text(keys), statement.values).fetchall()
             width = len(question.by)
@@ -152,7 +158,7 @@ class DuckDBCopy:
         """See `ReportCopy`."""
         statement = Statement(question, period)
         text = statement.latest(limit, after)
-        with _translated(), self._connection.cursor() as cursor:
+        with self._reading() as cursor:
             return [visit_id for (visit_id,) in cursor.execute(text, statement.values).fetchall()]
 
     def parquet(self, table: Table) -> bytes:
@@ -162,16 +168,34 @@ class DuckDBCopy:
     def clear(self) -> None:
         """Throw everything away and begin again at the empty position."""
         with self._writing:
-            self._connection.close()
-            self._delete_files()
-            self._connection = self._open()
+            was_closed, self._is_closed = self._is_closed, True
+            try:
+                self._let_go()
+                self._delete_files()
+                self._connection = self._open()
+            finally:
+                self._is_closed = was_closed
 
     def close(self) -> None:
-        """Let go of the file, in the midst of a batch too. Safe twice."""
+        """Let go of the file, in the midst of a batch or of answers too, which fail. Safe twice."""
+        self._is_closed = True
         self.interrupt()
         with self._writing:
-            self._connection.close()
+            self._let_go()
         self._on_close()
+
+    def _let_go(self) -> None:
+        """Break off the answers under way and close; the engine closes nothing that somebody uses."""
+        for _ in range(_INTERRUPTS):
+            if not self._readers:
+                break
+            for reader in tuple(self._readers):
+                with contextlib.suppress(duckdb.Error):  # it ends just now
+                    reader.interrupt()
+            # Again, should the statement not have begun yet that was meant.
+            time.sleep(_BETWEEN_INTERRUPTS)
+        with contextlib.suppress(duckdb.Error):
+            self._connection.close()
 
     def interrupt(self) -> None:
         """Break off the batch that is being applied, which then fails as a whole."""
@@ -186,6 +210,19 @@ class DuckDBCopy:
                     file.unlink(missing_ok=True)
                 except OSError as error:
                     raise StoreUnavailable(f"the copy for reports cannot be made again: {error}") from error
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _translated(), self._connection.cursor() as cursor:
+            self._readers.add(cursor)
+            try:
+                if self._is_closed:
+                    raise StoreUnavailable("the copy for reports is closed, or is being made again")
+                yield cursor
+            except duckdb.InterruptException as error:
+                raise StoreUnavailable("the copy for reports was closed before the answer was there") from error
+            finally:
+                self._readers.discard(cursor)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
