@@ -105,31 +105,26 @@ def with_settings(*names: str, without: Collection[str] = ()) -> Callable[[Calla
 
 
 def take_as_typed(command: Any) -> None:
-    """Let what was not given be the default that the command declares, and a setting the text that was typed.
+    """Let what a command was not given be None, and a setting the text that was typed, without asking Typer.
 
-    Typer would ask pydantic whether they are, and to load it takes a tenth of a second.
+    It would load pydantic to find out that they are, which takes a tenth of a second.
     """
-    declared = {} if command.callback is None else inspect.signature(command.callback).parameters
-    defaults = {name: parameter.default for name, parameter in declared.items()}
-    command.get_params = functools.partial(_taken_as_typed, command.get_params, defaults)
+    command.get_params = functools.partial(_taken_as_typed, command.get_params)
     for inner in getattr(command, "commands", {}).values():
         take_as_typed(inner)
 
 
-def _taken_as_typed(get_params: Callable[[Any], list[Any]], defaults: dict[str, Any], context: Any) -> list[Any]:
+def _taken_as_typed(get_params: Callable[[Any], list[Any]], context: Any) -> list[Any]:
     parameters = get_params(context)
     for parameter in parameters:
-        is_one = parameter.nargs == 1 and not parameter.multiple
-        if is_one and not (parameter.required or isinstance(parameter.process_value, functools.partial)):
-            default = defaults.get(parameter.name)
-            parameter.process_value = functools.partial(_as_typed, parameter, parameter.process_value, default)
+        if not (parameter.required or parameter.multiple or isinstance(parameter.process_value, functools.partial)):
+            parameter.process_value = functools.partial(_as_typed, parameter, parameter.process_value)
     return parameters
 
 
-def _as_typed(parameter: Any, process: Callable[[Any, Any], Any], default: Any, context: Any, value: Any) -> Any:
-    source = context.get_parameter_source(parameter.name)
-    if source is not None and source.name == "DEFAULT":
-        return default if parameter.callback is None else parameter.callback(context, parameter, default)
+def _as_typed(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
+    if value is None:
+        return None if parameter.callback is None else parameter.callback(context, parameter, None)
     is_text = parameter.name in SETTING_NAMES and isinstance(value, str)
     return value if is_text else process(context, value)
 
