@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import lastseen
-from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option, take_as_typed
+from lastseen.cli.options import COMMON_OPTIONS, CONFIG_HELP, setting_option
 from lastseen.errors import ConfigurationError, FlushError, InvalidCursor, LastSeenError, MissingExtra, StoreUnavailable
 
 EXIT_FAILED = 1
@@ -70,10 +70,6 @@ _MODULES = {"import": "imports"}
 class _Commands(TyperGroup):
     """Loads a command when it is to be run; lists and suggests by the names."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        take_as_typed(self)
-
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else loaded(name), rest
@@ -84,9 +80,7 @@ def loaded(name: str) -> Any:
     """Return a command with all its options, or a group with its commands."""
     holder = typer.Typer(rich_markup_mode=_MARKUP)
     import_module(f"lastseen.cli.{_MODULES.get(name, name)}").register(holder)
-    command = typer.main.get_group(holder).commands[name]
-    take_as_typed(command)
-    return command
+    return typer.main.get_group(holder).commands[name]
 
 
 _MARKUP: Literal["rich"] = "rich"

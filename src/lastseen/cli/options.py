@@ -104,31 +104,6 @@ def with_settings(*names: str, without: Collection[str] = ()) -> Callable[[Calla
     return decorate
 
 
-def take_as_typed(command: Any) -> None:
-    """Let what a command was not given be None, and a setting the text that was typed, without asking Typer.
-
-    It would load pydantic to find out that they are, which takes a tenth of a second.
-    """
-    command.get_params = functools.partial(_taken_as_typed, command.get_params)
-    for inner in getattr(command, "commands", {}).values():
-        take_as_typed(inner)
-
-
-def _taken_as_typed(get_params: Callable[[Any], list[Any]], context: Any) -> list[Any]:
-    parameters = get_params(context)
-    for parameter in parameters:
-        if not (parameter.required or parameter.multiple or isinstance(parameter.process_value, functools.partial)):
-            parameter.process_value = functools.partial(_as_typed, parameter, parameter.process_value)
-    return parameters
-
-
-def _as_typed(parameter: Any, process: Callable[[Any, Any], Any], context: Any, value: Any) -> Any:
-    if value is None:
-        return None if parameter.callback is None else parameter.callback(context, parameter, None)
-    is_text = parameter.name in SETTING_NAMES and isinstance(value, str)
-    return value if is_text else process(context, value)
-
-
 def _reflowed(text: str) -> str:
     """Put each paragraph on one line: Typer keeps line ends, and terminals have their own width."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
