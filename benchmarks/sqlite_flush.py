@@ -40,7 +40,7 @@ WHERE client_activity.last_seen < excluded.last_seen
 
 
 def run() -> list[Row]:
-    """Write the same keys by several roads, each in a file of its own: nobody finds pages that another has just read."""
+    """Write the same keys by several roads, each in a file of its own: none finds pages that another has just read."""
     with tempfile.TemporaryDirectory() as folder:
         keys = [hashlib.md5(str(number).encode()).hexdigest()[:20] for number in range(TABLE_ROWS)]
         files = [Path(folder, f"{name}.db") for name in ("bare", "recorder", "flush", "unsorted")]
