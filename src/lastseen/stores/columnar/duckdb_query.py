@@ -34,7 +34,7 @@ METRICS: dict[Metric, str] = {
 # Half the time that FILTER takes.
 NEW_VISITORS = "count(CASE WHEN v.is_new THEN 1 END)"
 COLUMNS: Mapping[str, str] = {name: f'{{alias}}."{name}"' for name in VISIT_DIMENSIONS} | {
-    "page": "e.page",
+    "page": "{page}",
     "event": "e.name",
 }
 CONDITIONS: Mapping[Operator, str] = {
@@ -342,31 +342,37 @@ class Statement:
 
     def _started_with_passing(self) -> str:
         if self._filters_pages_alone():
-            where = [EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)]
-            passing = f"SELECT e.visit FROM events AS e WHERE {' AND '.join(where)}"
-        else:
-            source, conditions = self._passing()
-            where = [EVENTS_OF_STARTED, self._bots("e"), *conditions]
-            passing = f"SELECT e.visit FROM {source} AS e WHERE {' AND '.join(where)}"
-        return f"SELECT v.* FROM visits AS v WHERE {self._started()} AND v.visit IN ({passing})"
+            return self._started_with_pages()
+        source, conditions = self._passing()
+        passing = " AND ".join([EVENTS_OF_STARTED, self._bots("e"), *conditions])
+        passed = f"SELECT e.visit FROM {source} AS e WHERE {passing}"
+        return f"SELECT v.* FROM visits AS v WHERE {self._started()} AND v.visit IN ({passed})"
+
+    def _started_with_pages(self) -> str:
+        """Return the visits that saw a page: those whose first page view passes need no look at their events."""
+        at_entry = " AND ".join(["v.entry IS NOT NULL", *self._conditions(of_events=True, page="v.entry")])
+        passing = " AND ".join([EVENTS_OF_STARTED, "e.is_first_on_page", *self._conditions(of_events=True)])
+        passed = f"SELECT e.visit FROM events AS e WHERE {passing}"
+        started = f"SELECT v.* FROM visits AS v WHERE {self._started()}"
+        return f"{started} AND {at_entry} UNION ALL {started} AND NOT ({at_entry}) AND v.visit IN ({passed})"
 
     def _bots(self, alias: str) -> str:
         return BOTS[self._question.bots].format(alias=alias)
 
-    def _conditions(self, *, of_events: bool, visits: str = "v") -> list[str]:
-        """Return the conditions on events or on visits; `visits` is the table that has the visits' columns."""
+    def _conditions(self, *, of_events: bool, visits: str = "v", page: str = "e.page") -> list[str]:
+        """Return the conditions on events or on visits; `visits` has the columns of visits, `page` is one."""
         return [
-            self._condition(place, each, visits)
+            self._condition(place, each, visits, page)
             for place, each in enumerate(self._question.filters)
             if each.dimension.is_of_events is of_events
         ]
 
-    def _condition(self, place: int, condition: Filter, visits: str) -> str:
+    def _condition(self, place: int, condition: Filter, visits: str, page: str) -> str:
         if condition.operator in {Operator.ONE_OF, Operator.NONE_OF}:
             self.values[f"f{place}"] = list(condition.values)
         elif condition.values:
             self.values[f"f{place}"] = condition.values[0]
-        column = self._column(condition.dimension, visits)
+        column = self._column(condition.dimension, visits, page)
         return f"({CONDITIONS[condition.operator].format(column=column, value=f'$f{place}')})"
 
     def _key(self, dimension: Dimension, moment: str, visits: str = "v") -> str:
@@ -383,10 +389,10 @@ class Statement:
         cases = " ".join(f"WHEN {moment} >= {int(since)} THEN {int(offset)}" for since, offset in reversed(later))
         return f"CASE {cases} ELSE {int(first[1])} END"
 
-    def _column(self, dimension: Dimension, visits: str) -> str:
+    def _column(self, dimension: Dimension, visits: str, page: str = "e.page") -> str:
         name = dimension.property_name
         if name is None:
-            return COLUMNS[dimension.name].format(alias=visits)
+            return COLUMNS[dimension.name].format(alias=visits, page=page)
         key = next((key for key, value in self.values.items() if key.startswith("p") and value == name), None)
         if key is None:
             key = f"p{sum(1 for each in self.values if each.startswith('p'))}"
