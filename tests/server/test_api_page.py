@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.server import people
@@ -24,6 +26,21 @@ def test_the_page_lists_and_tries_operations(server: ServerProcess, page: Page) 
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("201")
     assert server.http.get("/api/v1/groups/browser").json()["name"] == "Made in a browser"
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_page_is_accessible(new_server: ServerProcess, page: Page, width: int) -> None:
+    """axe-core finds nothing serious in what Swagger UI draws, open and answered; nothing scrolls the page sideways."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{new_server.address}{PAGE}")
+    operation = page.locator("#operations-groups-CreateGroup")
+    operation.get_by_role("button").first.click()
+    operation.get_by_role("textbox").last.fill('{"name": "Made in a browser", "id": "browser"}')
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("201")
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_page_keeps_the_policy(server: ServerProcess) -> None:
