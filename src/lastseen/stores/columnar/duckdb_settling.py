@@ -54,15 +54,14 @@ MARK_SETTLED = """
 UPDATE visits SET is_settled = true FROM settling
 WHERE visits.visit = settling.visit AND visits.start = settling.start
 """
-NEW_SEEN = f"""
+NEW_SEEN = """
 CREATE OR REPLACE TEMP TABLE new_seen AS
-SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot,
-    {OF_VISIT.format("visits")}
+SELECT visits.site, events.page, visits.visitor, visits.visit, visits.start AS visit_start, visits.is_bot
 FROM settling
 JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
 JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
 WHERE events.is_first_on_page
-"""  # noqa: S608 - put together of constants
+"""
 LATEST = """
 CREATE OR REPLACE TEMP TABLE latest AS
 SELECT seen.visitor, seen.page, max(seen.visit_start) AS start,
@@ -71,7 +70,8 @@ SELECT seen.visitor, seen.page, max(seen.visit_start) AS start,
 FROM seen SEMI JOIN new_seen ON new_seen.visitor = seen.visitor AND new_seen.page IS NOT DISTINCT FROM seen.page
 GROUP BY seen.visitor, seen.page
 """
-# Right where all that is there began before: going through all the rows of the pairs takes ten times as long.
+# Right where all that is there began before: going through all the rows of the pairs takes ten times as long. Rows are
+# not sorted: what is settled together began at about the same time, and fits into one block.
 ADD_SEEN = f"""
 INSERT INTO seen
 SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is_bot,
@@ -79,10 +79,10 @@ SELECT seen.site, seen.page, seen.visitor, seen.visit, seen.visit_start, seen.is
     coalesce(
         seen.previous_start_of_kind, CASE WHEN seen.is_bot THEN latest.start_of_bot ELSE latest.start_of_person END
     ),
-    {OF_VISIT.format("seen")}
+    {OF_VISIT.format("visits")}
 FROM (SELECT seen.*, {BEFORE} FROM new_seen AS seen) AS seen
+JOIN visits ON visits.visit = seen.visit AND visits.start = seen.visit_start
 LEFT JOIN latest ON latest.visitor = seen.visitor AND latest.page IS NOT DISTINCT FROM seen.page
-ORDER BY seen.visit_start
 """  # noqa: S608 - put together of constants
 LINKING_LATE = """
 CREATE OR REPLACE TEMP TABLE linking AS
