@@ -81,3 +81,31 @@ def test_a_visit_counts_once_for_each_page_where_something_passes(condition: str
     assert {row.figures[0] for row in answer.rows} == {1}
     assert len(answer.rows) >= 3
     reports.close()
+
+
+@pytest.mark.parametrize("condition", ["page:is:/b", "page:is_not:/a", "page:unknown", "page:none_of:/a|/b"])
+def test_a_visit_counts_once_whichever_of_its_pages_passes(condition: str) -> None:
+    """The first one, a later one, both, or none; a visit may have no page, or no page view."""
+    pages: dict[str, list[str | None]] = {
+        "ann": ["a", "b"], "bob": ["b", "a"], "cy": ["a", "a"], "dee": [None], "eve": ["c", "b"], "fay": ["b", None],
+        "gus": ["a"],
+    }  # fmt: skip
+    store = MemoryVisits()
+    store.save(
+        [
+            Event(
+                id=f"{visitor}-{number}", site_id="default", distinct_id=visitor,
+                name="buy" if visitor == "gus" else "$pageview",
+                at=1_774_000_000_000_000 + number, received_at=0, url=page and f"https://e.org/{page}",
+            )
+            for visitor, seen in pages.items()
+            for number, page in enumerate(seen)
+        ],
+        lambda _: RULE,
+    )  # fmt: skip
+    reports = Reports(store, lambda: DuckDBCopy(None, threads=1))
+    asked = read_question("visits", metrics=["visits"], filters=[condition], since="2026-03-01", until="2026-04-01")
+    answer = reports.ask(asked, now=NOW)
+    check(answer, truth_of(store))
+    assert 1 <= int(answer.totals[0] or 0) < len(pages)
+    reports.close()
