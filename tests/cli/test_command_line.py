@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -242,3 +243,25 @@ def test_output_that_an_encoding_lacks(process: Command, alone: Path) -> None:
     done = process("clients", "list", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.code == 0
     assert "\\u96ea" in done.out
+
+
+def test_json_stays_json_in_any_encoding(process: Command, alone: Path) -> None:
+    """What the encoding of the terminal lacks is escaped in JSON's own way."""
+    (alone / "log").write_text('{"client_id": "k\u00e4se-\u2603", "at": 1000}\n', "utf-8")
+    assert process("import", "activity", alone / "log", PYTHONIOENCODING="ascii").code == 0
+    done = process("clients", "list", "--json", PYTHONIOENCODING="ascii")
+    assert [client["client_id"] for client in done.document["clients"]] == ["k\u00e4se-\u2603"]
+    assert done.out.isascii()
+    table = process("clients", "list", PYTHONIOENCODING="ascii", NO_COLOR="1")
+    assert (table.code, table.err) == (0, "")
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">&- 2>&-", "| head -n 1", "2>&1 | true"])
+@pytest.mark.parametrize("command", ["clients list", "doctor"])
+def test_nobody_reads_the_output(process: Command, alone: Path, redirection: str, command: str) -> None:
+    """A closed output, or a reader that went away, leads to no traceback."""
+    assert process("migrate").code == 0
+    errors = alone / "errors"
+    line = f"{{ {shlex.quote(str(LASTSEEN))} {command} {redirection}; }} 2>{shlex.quote(str(errors))}"
+    subprocess.run(["sh", "-c", line], stdout=subprocess.DEVNULL, check=False, timeout=60)
+    assert errors.read_text() in {"", "no clients\n"}
