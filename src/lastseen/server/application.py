@@ -10,8 +10,6 @@ from litestar.config.compression import CompressionConfig
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
-from litestar.plugins import PluginProtocol
-from litestar.plugins.core import MsgspecDIPlugin
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template.config import TemplateConfig
@@ -113,7 +111,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
     def show_metrics() -> Response[bytes]:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    app = _Litestar(
+    app = Litestar(
         route_handlers=[
             _api(),
             HealthController,
@@ -150,7 +148,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
 
     def described() -> Litestar:
         # Litestar serves what it describes at more addresses than one, so the one that is asked for it serves nothing.
-        return _Litestar(
+        return Litestar(
             [_api(), HealthController],
             dependencies=dependencies,
             signature_types=signature_types,
@@ -180,14 +178,6 @@ def _api() -> Router:
         guards=[refuse_unknown],
         request_max_body_size=MAX_BODY,
     )
-
-
-class _Litestar(Litestar):
-    """Without the plugins for types that nothing here is made of: their libraries take long to load."""
-
-    @staticmethod
-    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
-        return [*plugins, MsgspecDIPlugin()]
 
 
 class _OwnRouter(Router):
