@@ -90,13 +90,13 @@ def test_a_long_chore_breaks_off_at_the_end() -> None:
 
 
 def test_visits_end_until_the_server_does(tmp_path: Path) -> None:
-    """After an import there may be very many: between any two it can stop, and the rest is ended another time."""
+    """After an import there may be very many: between any two times it can stop, the rest is ended another time."""
     with LastSeen.open(f"sqlite:///{tmp_path}/a.db", migrate=True, clock=ManualClock(1_700_000_000)) as seen:
         for number in range(5):
             seen.visits.get_or_create(f"v{number}")
     with LastSeen.open(f"sqlite:///{tmp_path}/a.db", clock=ManualClock(1_800_000_000)) as seen:
         answers = iter([False, False, True])
-        assert seen.visits.cleanup(stopping=lambda: next(answers)) == 2
+        assert seen.visits.cleanup(limit=1, stopping=lambda: next(answers)) == 2
         assert seen.visits.cleanup() == 3
 
 

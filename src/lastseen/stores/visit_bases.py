@@ -53,5 +53,15 @@ def still_ended(before: Visit, visit: Visit) -> Visit:
     return visit
 
 
+def as_before(ended: Visit) -> Visit:
+    """Return a visit that time has ended as it was when it was found to be over."""
+    return replace(ended, end=None, end_reason=None, end_evidence=None)
+
+
+def visitor_of(visit: Visit) -> tuple[str, str]:
+    """Return the site of a visit, and the id of its visitor there."""
+    return visit.site_id, visit.visitor_id
+
+
 def _place(visit: Visit) -> Place:
     return visit.start, visit.id

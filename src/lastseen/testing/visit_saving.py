@@ -9,10 +9,12 @@ from operator import attrgetter
 
 import pytest
 
+from lastseen.clock import to_micros
 from lastseen.testing.factories import moment
 from lastseen.testing.streams import SITE, alias, batches, event, folded, identify, stream
 from lastseen.testing.visit_copies import MINUTE, ROUNDS, RULE, Replica, save, stored
 from lastseen.visits.event import SESSION_END, Device, Event, EventFlags, Geo
+from lastseen.visits.fold import close_overdue
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, EventQuery, VisitQuery, VisitStore
 from lastseen.visits.utm import UtmParams
@@ -269,11 +271,32 @@ class VisitSavingContract:
         day = VisitRule(timeout=timedelta(days=2), max_duration=timedelta(minutes=10))
         assert [visit.site_id for visit in store.overdue(moment(minutes=11), lambda _site: day)] == ["other"]
 
+    def test_time_ends_many_visits_together(self, store: VisitStore) -> None:
+        """Of several sites and visitors, each once, as if each had been ended by itself."""
+        save(
+            store,
+            event("e1"),
+            event("e1", "bob", site_id="other"),
+            event("e2", "carol"),
+            event("e3", "dora", 40 * MINUTE),
+        )
+        now = moment(minutes=60)
+        over = [close_overdue(visit, to_micros(now), RULE) for visit in store.overdue(now, lambda _site: RULE)]
+        ended = [visit for visit in over if visit is not None]
+        assert sorted(visit.visitor_id for visit in ended) == ["alice", "bob", "carol"]
+        assert store.end_overdue(ended) == 3
+        assert store.end_overdue(ended) == store.end_overdue([]) == 0
+        assert [store.get(visit.site_id, visit.id) for visit in ended] == ended
+        assert store.overdue(now, lambda _site: RULE) == []
+
     def test_a_visit_that_went_on_is_not_ended_by_time(self, store: VisitStore) -> None:
         """Who found it overdue before the last event comes too late."""
         save(store, event("e1"))
         (overdue,) = store.overdue(moment(minutes=31), lambda _site: RULE)
+        ended = close_overdue(overdue, to_micros(moment(minutes=31)), RULE)
+        assert ended is not None
         save(store, event("e2", at=20 * MINUTE))
+        assert store.end_overdue([ended]) == 0
         assert not store.end(SITE, "e1", overdue.last_activity_at, "timeout")
         visit = store.get(SITE, "e1")
         assert visit is not None

@@ -163,18 +163,17 @@ class VisitManager:
         return self.get(visit.id)
 
     def cleanup(self, limit: int = 1_000, *, stopping: Callable[[], bool] = lambda: False) -> int:
-        """End the visits of all sites that have timed out or lasted too long, each for itself; return how many.
+        """End the visits of all sites that have timed out or lasted too long; return how many.
 
-        A visit that goes on at that moment stays open. At most `limit` are looked for at a time, until there are none,
-        or until `stopping`, which is asked before each: after an import there may be very many.
+        A visit that goes on at that moment stays open. At most `limit` are looked for and saved together, until there
+        are none, or until `stopping`, which is asked before each time: after an import there may be very many.
         """
         ended, closed = 0, 1
-        while closed:
-            now, closed = utc(self._clock.now()), 0
-            for visit in self.store.overdue(now, self.rule_of, limit):
-                if stopping():
-                    return ended + closed
-                closed += self._close(visit, to_micros(now))
+        while closed and not stopping():
+            now = utc(self._clock.now())
+            overdue = self.store.overdue(now, self.rule_of, limit)
+            over = [close_overdue(visit, to_micros(now), self.rule_of(visit.site_id)) for visit in overdue]
+            closed = self.store.end_overdue([visit for visit in over if visit is not None])
             ended += closed
         return ended
 

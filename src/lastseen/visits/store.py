@@ -125,6 +125,12 @@ class VisitStore(Protocol):
         False when it was not open any more, or was active after `at`.
         """
 
+    def end_overdue(self, ended: Sequence[Visit]) -> int:
+        """Mark visits as ended because time has passed, each as `close_overdue` returned it; return how many.
+
+        Left out are those that have changed since.
+        """
+
     def overdue(self, now: datetime, rules: Callable[[str], VisitRule], limit: int = 1_000) -> Sequence[Visit]:
         """Return open visits that have timed out or lasted too long."""
 

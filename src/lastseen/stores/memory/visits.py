@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from lastseen.clock import to_micros
 from lastseen.errors import InvalidCursor
+from lastseen.stores.visit_bases import as_before
 from lastseen.visits.event import Event
 from lastseen.visits.fold import as_open, close_overdue, fold
 from lastseen.visits.identity import Link, link_of, refused, resolve
@@ -138,10 +139,21 @@ class MemoryVisits:
             if visit is None or visit.end is not None or visit.last_activity > to_micros(at):
                 return False
             ended = replace(visit, end=to_micros(at), end_reason=EndReason(reason), end_evidence=evidence)
-            visits = self._sites[site_id].visits[visit.visitor_id]
-            visits[visits.index(visit)] = ended
-            self._note("visit", site_id, visit.id)
+            self._replace(visit, ended)
             return True
+
+    def end_overdue(self, ended: Sequence[Visit]) -> int:
+        """See `VisitStore`."""
+        with self._lock:
+            due = [one for one in ended if as_before(one) == self.get(one.site_id, one.id)]
+            for one in due:
+                self._replace(as_before(one), one)
+            return len(due)
+
+    def _replace(self, before: Visit, visit: Visit) -> None:
+        visits = self._sites[visit.site_id].visits[visit.visitor_id]
+        visits[visits.index(before)] = visit
+        self._note("visit", visit.site_id, visit.id)
 
     def overdue(self, now: datetime, rules: Callable[[str], VisitRule], limit: int = 1_000) -> Sequence[Visit]:
         """See `VisitStore`."""

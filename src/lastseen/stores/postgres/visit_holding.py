@@ -7,7 +7,7 @@ only when that row says so, too; otherwise both are looked up again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from lastseen.errors import LastSeenError
 from lastseen.stores.postgres.visit_statements import Rows, Statement, Statements, integers
@@ -131,7 +131,7 @@ class Holding:
         self._set_newest([held.by_no[no] for no in visitors if no in held.by_no], newest)
         return held
 
-    def hold_those_there(self, keys: Sequence[Key]) -> Held:
+    def hold_those_there(self, keys: Collection[Key]) -> Held:
         """Hold the identities that there are, and those that stand for their visitors."""
         *_, rows = self._statements.ask_all([PREPARE, (FIND_IDENTITIES, _columns(keys))])
         numbers = sorted({no for *_, no, visitor in rows for no in (no, visitor)})

@@ -228,9 +228,9 @@ class PostgresVisitTransaction:
             raise BeginAgainError(beyond)
         return held
 
-    def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
+    def find(self, keys: Collection[Key]) -> Held:
         """Hold the identities that there are, and those that stand for their visitors."""
-        return self._holding.hold_those_there([(site_id, each) for each in distinct_ids])
+        return self._holding.hold_those_there(keys)
 
     def _reached(self, linked: Collection[Key]) -> Iterable[Key]:
         by_site: dict[str, list[str]] = defaultdict(list)

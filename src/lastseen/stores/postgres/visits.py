@@ -15,11 +15,12 @@ from lastseen.stores.postgres.visit_reading import PostgresVisitReading, find_vi
 from lastseen.stores.postgres.visit_statements import AlreadyThereError
 from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.text import can_be_stored
+from lastseen.stores.visit_bases import as_before, visitor_of
 from lastseen.stores.visit_saving import Key, Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, SaveResult
-from lastseen.visits.visit import EndReason, Evidence
+from lastseen.visits.visit import EndReason, Evidence, Visit
 
 EVENTS_IN_TIME = 5_000
 """So many events more in a batch give it another deadline."""
@@ -59,7 +60,7 @@ class PostgresVisits(PostgresVisitReading):
         while True:
             with self._database.transaction() as cursor:
                 transaction = PostgresVisitTransaction(cursor)
-                held = transaction.find(site_id, [] if visitor_id is None else [visitor_id])
+                held = transaction.find([] if visitor_id is None else [(site_id, visitor_id)])
                 visit = find_visit(cursor, site_id, visit_id)
                 if visit is None or visit.end is not None or visit.last_activity > to_micros(at):
                     return False
@@ -70,12 +71,21 @@ class PostgresVisits(PostgresVisitReading):
                 # Whose it is had to be found out first.
                 visitor_id = visit.visitor_id
 
-    def refold(self, site_id: str, visitor_ids: Sequence[str], rule: VisitRule) -> int:
+    def end_overdue(self, ended: Sequence[Visit]) -> int:
         """See `VisitStore`."""
-        storable = {each for each in visitor_ids if can_be_stored(each)}
         with self._database.transaction() as cursor:
             transaction = PostgresVisitTransaction(cursor)
-            held = transaction.find(site_id, storable)
+            held = transaction.find({visitor_of(one) for one in ended})
+            due = [one for one in ended if as_before(one) == find_visit(cursor, one.site_id, one.id)]
+            transaction.write(Outcome(visits=[(held.by_key[visitor_of(one)].no, one) for one in due]))
+            return len(due)
+
+    def refold(self, site_id: str, visitor_ids: Sequence[str], rule: VisitRule) -> int:
+        """See `VisitStore`."""
+        storable = {(site_id, each) for each in visitor_ids if can_be_stored(each)}
+        with self._database.transaction() as cursor:
+            transaction = PostgresVisitTransaction(cursor)
+            held = transaction.find(storable)
             return refold(transaction, [one for one in held.by_no.values() if one.visitor == one.no], held, rule)
 
     def changes(self, position: str = "", limit: int = 10_000) -> Changes:

@@ -172,11 +172,12 @@ class SQLiteVisitTransaction:
             self._add(REACHED_IDENTITIES, (site_id, _json(ids)))
         return held
 
-    def find(self, site_id: str, distinct_ids: Collection[str]) -> Held:
+    def find(self, keys: Collection[Key]) -> Held:
         """Return the identities that there are, and those that stand for their visitors."""
-        self._add(FIND_IDENTITIES, (site_id, _json(distinct_ids)))
+        for site_id, ids in _by_site(keys).items():
+            self._add(FIND_IDENTITIES, (site_id, _json(ids)))
         found = Held()
-        for key in zip(repeat(site_id), distinct_ids, strict=False):
+        for key in keys:
             if key in self._held.by_key:
                 found.add(self._held.by_key[key])
         for one in list(found.by_no.values()):

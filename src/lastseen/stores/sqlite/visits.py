@@ -15,11 +15,12 @@ from lastseen.stores.sqlite.visit_memory import VisitMemory
 from lastseen.stores.sqlite.visit_reading import SQLiteVisitReading, find_visit
 from lastseen.stores.sqlite.visit_transaction import SQLiteVisitTransaction
 from lastseen.stores.text import can_be_stored
+from lastseen.stores.visit_bases import as_before, visitor_of
 from lastseen.stores.visit_saving import Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes, SaveResult
-from lastseen.visits.visit import EndReason, Evidence
+from lastseen.visits.visit import EndReason, Evidence, Visit
 
 
 class SQLiteVisits(SQLiteVisitReading):
@@ -56,15 +57,22 @@ class SQLiteVisits(SQLiteVisitReading):
             if visit is None or visit.end is not None or visit.last_activity > to_micros(at):
                 return False
             ended = replace(visit, end=to_micros(at), end_reason=EndReason(reason), end_evidence=evidence)
-            held = transaction.find(site_id, [visit.visitor_id])
-            visitor = held.by_key[site_id, visit.visitor_id].no
-            transaction.write(Outcome(visits=[(visitor, ended)]))
+            held = transaction.find([visitor_of(visit)])
+            transaction.write(Outcome(visits=[(held.by_key[visitor_of(visit)].no, ended)]))
             return True
+
+    def end_overdue(self, ended: Sequence[Visit]) -> int:
+        """See `VisitStore`."""
+        with self._transaction() as transaction:
+            due = [one for one in ended if as_before(one) == find_visit(transaction.connection, one.site_id, one.id)]
+            held = transaction.find([visitor_of(one) for one in due])
+            transaction.write(Outcome(visits=[(held.by_key[visitor_of(one)].no, one) for one in due]))
+            return len(due)
 
     def refold(self, site_id: str, visitor_ids: Sequence[str], rule: VisitRule) -> int:
         """See `VisitStore`."""
         with self._transaction() as transaction:
-            held = transaction.find(site_id, [each for each in visitor_ids if can_be_stored(each)])
+            held = transaction.find([(site_id, each) for each in visitor_ids if can_be_stored(each)])
             return refold(transaction, [one for one in held.by_no.values() if one.visitor == one.no], held, rule)
 
     def changes(self, position: str = "", limit: int = 10_000) -> Changes:
