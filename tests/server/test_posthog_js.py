@@ -148,7 +148,7 @@ async def nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextmanager
 def serving(app: IngestGate) -> Iterator[int]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", interface="asgi3"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
