@@ -63,7 +63,7 @@ def test_a_signal_under_load_loses_nothing(tmp_path: Path, number: int, http_ser
         load = Load(server.address)
         eventually(lambda: len(load.acknowledged) > 200, "the load runs")
         server.send_signal(number)
-        assert server.wait() == 0
+        assert server.wait() == 0, server.log
         load.join()
         assert "everything is saved" in server.log
     assert stored(database) >= load.acknowledged
