@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastseen.clock import from_micros
-from lastseen.errors import StoreUnavailable
+from lastseen.errors import StoreError, StoreUnavailable
 from lastseen.reports.asking import Reports
 from lastseen.reports.copy import CopyInUse
 from lastseen.reports.question import Question
@@ -334,3 +334,23 @@ def test_no_more_processes_than_may(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         own.apply(Changes(position="1", events=simple(3)))
         own.close()
     assert len(list(tmp_path.glob("*.duckdb"))) == 1
+
+
+def test_breaking_off_what_ends_just_then_is_no_error() -> None:
+    """Whoever stops a server may come between the last statement of a batch and the end of its cursor."""
+    copy = DuckDBCopy(None)
+
+    def apply_many() -> None:
+        for number in range(150):
+            with contextlib.suppress(StoreError):  # those that were broken off
+                copy.apply(Changes(position=str(number)))
+
+    applying = Thread(target=apply_many)
+    applying.start()
+    interrupts = 0
+    while applying.is_alive():
+        copy.interrupt()
+        interrupts += 1
+    applying.join()
+    assert interrupts > 150
+    copy.close()

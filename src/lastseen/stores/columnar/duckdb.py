@@ -190,8 +190,7 @@ class DuckDBCopy:
             if not self._readers:
                 break
             for reader in tuple(self._readers):
-                with contextlib.suppress(duckdb.Error):  # it ends just now
-                    reader.interrupt()
+                _break_off(reader)
             # Again, should the statement not have begun yet that was meant.
             time.sleep(_BETWEEN_INTERRUPTS)
         with contextlib.suppress(duckdb.Error):
@@ -201,7 +200,7 @@ class DuckDBCopy:
         """Break off the batch that is being applied, which then fails as a whole."""
         writer = self._writer
         if writer is not None:
-            writer.interrupt()
+            _break_off(writer)
 
     def _delete_files(self) -> None:
         if self._path is not None:
@@ -238,6 +237,11 @@ class DuckDBCopy:
                 raise
             finally:
                 self._writer = None
+
+
+def _break_off(cursor: duckdb.DuckDBPyConnection) -> None:
+    with contextlib.suppress(duckdb.Error):  # it ends just now
+        cursor.interrupt()
 
 
 @contextlib.contextmanager
