@@ -48,6 +48,21 @@ def test_migrating_twice_changes_nothing(call: Command, database: str) -> None:
     assert call("migrate", "--database", database, "--json").document["applied"] == []
 
 
+def test_after_migrating_everything_can_be_asked(call: Command, database: str) -> None:
+    """Nothing is there yet, which is an answer: nobody needs to start a server first."""
+    call("migrate", "--database", database)
+    for command in (
+        ["clients", "list"],
+        ["visits", "count"],
+        ["report", "visits"],
+        ["devices", "list"],
+        ["sites", "list"],
+    ):
+        done = call(*command, "--database", database, "--json")
+        assert (done.code, done.err) == (0, ""), command
+    assert call("visits", "count", "--database", database, "--json").document["all"] == 0
+
+
 def test_migrate_makes_the_data_folder(call: Command, alone: Path) -> None:
     """The default database appears in the data folder, whichever of its parents are missing."""
     done = call("migrate", "--data-folder", alone / "a" / "b")

@@ -9,6 +9,7 @@ from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import print_json
 from lastseen.settings import Settings
 from lastseen.stores import open_store
+from lastseen.visits.sites import Sites
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -30,6 +31,8 @@ def migrate(*, as_json: JsonOption = False, settings: Settings) -> None:
     store = open_store(settings.database_url, pool_size=1)
     try:
         applied = store.migrate()
+        # As a server would: what asks about visits names the first site unless told otherwise.
+        Sites(store.sites, default_rule=settings.visit_rule()).ensure_first()
         address = store.address
     finally:
         store.close()
