@@ -134,6 +134,30 @@ def test_a_page_of_another_origin_may_do_nothing_else(served: Served) -> None:
     assert served[0].http.post("/api/v1/activity", json={"client_id": "x"}, headers=page).status_code == 403
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["an array", "lines"])
+def test_events_of_two_sites_are_refused_unless_an_api_key_says_whose_they_are(
+    served: Served, secrets: dict[str, str], at_once: bool
+) -> None:
+    """As a whole, as nobody can say whose those without a key are; and not before the key is known."""
+    server, eyes = served
+
+    def send(key: str, kind: str, **headers: str) -> tuple[int, str]:
+        events = [{**VIEW, "id": f"{kind} {at_once} {each}", "write_key": each} for each in (key, "wk_other")]
+        content = json.dumps(events) if at_once else "\n".join(map(json.dumps, events))
+        headers |= {"content-type": "application/json" if at_once else "application/x-ndjson"}
+        answer = server.http.post(PATH, content=content, headers=headers)
+        return answer.status_code, answer.text
+
+    status, text = send(RECORDED_KEY, "none")
+    assert (status, "different write keys" in text) == (400, True)
+    assert send("wk_nobodynobodynobodyno", "none")[0] == 401
+    assert send("wk_nobodynobodynobodyno", "kept", **{"x-api-key": secrets["all"]})[0] == 200
+    assert {each for each in ids(eyes) if each.startswith(("none", f"kept {at_once}"))} == {
+        f"kept {at_once} wk_nobodynobodynobodyno",
+        f"kept {at_once} wk_other",
+    }
+
+
 def test_one_bad_event_is_told(served: Served) -> None:
     """With its place in the request and the reason; the others are stored."""
     server, eyes = served

@@ -57,8 +57,19 @@ class Received(msgspec.Struct, kw_only=True):
     """What one request brought."""
 
     write_key: str | None = None
+    other_key: bool = False
+    """Whether a second write key is named too, so that nobody can say whose the events without a key are."""
     events: list[RawEvent] = []
     dropped: list[Dropped] = []
+
+    def name_site(self, key: Any) -> None:
+        """Note the write key that an event, or what is around the events, names, if any."""
+        if not key or not isinstance(key, str) or key == self.write_key:
+            return
+        if self.write_key:
+            self.other_key = True
+        else:
+            self.write_key = key
 
 
 _decode_document = msgspec.json.Decoder(Document).decode
@@ -69,8 +80,7 @@ _decode_list = msgspec.json.Decoder(list[WireEvent]).decode
 def decode_events(body: bytes, origin: Origin) -> Received:
     """Return what a body of JSON holds; raises `Unacceptable` for what is no JSON, or neither object nor array.
 
-    One bad event never spoils the others. Any event may name the write key, and the object around them; raises
-    `Unacceptable` when two name different ones.
+    One bad event never spoils the others. Any event may name the write key, and the object around them.
     """
     array = body.lstrip()[:1] == b"["
     try:
@@ -115,10 +125,7 @@ def decode_form(body: bytes, origin: Origin) -> Received:
     if not data:
         raise Unacceptable(400, "the form has neither data nor payload: put the JSON of the events there")
     collected = decode_lines(data.encode(), origin)
-    beside = fields.get("write_key")
-    if beside and collected.write_key not in {None, beside}:
-        raise _two_sites()
-    collected.write_key = collected.write_key or beside
+    collected.name_site(fields.get("write_key"))
     return collected
 
 
@@ -152,16 +159,12 @@ def _decode_each(body: bytes, origin: Origin) -> Received:
             collector.add(index, _lenient_event(event))
         except msgspec.ValidationError as error:
             collector.drop(index, "malformed", str(error))
-            collector.name_site(event.get("write_key") if isinstance(event, dict) else None)
+            collector.received.name_site(event.get("write_key") if isinstance(event, dict) else None)
     return collector.received
 
 
 def _lenient_event(value: Any) -> WireEvent:
     return msgspec.convert(clean(value), WireEvent)
-
-
-def _two_sites() -> Unacceptable:
-    return Unacceptable(400, "the events name different write keys; send the events of each site by themselves")
 
 
 def _refuse_too_many(count: int) -> None:
@@ -190,17 +193,9 @@ class _Collector:
         else:
             self.add(index, event)
 
-    def name_site(self, key: Any) -> None:
-        """Note the write key that an event names, if any; raises `Unacceptable` when another one was named before."""
-        if not key or not isinstance(key, str) or key == self.received.write_key:
-            return
-        if self.received.write_key:
-            raise _two_sites()
-        self.received.write_key = key
-
     def add(self, index: int, event: WireEvent) -> None:
         if event.write_key:
-            self.name_site(event.write_key)
+            self.received.name_site(event.write_key)
         name = event.name.strip()
         if not name:
             return self.drop(index, "no name", "name is missing")
@@ -256,7 +251,7 @@ class _Collector:
 
         From an id that is too long alone, which is the same again when the event is.
         The moment is that of the client's clock, which is the same when it tries again; without one it is that of the
-        arrival, and a repetition is another event.
+        arrival, a repetition is another event, and those of a request happened in the order in which they stand there.
         """
         if isinstance(event.id, str) and event.id and not event.id.isspace():
             return derived_id(event.id)
@@ -269,4 +264,5 @@ class _Collector:
             self._identical = Counter()
         before = self._identical[content]
         self._identical[content] += 1
-        return dated_id(at, f"{content} {before}".encode(), b"")
+        place = len(self.received.events) if event.at is None else None
+        return dated_id(at, f"{content} {before}".encode(), b"", place)

@@ -16,6 +16,8 @@ from lastseen.server.body import AsgiApp
 BACKLOG = 2_048
 FINISH_WITHIN = 4
 """Seconds for the requests under way when a signal comes; with the last flush, which has `close_deadline`, under 10."""
+_KNOCK_EVERY = 0.01
+"""Seconds."""
 
 Announce = Callable[[], None]
 
@@ -103,24 +105,36 @@ def run_granian(app: AsgiApp, listener: socket.socket, announce: Announce, signa
     server = Server(
         app, address=host, port=port, interface=Interfaces.ASGI, websockets=False, backlog=BACKLOG, log_enabled=False
     )
-    server.on_startup(announce)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_until_signal(server, signals))
+        runner.run(_until_signal(server, (host, port), announce, signals))
 
 
-async def _until_signal(server: Any, signals: StopSignals) -> None:
+async def _until_signal(server: Any, address: tuple[str, int], announce: Announce, signals: StopSignals) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     signals.call(lambda: loop.call_soon_threadsafe(stopping.set))
     serving = loop.create_task(server.serve())
     stopped = loop.create_task(stopping.wait())
+    announced = loop.create_task(_announce_when_it_listens(address, announce))
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
     _, unfinished = await asyncio.wait({serving}, timeout=FINISH_WITHIN)
-    for task in {*unfinished, stopped}:
+    for task in {*unfinished, stopped, announced}:
         task.cancel()
     if not unfinished:
         serving.result()
+
+
+async def _announce_when_it_listens(address: tuple[str, int], announce: Announce) -> None:
+    """Knock until somebody is there: granian tells that it starts, and listens some time after, in a thread."""
+    while True:
+        try:
+            _, door = await asyncio.open_connection(*address)
+        except OSError:
+            await asyncio.sleep(_KNOCK_EVERY)
+        else:
+            door.close()
+            return announce()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -64,6 +64,7 @@ _ONE = b'{"accepted":1,"dropped":0}'
 _START_ONE = json_start({}, 200, _ONE)
 _BODY_ONE = {"type": "http.response.body", "body": _ONE}
 """The usual answer of a server's event, made once."""
+_TWO_SITES = "the events name different write keys; send the events of each site by themselves"
 _NO_KEY = (
     "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
     "or send an API key with the scope events:write"
@@ -136,6 +137,8 @@ class EventsRoute:
             if key:
                 raise Unacceptable(401, "no site has this write key", code="invalid_key")
             raise Unacceptable(401, _NO_KEY, code="credential_required")
+        if received.other_key:
+            raise Unacceptable(400, _TWO_SITES)
         return intake
 
     def _count_wrong_key(self, scope: Connection, headers: Headers) -> None:
@@ -199,7 +202,7 @@ def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
 
 def _plain_key(headers: Headers, received: Received) -> str | None:
     """Return the write key where it usually is; None: it takes a closer look."""
-    if b"x-api-key" in headers:
+    if b"x-api-key" in headers or received.other_key:
         return None
     if received.write_key:
         # An API key goes first.
