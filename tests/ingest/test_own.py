@@ -190,6 +190,15 @@ def test_the_key_and_the_senders_clock_stand_beside_the_events() -> None:
     assert received.events[0].at == NOW - 30 * MICROS
 
 
+def test_what_is_no_screen_and_no_address_is_left_out() -> None:
+    """Both are remembered with the visit or to find the place again, so neither may be as long as a body."""
+    wrong, right = decode(
+        [{**VIEW, "screen": "1" * 21, "ip": "1" * 101}, {**VIEW, "screen": "1920x1080", "ip": "192.0.2.9"}]
+    ).events
+    assert (wrong.screen, right.screen, right.address) == (None, "1920x1080", "192.0.2.9")
+    assert wrong.address != "1" * 101
+
+
 def test_the_future_is_now() -> None:
     """No event is later than its arrival."""
     assert decode({**VIEW, "at": "2027-01-01T00:00:00Z"}).events[0].at == NOW

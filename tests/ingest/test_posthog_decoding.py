@@ -108,6 +108,14 @@ def test_pages_bring_what_visits_need() -> None:
     assert left.engaged_ms > 0
 
 
+@pytest.mark.parametrize("width", [10**400, 1e308, -1280, 0, True, "1280", None], ids=lambda width: str(width)[:8])
+def test_a_screen_that_is_none_costs_no_event(width: Any) -> None:
+    """A number that no screen has, such as one of 400 digits, is left out; the events beside it are taken as ever."""
+    wrong, right = ({"$screen_width": each, "$screen_height": 720} for each in (width, 1280))
+    batch = decode([{"event": "x", "distinct_id": "a", "properties": each} for each in (wrong, right)])
+    assert [event.screen for event in batch.events] == [None, "1280x720"]
+
+
 def test_noise_is_not_kept() -> None:
     """What a library notes for itself is gone, what the page said is there."""
     event = next(event for event in events_of("latest_full") if event.name == "custom event")

@@ -10,6 +10,9 @@ import msgspec
 from lastseen.visits.event import MAX_ID_LENGTH
 
 _ID_BYTES = 16
+_MOST_PIXELS = 100_000
+_LONGEST_SCREEN = 20
+_LONGEST_ADDRESS = 100
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -45,3 +48,21 @@ def id_text(value: Any) -> str | None:
 def text_or_none(value: Any, longest: int = 2_048) -> str | None:
     """Return non-empty text, cut to a length; None for anything else."""
     return value[:longest] if isinstance(value, str) and value else None
+
+
+def screen_of(width: Any, height: Any) -> str | None:
+    """Return a screen's size in pixels as `1920x1080`; None for numbers that are none of a screen."""
+    for side in (width, height):
+        if not isinstance(side, int | float) or isinstance(side, bool) or not 0 < side < _MOST_PIXELS:
+            return None
+    return f"{width:.0f}x{height:.0f}"
+
+
+def screen_or_none(text: str | None) -> str | None:
+    """Return what a client calls its screen, None for what is too long to be one."""
+    return text if text and len(text) <= _LONGEST_SCREEN else None
+
+
+def address_or_none(text: str | None) -> str | None:
+    """Return what a client calls an address, None for what is too long to be one: who asks where it is remembers it."""
+    return text if text and len(text) <= _LONGEST_ADDRESS else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser
+from lastseen.ingest.origin import Origin, address_or_none, derived_id, id_text, is_browser, screen_or_none
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
 from lastseen.ingest.unpack import clean, form_fields, is_json, parse
@@ -232,14 +232,14 @@ class _Collector:
             event.url or None,
             event.referrer or None,
             event.user_agent or (None if is_sender else origin.user_agent),
-            event.ip or (None if is_sender else origin.address),
+            address_or_none(event.ip) or (None if is_sender else origin.address),
             None if event.user_id is None else id_text(event.user_id),
             None if event.session_id is None else id_text(event.session_id),
             None if event.window_id is None else id_text(event.window_id),
             event.server,
             event.passive,
             int(engaged_ms) if engaged_ms and 0 < engaged_ms < MOST_ENGAGED_MS else 0,
-            event.screen or None,
+            event.screen and screen_or_none(event.screen),
             None,  # device
             None,  # geo
             None,  # utm

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.ingest.origin import Origin, id_text, is_browser, text_or_none
+from lastseen.ingest.origin import Origin, id_text, is_browser, screen_of, text_or_none
 from lastseen.ingest.times import micros_of, not_after, skew
 from lastseen.visits.event import PAGELEAVE, PAGEVIEW, Device
 from lastseen.visits.making import RawEvent
@@ -188,10 +188,7 @@ def _engaged_ms(name: str, properties: Mapping[str, Any]) -> int:
 
 
 def _screen(properties: Mapping[str, Any]) -> str | None:
-    width, height = properties.get("$screen_width"), properties.get("$screen_height")
-    if isinstance(width, int | float) and isinstance(height, int | float):
-        return f"{width:.0f}x{height:.0f}"
-    return None
+    return screen_of(properties.get("$screen_width"), properties.get("$screen_height"))
 
 
 def _device(properties: Mapping[str, Any]) -> Device | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser, text_or_none
+from lastseen.ingest.origin import Origin, derived_id, id_text, is_browser, screen_of, text_or_none
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.posthog import Batch
 from lastseen.ingest.times import micros_of, not_after, skew
@@ -25,7 +25,6 @@ _PHONE_LIBRARIES = {
     f"analytics-{name}" for name in ("ios", "android", "swift", "kotlin", "react-native", "flutter")
 } | {"@segment/analytics-react-native"}
 """Those of programs that run where their person is: what carries their requests names itself, and is no robot."""
-_MOST_PIXELS = 100_000
 _KINDS_OF_DEVICES = {"ios": "mobile", "ipados": "tablet", "android": "mobile", "tvos": "tv"}
 _CAMPAIGN = {"source": "source", "medium": "medium", "name": "campaign", "term": "term", "content": "content"}
 
@@ -105,22 +104,15 @@ def _is_phone(context: Mapping[str, Any]) -> bool:
 
 
 def _device(context: Mapping[str, Any]) -> Device:
-    system = _object(context, "os")
+    system, screen = _object(context, "os"), _object(context, "screen")
     name = text_or_none(system.get("name"), 100)
     version = system.get("version")
     return Device(
         type=_KINDS_OF_DEVICES.get(name.lower()) if name else None,
         os=name,
         os_version=str(version)[:100] if name and isinstance(version, str | int | float) else None,
-        screen_resolution=_screen(_object(context, "screen")),
+        screen_resolution=screen_of(screen.get("width"), screen.get("height")),
     )
-
-
-def _screen(screen: Mapping[str, Any]) -> str | None:
-    width, height = screen.get("width"), screen.get("height")
-    if isinstance(width, int | float) and isinstance(height, int | float) and 0 < max(width, height) < _MOST_PIXELS:
-        return f"{width:.0f}x{height:.0f}"
-    return None
 
 
 def _name(item: Mapping[str, Any]) -> str:
