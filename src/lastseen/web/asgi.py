@@ -67,11 +67,7 @@ class ActivityMiddleware:
             if path >= tracking.first_excluded and tracking.excludes(path):
                 return None
             headers = scope["headers"]
-            has_body = (
-                tracking.reads_body
-                and scope["type"] == "http"
-                and ((_JSON in headers and _ENCODED not in headers) or _has_json(headers))
-            )
+            has_body = tracking.reads_body and scope["type"] == "http" and (_JSON in headers or _has_json(headers))
             now = tracking.now
             if not has_body and not tracking.reads_principal:
                 tracking.record(ASGIFacts(scope, now()))
@@ -99,30 +95,17 @@ def _path_below_root(scope: Scope) -> str:
     return path
 
 
-class _Anything:
-    """Equals everything: with it, a search for a pair is one for a name."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = None  # type: ignore[assignment] # as for every class of its own idea of equality
-
-
 # To search for a pair takes half the time of a loop, and most bodies are declared like this.
 _JSON = (b"content-type", b"application/json")
-_ENCODED = (b"content-encoding", _Anything())
 
 
 def _has_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether a body to look at may follow: JSON that is not compressed."""
-    content_type = None
+    """Return whether a body to look at may follow. A compressed one is no JSON, whatever the headers say of it."""
     # One look at each is cheaper than a dictionary of all.
     for name, value in headers:
         if name == b"content-type":
-            content_type = value
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            return False
-    return content_type is not None and is_json(content_type.decode("latin-1"))
+            return is_json(value.decode("latin-1"))
+    return False
 
 
 class _ScopeFacts:

@@ -122,10 +122,8 @@ def native_text(native: str) -> str:
 
 
 def peekable(environ: Mapping[str, Any], limit: int) -> bool:
-    """Return whether the body is one to look at: JSON, not compressed, and not declared empty or too large."""
+    """Return whether the body is one to look at: JSON, and not declared empty or too large."""
     if not is_json(environ.get("CONTENT_TYPE") or ""):
-        return False
-    if environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         return False
     declared = environ.get("CONTENT_LENGTH")
     return not declared or 0 < (content_length(declared) or 0) <= limit
