@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
 
@@ -209,6 +209,23 @@ def test_rotation_overlaps(keys: ApiKeys, clock: ManualClock) -> None:
         keys.rotate(old.id)
     with pytest.raises(ConfigurationError):
         keys.rotate(new.id, overlap=timedelta(-1))
+
+
+def test_a_key_that_lasts_for_ever_can_be_rotated(keys: ApiKeys, clock: ManualClock) -> None:
+    """Its successor, and the overlap, end with the last moment there is."""
+    old, _ = keys.create("till", expires_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    clock.advance(days=1)
+    new, secret = keys.rotate(old.id, overlap=timedelta.max)
+    assert new.expires_at == datetime.max.replace(tzinfo=UTC)
+    assert keys.verify(secret.reveal()) == new
+    assert keys.get(old.id) == old
+
+
+def test_no_key_lasts_beyond_the_last_moment(keys: ApiKeys) -> None:
+    """The last hours of 9999 west of Greenwich are in the year 10000 of UTC, which no listing could show."""
+    with pytest.raises(InvalidValue, match="before the year 10000"):
+        keys.create("till", expires_at=datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-12))))
+    assert not list(keys.list())
 
 
 def test_a_revoked_key_is_not_rotated(keys: ApiKeys) -> None:

@@ -6,7 +6,7 @@ import hmac
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from lastseen.activity.buffer import Outcome
 from lastseen.activity.flush import FlushResult
@@ -140,8 +140,8 @@ class ApiKeys:
         device or a group that is not there or not `within`; whether there is such a site is the caller's to know.
         """
         now = self._now()
-        if expires_at is not None and (expires_at.tzinfo is None or expires_at <= now):
-            raise InvalidValue("expires_at must be an aware moment in the future")
+        if expires_at is not None:
+            expires_at = _checked_expiry(expires_at, now)
 
         def add(key_id: str, secret: Secret) -> ApiKey:
             key = ApiKey(
@@ -176,7 +176,7 @@ class ApiKeys:
             raise NotFound("there is no such key")
 
         def replace_old(new_key_id: str, secret: Secret) -> ApiKey:
-            expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+            expires_at = None if old.expires_at is None else _after(now, old.expires_at - old.created_at)
             key = replace(
                 old,
                 id=new_key_id,
@@ -186,7 +186,7 @@ class ApiKeys:
                 last_used_at=None,
             )
             new = NewKey(key=key, digest=digest_of(secret.reveal()))
-            self.store.set_expiry(key_id, now + overlap, successor=new, within=within)
+            self.store.set_expiry(key_id, _after(now, overlap), successor=new, within=within)
             return key
 
         made = _with_new_secret(replace_old)
@@ -274,6 +274,25 @@ class ApiKeys:
 def _by_time_alone(tracking: TrackerSettings) -> TrackerSettings:
     interval = max(tracking.flush_interval, SHORTEST_FLUSH_INTERVAL)
     return replace(tracking, max_buffer_size=None, flush_interval=interval)
+
+
+def _checked_expiry(expires_at: datetime, now: datetime) -> datetime:
+    """Return the moment in UTC, which the last hours of the year 9999 elsewhere have none in."""
+    try:
+        moment = None if expires_at.tzinfo is None else expires_at.astimezone(UTC)
+    except OverflowError:
+        moment = None
+    if moment is None or moment <= now:
+        raise InvalidValue("expires_at must be an aware moment in the future, before the year 10000")
+    return moment
+
+
+def _after(now: datetime, span: timedelta) -> datetime:
+    """Return the moment so much later, the last one there is at the latest: keys are made to last until 9999."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _scopes(scopes: Iterable[Scope | str]) -> frozenset[Scope]:
