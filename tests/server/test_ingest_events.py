@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -60,6 +61,26 @@ def test_the_write_key_has_three_places(served: Served, place: str) -> None:
     )
     assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "dropped": 0})
     assert event["id"] in ids(eyes)
+
+
+def test_ids_that_nobody_would_print_are_listed(served: Served) -> None:
+    """Pages follow each other past them, and the visit is found by each."""
+    server, _ = served
+    odd = ["a\u00a0b", "a\u200bb", "a\tb"]
+    events = [{"name": "odd", "distinct_id": "odd ids", "id": each} for each in odd]
+    server.http.post(PATH, json={"write_key": RECORDED_KEY, "events": events}).raise_for_status()
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        asked: dict[str, str | int] = {"name": "odd", "limit": 1, **({"cursor": cursor} if cursor else {})}
+        answer = server.http.get(PATH, params=asked)
+        assert answer.status_code == 200, answer.text
+        found += [event["id"] for event in answer.json()["events"]]
+        cursor = answer.json()["next_cursor"]
+    assert sorted(found) == sorted(odd)
+    for each in odd:
+        visit = server.http.get(f"/api/v1/visits/{quote(each, safe='')}")
+        assert visit.status_code == 200, each
 
 
 @pytest.mark.parametrize(

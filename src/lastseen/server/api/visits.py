@@ -27,6 +27,7 @@ from lastseen.server.api.exports import Export, ExportOperation
 from lastseen.server.api.reports import Filters, Last
 from lastseen.server.problem import Problem
 from lastseen.server.rights import Principal
+from lastseen.stores.text import can_be_stored
 from lastseen.visits.event import MAX_ID_LENGTH
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
 from lastseen.visits.store import EventQuery, VisitOrder, VisitQuery
@@ -235,7 +236,8 @@ def find_site(seen: LastSeen, principal: Principal, site_id: str | None) -> Site
 
 
 def _is_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_ID_LENGTH and "\0" not in text and text.isprintable()
+    # Clients choose the ids of their events, also such as nobody would print.
+    return 0 < len(text) <= MAX_ID_LENGTH and can_be_stored(text)
 
 
 def _refuse_beside_filters(*, order: VisitOrder, **others: str | None) -> None:
