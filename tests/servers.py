@@ -9,10 +9,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -51,11 +52,21 @@ class ServerMissingError(Exception):
     """No binaries of this server on this machine; the message says how to get them."""
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Give a TCP port of the loopback interface where nobody listens, and that the system gives to nobody else.
+
+    A server that is told this number may listen there all the same: on Linux, ours share an address with a socket that
+    does not listen. A port that is only known to be free may be another test's a moment later.
+    """
+    with socket.socket() as holder:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            holder.close()
+        yield port
 
 
 def ask(url: str, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -122,6 +133,7 @@ class PostgresServer:
         self._names = itertools.count(1)
         self._frozen: list[psutil.Process] = []
         self._idle: list[str] = []
+        self._reserved = ExitStack()
         self.port = 0
 
     @property
@@ -172,7 +184,7 @@ class PostgresServer:
             return False
 
     def start(self) -> None:
-        """Start on the same port as before and wait until it answers."""
+        """Start on its port, which nobody takes while it is down, and wait until it answers."""
         self._pg_ctl("start", "-w", "-l", str(self._log))
 
     def stop(self) -> None:
@@ -210,7 +222,10 @@ class PostgresServer:
             self._run(
                 "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
             )
-            self._start_on_a_free_port()
+            self.port = self._reserved.enter_context(reserved_port())
+            settings = "".join(f"{name} = '{value}'\n" for name, value in {**SETTINGS, "port": self.port}.items())
+            (self._data / "postgresql.auto.conf").write_text(settings)
+            self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -222,24 +237,12 @@ class PostgresServer:
         """Stop the server and remove its folder."""
         self.resume()
         self._pg_ctl("stop", "-w", "-m", "immediate", check=False)
+        self._reserved.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _postmaster(self) -> int:
         """Return the number of the server's first process; it removes this file at its end."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
-
-    def _start_on_a_free_port(self) -> None:
-        for attempt in range(5):
-            self.port = free_port()
-            settings = "".join(f"{name} = '{value}'\n" for name, value in {**SETTINGS, "port": self.port}.items())
-            (self._data / "postgresql.auto.conf").write_text(settings)
-            try:
-                return self.start()
-            except ServerFailedError:
-                # Somebody else took the port meanwhile; anything else fails again.
-                if attempt == 4:
-                    raise
-        return None
 
     def _make_binaries_reachable(self) -> None:
         if self._user is None or self._can_run(self._binaries):

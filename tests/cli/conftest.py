@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +55,28 @@ def call(capsys: pytest.CaptureFixture[str]) -> Command:
 
     def command(*arguments: str | Path) -> Done:
         capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
+        with logging_of_its_own():
+            code = run([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return Done(code=code, out=captured.out, err=captured.err)
 
     return command
+
+
+@contextmanager
+def logging_of_its_own() -> Iterator[None]:
+    """Take back how a command sets up logging for its process.
+
+    Its handler writes to what is captured of one test: a later test's log line would be a complaint about that.
+    """
+    loggers = [logging.getLogger(name) for name in (None, *logging.Logger.manager.loggerDict)]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import re
@@ -16,7 +17,7 @@ import lastseen
 from lastseen.cli.app import exit_code
 from lastseen.errors import FlushError, InvalidCursor, MissingExtra, SchemaError, StoreError, StoreUnavailable
 from tests.cli.conftest import LASTSEEN, Command, lines, write
-from tests.servers import free_port
+from tests.servers import reserved_port
 
 COMMANDS = [
     ["serve"],
@@ -125,8 +126,8 @@ def test_a_config_option_names_a_file_that_must_be_there(call: Command) -> None:
 
 def test_a_server_that_is_not_there(call: Command) -> None:
     """An unreachable database is one line, exit code 3, and without the password."""
-    address = f"postgresql://me:hunter2@127.0.0.1:{free_port()}/x"
-    done = call("clients", "list", "--database", address)
+    with reserved_port() as port:
+        done = call("clients", "list", "--database", f"postgresql://me:hunter2@127.0.0.1:{port}/x")
     assert (done.code, done.out) == (3, "")
     assert "hunter2" not in done.err
     assert "127.0.0.1" in done.err
@@ -235,6 +236,13 @@ def test_colours_are_for_terminals_only(process: Command, alone: Path) -> None:
     assert "\x1b[90m" in coloured
     assert "\x1b[90m" not in plain
     assert "client-4999" in plain
+
+
+def test_logging_ends_with_the_command(call: Command, alone: Path) -> None:
+    """What a server sets up in this process writes to what is captured of this test: it is gone before the next."""
+    before = list(logging.getLogger().handlers)
+    assert call("serve", "--host", "0.0.0.0", "--port", "0").code == 2
+    assert logging.getLogger().handlers == before
 
 
 def test_output_that_an_encoding_lacks(process: Command, alone: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from lastseen import LastSeen
 from lastseen.stores.memory import MemoryClients
 from tests.cli.conftest import LASTSEEN, Command, Done, lines, write
-from tests.servers import PostgresServer, ask, free_port
+from tests.servers import PostgresServer, ask, reserved_port
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OF_DATABASE = ["connection", "schema", "insert", "update", "batch of five", "shown", "taken back", "visits"]
@@ -28,9 +29,11 @@ CHECKS = [*OF_DATABASE, *BESIDE]
 
 
 @pytest.fixture(autouse=True)
-def quiet_port(monkeypatch: pytest.MonkeyPatch) -> None:
+def quiet_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Let the server's port be one that nobody uses."""
-    monkeypatch.setenv("LASTSEEN_PORT", str(free_port()))
+    with reserved_port() as port:
+        monkeypatch.setenv("LASTSEEN_PORT", str(port))
+        yield port
 
 
 def found(done: Done) -> dict[str, dict[str, Any]]:
@@ -181,9 +184,9 @@ def test_a_database_of_a_newer_version(call: Command, database: str) -> None:
         assert "upgrade lastseen" in refused.err
 
 
-def test_a_database_that_is_away_is_another_exit_code(call: Command) -> None:
+def test_a_database_that_is_away_is_another_exit_code(call: Command, quiet_port: int) -> None:
     """A script can tell it from what needs a hand, such as a wrong name of the database."""
-    done = call("doctor", "--database", f"postgresql://postgres@127.0.0.1:{free_port()}/none", "--json")
+    done = call("doctor", "--database", f"postgresql://postgres@127.0.0.1:{quiet_port}/none", "--json")
     assert (done.code, found(done)["connection"]["may_pass"]) == (3, True)
 
 

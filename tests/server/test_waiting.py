@@ -17,14 +17,13 @@ import pytest
 from lastseen import LastSeen
 from lastseen.stores.postgres import MIGRATION_LOCK
 from tests.server.running import DEADLINE, environment, eventually
-from tests.servers import PostgresServer, ask, free_port
+from tests.servers import PostgresServer, ask, reserved_port
 
 
 class Starting:
     """A server that was just started, ready or not."""
 
-    def __init__(self, home: Path, database: str, *options: str) -> None:
-        port = free_port()
+    def __init__(self, home: Path, database: str, port: int, *options: str) -> None:
         self._log = home / "log"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
@@ -50,18 +49,19 @@ class Starting:
     def end(self) -> int:
         """Tell it to end; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(DEADLINE)
 
 
 @contextmanager
 def starting(home: Path, database: str, *options: str) -> Iterator[Starting]:
-    server = Starting(home, database, *options)
-    try:
-        yield server
-    finally:
-        server.http.close()
-        server.process.kill()
-        server.process.wait()
+    with reserved_port() as port:
+        server = Starting(home, database, port, *options)
+        try:
+            yield server
+        finally:
+            server.http.close()
+            server.process.kill()
+            server.process.wait()
 
 
 @pytest.mark.parametrize("http_server", ["uvicorn", "granian"])
@@ -114,8 +114,11 @@ def test_a_wrong_address_is_told_at_once(tmp_path: Path, postgres: PostgresServe
 
 
 def test_a_signal_ends_the_waiting(tmp_path: Path) -> None:
-    """Within ten seconds, whatever the database does, and that is no failure."""
-    with starting(tmp_path, f"postgresql://postgres@127.0.0.1:{free_port()}/none") as server:
+    """Whatever the database does, and that is no failure."""
+    with (
+        reserved_port() as nobody,
+        starting(tmp_path, f"postgresql://postgres@127.0.0.1:{nobody}/none") as server,
+    ):
         eventually(lambda: server.status("/health/live") == 200, "it lives")
         assert server.end() == 0
 

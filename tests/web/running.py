@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers import PROJECT, reserved_port
+
 START_DEADLINE = 30.0
 STOP_DEADLINE = 30.0
 
@@ -20,14 +22,6 @@ COMMANDS = {
     "granian": "granian {app} --interface asgi --port {port} --log-level warning --host 127.0.0.1",
     "gunicorn": "gunicorn {app} --preload --workers 3 --bind 127.0.0.1:{port} --log-level warning",
 }
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:
@@ -76,7 +70,6 @@ class Server:
 @contextmanager
 def running(server: str, app: str, folder: Path, **environ: str) -> Iterator[Server]:
     """Run an application under a server; its database is `lastseen.db` in the folder, written only at the end."""
-    port = free_port()
     log = folder / "server.log"
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("LASTSEEN_")}
     settings = {
@@ -84,20 +77,21 @@ def running(server: str, app: str, folder: Path, **environ: str) -> Iterator[Ser
         "LASTSEEN_FLUSH_INTERVAL": "10m",
         "LASTSEEN_MAX_BUFFER_SIZE": "none",
     }
-    command = [sys.executable, "-m", *COMMANDS[server].format(app=app, port=port).split()]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).parents[2],
-            env={**inherited, **settings, **environ},
-        )
-    try:
-        running = Server(process, port, log)
-        running.wait_until_it_answers()
-        yield running
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with reserved_port() as port:
+        command = [sys.executable, "-m", *COMMANDS[server].format(app=app, port=port).split()]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=PROJECT,
+                env={**inherited, **settings, **environ},
+            )
+        try:
+            running = Server(process, port, log)
+            running.wait_until_it_answers()
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
