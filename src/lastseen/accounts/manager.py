@@ -272,6 +272,11 @@ class Accounts:
         """Return what happened, the newest first."""
         return self._store.list_audit(limit, before)
 
+    def stop_recording(self) -> None:
+        """Record nothing more, and begin to save what is known of activity; `close` waits for that."""
+        if self.sessions.tracker is not None:
+            self.sessions.tracker.stop_recording()
+
     def close(self) -> int:
         """Save what is known of activity; returns how many sessions' could not be saved. Safe twice."""
         return self.sessions.close()

@@ -83,7 +83,7 @@ class ActivityTracker:
         self._pending_changed = pending_changed
         # A generator of our own: applications and tests seed the global one and count on its sequence.
         self._random = random or Random().random  # noqa: S311 - no secret
-        self._closed = False
+        self._closed, self._closes_by = False, 0.0
         self._unsaved = 0
         self.reset_after_fork()
         reset_in_forked_children(self)
@@ -325,27 +325,32 @@ class ActivityTracker:
         except Exception:
             self._logger.exception("the flush thread met an unexpected error and goes on")
 
+    def stop_recording(self) -> None:
+        """Record nothing more and begin the last flush, which `close` waits for: of several trackers all at once."""
+        with self.lock:
+            if not self._closed:
+                self._closes_by = self._clock.monotonic() + self.settings.close_deadline.total_seconds()
+            self._closed = True
+            self.room = 0
+        self._ending.set()
+        self._wake.set()
+
     def close(self) -> int:
         """Stop recording, write once more within `close_deadline`, and return how many keys could not be saved.
 
         Safe to call twice and when nothing was ever recorded; call it before the recorder's own pool is closed.
         """
-        with self.lock:
-            if self._closed:
-                return self._unsaved
-            self._closed = True
-            self.room = 0
-            thread = self._thread
-        self._ending.set()
-        self._wake.set()
+        self.stop_recording()
+        thread = self._thread
         if thread is None:
             self._flush_or_log(everything=True)
         elif thread is not threading.current_thread():
-            thread.join(self.settings.close_deadline.total_seconds())
+            thread.join(max(0.0, self._closes_by - self._clock.monotonic()))
         with self.lock:
-            self._unsaved = self._buffer.drop()
-        if self._unsaved:
-            self._logger.error("closed with unsaved activity unsaved=%d", self._unsaved)
+            left = self._buffer.drop()
+            self._unsaved += left
+        if left:
+            self._logger.error("closed with unsaved activity unsaved=%d", left)
         return self._unsaved
 
     @property

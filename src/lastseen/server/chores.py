@@ -39,12 +39,16 @@ class Chores:
         self._thread.start()
 
     def is_ending(self) -> bool:
-        """Return whether `close` was called: a chore that takes long asks now and then, and breaks off."""
+        """Return whether it is to end: a chore that takes long asks now and then, and breaks off."""
         return self._ended.is_set()
+
+    def end(self) -> None:
+        """Do no more; `close` waits for the chore under way."""
+        self._ended.set()
 
     def close(self) -> None:
         """Let the chore under way end, and do no more. Safe twice, and without a start."""
-        self._ended.set()
+        self.end()
         if self._thread.is_alive():
             self._thread.join()
 
