@@ -435,3 +435,32 @@ def test_closing_saves_what_waits(visits: FaultyVisits, tmp_path: Path) -> None:
         assert answers == [[]] * 20
         assert isinstance(late, Overloaded)
         assert len(ingest.stored()) == 20
+
+
+class FlyingClock(ManualClock):
+    """Whatever is to be done later is due at the next look."""
+
+    def monotonic(self) -> float:
+        """Return a moment a hundred seconds after the last one."""
+        self.advance(100)
+        return super().monotonic()
+
+
+def test_the_end_does_not_wait_for_a_database_that_is_away(visits: FaultyVisits, tmp_path: Path) -> None:
+    """It is not asked once more, which may take its whole deadline: what is on disk is stored after the next start."""
+    visits.is_away = True
+    visits.gate.clear()
+    with ingesting(visits, tmp_path, clock=FlyingClock()) as ingest:
+        sending = threading.Thread(target=ingest.save, args=(["a"],))
+        sending.start()
+        eventually(lambda: visits.inside == 1, "the database is asked")
+        closing = threading.Thread(target=ingest.commit.close)
+        closing.start()
+        eventually(lambda: ingest.commit._closing, "it is to end")
+        visits.gate.set()
+        for thread in (sending, closing):
+            thread.join(30)
+        assert visits.batches == [1]
+    visits.is_away = False
+    with ingesting(visits, tmp_path) as ingest:
+        eventually(lambda: ingest.stored() == ["a"], "what waited is stored")

@@ -180,8 +180,9 @@ class GroupCommit:
                 answered_at = self._clock.monotonic()
                 until = answered_at + min(answered_at - began, LONGEST_WAIT)
                 self._answer(requests)
-            # After the answers: a database that does not come back takes its time to say so.
-            if not self._spool.is_empty and self._clock.monotonic() >= self._try_again_at:
+            # After the answers: a database that does not come back takes its time to say so. Not at the end.
+            is_time = self._clock.monotonic() >= self._try_again_at and not self._closing
+            if is_time and not self._spool.is_empty:
                 self._drain()
             if not requests:
                 return
@@ -298,7 +299,7 @@ class GroupCommit:
     def _drain(self) -> None:
         """Move what waits on disk into the database, the oldest first, and stop when that fails or enough is done."""
         drained = 0
-        while not self._spool.is_empty and drained < MOST_DRAINED:
+        while not self._spool.is_empty and drained < MOST_DRAINED and not self._closing:
             try:
                 drained += self._drain_oldest()
             except (StoreError, OSError) as error:

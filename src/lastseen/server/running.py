@@ -83,6 +83,8 @@ def serve(settings: Settings) -> None:
             with _collecting_garbage_rarely():
                 run(app, listener, announce, signals)
         finally:
+            chores.end()
+            opened.stop()
             chores.close()
             unsaved = opened.close()
     if not unsaved:
@@ -97,6 +99,12 @@ class _Opened:
     accounts: Accounts
     ingest: Ingest
     set_up_token: str | None
+
+    def stop(self) -> None:
+        """Take nothing more, and begin to save what waits, all of it at once: a database that hangs takes its time."""
+        self.seen.stop_recording()
+        self.accounts.stop_recording()
+        self.ingest.close()
 
     def close(self) -> int:
         """Save what waits; returns how many things could not be saved."""
