@@ -103,3 +103,14 @@ def test_the_deadline_begins_with_the_end_of_recording() -> None:
     assert [tracker.close(), tracker.close()] == [1, 1]
     assert tracker.health().buffer_size == 0
     hung.gate.set()
+
+
+def test_reports_follow_no_longer_once_it_ends() -> None:
+    """Their thread ends before it is waited for."""
+    with LastSeen.open("memory:", migrate=True) as seen:
+        seen.reports.follow()
+        follower = seen.reports._follower
+        assert follower is not None
+        seen.stop_recording()
+        follower.join(30)
+        assert not follower.is_alive()

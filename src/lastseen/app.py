@@ -184,12 +184,14 @@ class LastSeen:
         return self._devices[0]
 
     def stop_recording(self) -> None:
-        """Record nothing more, and begin to save what waits; `close` waits for that."""
+        """Record nothing more, and begin to save what waits; `close` waits for that. Reports stop following, too."""
         # All of them before any is waited for: while the database does not answer, each takes its whole deadline.
         trackers = [self.clients.tracker]
         trackers += [devices.tracker for devices in self._devices] + [keys.tracker for keys in self._keys]
         for tracker in trackers:
             tracker.stop_recording()
+        for reports in self._reports:
+            reports.end()
 
     def close(self) -> int:
         """Save what waits, then close what was opened; returns how many things could not be saved. Safe twice."""

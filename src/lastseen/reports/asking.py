@@ -182,9 +182,13 @@ class Reports:
                 is_well = False
             self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
 
+    def end(self) -> None:
+        """Copy nothing more; `close` waits for what is under way."""
+        self._stop.set()
+
     def close(self) -> None:
         """Stop following and let go of the copy. Safe twice."""
-        self._stop.set()
+        self.end()
         while self._follower is not None and self._follower.is_alive():
             if self._copy is not None:
                 self._copy.interrupt()
