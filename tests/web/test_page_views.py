@@ -20,6 +20,7 @@ from lastseen.errors import StoreUnavailable
 from lastseen.visits.event import Event
 from lastseen.visits.store import EventQuery, VisitQuery
 from lastseen.web.page_views import MOST_WAITING, PageViewMiddleware, PageViews, WSGIPageViewMiddleware, page_view
+from tests.server.running import eventually
 
 FIREFOX = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
 
@@ -168,6 +169,58 @@ def test_memory_is_bounded(seen: LastSeen) -> None:
     assert views.close() == 0
     # They all have the same id: the same event.
     assert len(events(seen)) == 1
+
+
+def test_memory_is_bounded_while_the_disk_is_full(seen: LastSeen) -> None:
+    """Then the database can be read and nothing saved: what is ready to be saved counts too."""
+    is_full = True
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, *arguments: Any) -> Any:
+            if is_full:
+                raise StoreUnavailable("the disk is full")
+            return store.save(*arguments)
+
+    store, seen.store.visits = seen.store.visits, Full()  # type: ignore[misc]
+    views = PageViews(seen)
+    raw = page_view(views, "/", lambda _name: None, "198.51.100.7")
+    assert raw is not None
+    assert all(views.count(raw) for _ in range(MOST_WAITING))
+    eventually(lambda: len(views._made) == MOST_WAITING, "all are ready to be saved")
+    assert not views.count(raw)
+    assert views.dropped["full"] == 1
+    is_full = False
+    assert views.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [("/a b", "/a%20b"), ("/a?b", "/a%3Fb"), ("/50%", "/50%25"), ("/a#b", "/a%23b"), ("/a;b=c,d", "/a;b=c,d")],
+)
+def test_addresses_are_as_browsers_write_them(seen: LastSeen, views: PageViews, path: str, url: str) -> None:
+    """The same page has the same address whether a script counts it or the server, which knows it decoded."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [b"hello"]
+
+    async def page(request: Any) -> HTMLResponse:
+        return HTMLResponse("hello")
+
+    async def get() -> None:
+        counted = PageViewMiddleware(Starlette(routes=[Route("/{path:path}", page)]), views)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=counted), base_url="https://example.org"
+        ) as client:
+            await client.get(url)
+
+    wsgi_get(WSGIPageViewMiddleware(app, views), path)
+    asyncio.run(get())
+    views.close()
+    assert {event.url for event in events(seen)} == {f"https://example.org{url}"}
 
 
 DJANGO = """

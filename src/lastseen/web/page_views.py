@@ -19,6 +19,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from lastseen.activity.backoff import retry_delay
 from lastseen.app import LastSeen
@@ -88,7 +89,7 @@ class PageViews:
 
     def count(self, raw: RawEvent) -> bool:
         """Take one page view; False when it is dropped. Never waits and never raises."""
-        if self._closing or len(self._waiting) >= MOST_WAITING:
+        if self._closing or len(self._waiting) + len(self._made) >= MOST_WAITING:
             self.dropped["full"] += 1
             return False
         self._waiting.append(raw)
@@ -182,6 +183,11 @@ def page_view(views: PageViews, url: str, headers: Callable[[str], str | None], 
     )
 
 
+def quoted(path: str) -> str:
+    """Return a path, which servers hand on decoded, as a browser writes it: as the script counts the same page."""
+    return quote(path, safe="/:@!$&'()*+,;=~", errors="replace")
+
+
 def is_page(status: int, content_type: str | None) -> bool:
     """Return whether an answer shows a page: success, and HTML."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
@@ -222,7 +228,8 @@ class PageViewMiddleware:
         client = scope.get("client")
         query = scope.get("query_string", b"").decode("latin-1")
         host = headers("host") or ""
-        url = f"{scope.get('scheme', 'http')}://{host}{scope['path']}" if host else scope["path"]
+        path = quoted(scope["path"])
+        url = f"{scope.get('scheme', 'http')}://{host}{path}" if host else path
         raw = page_view(self._views, f"{url}?{query}" if query else url, headers, client[0] if client else None)
         if raw is not None:
             self._views.count(raw)
@@ -276,7 +283,7 @@ def count_wsgi(views: PageViews, environ: Mapping[str, Any]) -> None:
     path = (environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8", "replace")
     host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
     query = environ.get("QUERY_STRING")
-    url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{path}{f'?{query}' if query else ''}"
+    url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{quoted(path)}{f'?{query}' if query else ''}"
 
     def header(name: str) -> str | None:
         return environ.get(f"HTTP_{name.upper().replace('-', '_')}")
