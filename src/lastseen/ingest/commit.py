@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from time import perf_counter
 
@@ -43,6 +44,8 @@ Make = Callable[[RawEvent], Event]
 Rules = Callable[[str], VisitRule]
 OnCommit = Callable[[int, float], object]
 """Called after each transaction with its number of events and its seconds."""
+Answer = Callable[[Sequence[int], Exception | None], object]
+"""Called with the places of events that the database refuses for ever; or with why nothing was acknowledged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +55,7 @@ class _Request:
     make: Make
     raws: Sequence[RawEvent]
     loop: asyncio.AbstractEventLoop
-    answer: asyncio.Future[Sequence[int]]
+    answer: Answer
     events: Sequence[Event] = ()
     refused: list[int] = field(default_factory=list)
     """Places of events that the database refuses for ever."""
@@ -117,7 +120,13 @@ class GroupCommit:
     def submit(self, make: Make, raws: Sequence[RawEvent]) -> asyncio.Future[Sequence[int]]:
         """Return what will be the result of `save`; raises `Overloaded` at once. For the thread of an event loop."""
         loop = asyncio.get_running_loop()
-        request = _Request(make, raws, loop, loop.create_future())
+        answer: asyncio.Future[Sequence[int]] = loop.create_future()
+        self.offer(make, raws, loop, partial(_settle, answer))
+        return answer
+
+    def offer(self, make: Make, raws: Sequence[RawEvent], loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
+        """Save like `save`, and call `answer` on the loop then; raises `Overloaded` at once. For the loop's thread."""
+        request = _Request(make, raws, loop, answer)
         count = len(raws)
         with self._lock:
             # A request that brings more by itself than may wait is let in when nothing else waits.
@@ -130,7 +139,6 @@ class GroupCommit:
         if is_enough:
             # Not at once: what came in together is also saved together.
             loop.call_soon(self._wake.set)
-        return request.answer
 
     def close(self) -> None:
         """Save what waits, answer, and end the thread. Safe twice; what is in the spool stays there."""
@@ -340,15 +348,24 @@ class GroupCommit:
     def _resolve(self, requests: list[_Request]) -> None:
         """Hand everybody the answer; on their event loop."""
         for request in requests:
-            if request.answer.done():  # its client left, and the task that waited was cancelled
-                continue
             if request.error is None:
                 self._figures.accepted += len(request.raws) - len(request.refused)
-                request.answer.set_result(request.refused)
-            else:
-                if isinstance(request.error, Overloaded | StoreError):
-                    self._figures.refused += len(request.raws)
-                request.answer.set_exception(request.error)
+            elif isinstance(request.error, Overloaded | StoreError):
+                self._figures.refused += len(request.raws)
+            try:
+                request.answer(request.refused, request.error)
+            except Exception:  # one who cannot take the answer must not keep it from the others
+                _logger.exception("an answer could not be given")
+
+
+def _settle(answer: asyncio.Future[Sequence[int]], refused: Sequence[int], error: Exception | None) -> None:
+    """Give a future its result, unless the task that waited was cancelled."""
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(refused)
+    else:
+        answer.set_exception(error)
 
 
 def _hand_out(refused: list[int], requests: list[_Request]) -> None:

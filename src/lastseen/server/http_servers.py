@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from lastseen.errors import MissingExtra
 from lastseen.server.body import AsgiApp
+from lastseen.server.ingest.direct import DirectEvents
 
 BACKLOG = 2_048
 FINISH_WITHIN = 4
@@ -61,15 +62,22 @@ def run_uvicorn(
     announce: Announce,
     signals: StopSignals,
     *,
+    direct: DirectEvents | None = None,
     until: Future[Any] | None = None,
 ) -> None:
-    """Serve until a signal, or until something is done; then requests under way have `FINISH_WITHIN` seconds."""
+    """Serve until a signal, or until something is done; then requests under way have `FINISH_WITHIN` seconds.
+
+    `direct` is asked first for what it may know.
+    """
     import uvicorn
+
+    from lastseen.server.direct_protocol import protocol_with
 
     config = uvicorn.Config(
         cast("Any", app),  # uvicorn's types name each message, ours are the standard's dictionaries
         # Told, because it would guess by the kind of function: ours need not be coroutine functions.
         interface="asgi3",
+        http="auto" if direct is None else protocol_with(direct),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -55,7 +55,6 @@ def serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     metrics = Metrics()
     commits = IngestMetrics(metrics.registry)
-    run = run_granian if settings.http_server == "granian" else run_uvicorn
     signals = StopSignals()
     with listener, signals.watched():
         opened = open_patiently(
@@ -81,7 +80,10 @@ def serve(settings: Settings) -> None:
                 chores.start()
 
             with _collecting_garbage_rarely():
-                run(app, listener, announce, signals)
+                if settings.http_server == "granian":
+                    run_granian(app, listener, announce, signals)
+                else:
+                    run_uvicorn(app, listener, announce, signals, direct=app.direct)
         finally:
             chores.end()
             opened.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Send
 from lastseen.server.body import Scope as Connection
 from lastseen.server.ingest.replies import (
     CLIENT_GONE,
+    JSON,
     NO_KEY_NOW,
     Headers,
     SiteFinder,
@@ -36,17 +37,18 @@ from lastseen.server.ingest.replies import (
     send_json,
 )
 from lastseen.server.limits import RateLimits, network_of
+from lastseen.server.problem import MEDIA_TYPE, problem_of
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.web.sessions.threads import in_thread
 
 PATH = "/api/v1/events"
 SHOWN_ERRORS = 10
 
-_IN_A_THREAD_FROM = 64 * 1024
+IN_A_THREAD_FROM = 64 * 1024
 """Bytes; decoding more would hold all other requests up."""
 _LONGEST_REMEMBERED = 200
 """Bytes of a header."""
-_PROBLEM = b"application/problem+json"
+_PROBLEM = MEDIA_TYPE.encode()
 _LINES = {
     b"application/x-ndjson",
     b"application/ndjson",
@@ -60,15 +62,24 @@ _WRONG_TYPE = (
     "send the events as application/json, one a line as application/x-ndjson, either of them as text/plain, or as the "
     "field data of application/x-www-form-urlencoded"
 )
-_ONE = b'{"accepted":1,"dropped":0}'
-_START_ONE = json_start({}, 200, _ONE)
-_BODY_ONE = {"type": "http.response.body", "body": _ONE}
+ONE = b'{"accepted":1,"dropped":0}'
+"""What is told of one event that was taken."""
+_START_ONE = json_start({}, 200, ONE)
+_BODY_ONE = {"type": "http.response.body", "body": ONE}
 """The usual answer of a server's event, made once."""
 _TWO_SITES = "the events name different write keys; send the events of each site by themselves"
 _NO_KEY = (
     "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
     "or send an API key with the scope events:write"
 )
+
+
+class Reply(NamedTuple):
+    """An answer."""
+
+    status: int
+    body: bytes
+    media_type: bytes = JSON
 
 
 class EventsRoute:
@@ -85,33 +96,29 @@ class EventsRoute:
         if method == "OPTIONS":
             return await answer_preflight(send, headers)
         if method != "POST":
-            return await self._refuse(send, headers, 405, "post events here")
+            return await _send(send, headers, _problem(405, "post events here"))
         try:
             received, refused = await self._take(scope, headers, receive)
         except ClientGone:
             return CLIENT_GONE
         except (Unacceptable, Overloaded, StoreError) as error:
-            status, detail = failure_of(error)
-            members = error.members if isinstance(error, Unacceptable) else {}
-            return await self._refuse(send, headers, status, detail, **members)
+            return await _send(send, headers, refusal_of(error))
         if len(received.events) == 1 and not received.dropped and not refused and b"origin" not in headers:
             await send(_START_ONE)
             await send(_BODY_ONE)
             return 200
-        return await self._tell(send, headers, received, refused)
+        return await _send(send, headers, told(received, refused))
 
     async def _take(self, scope: Connection, headers: Headers, receive: Receive) -> tuple[Received, Sequence[int]]:
         """Return what a request brought when that is durable, and the places of what the database refuses."""
         ingest = self._ingest
         body = await read_body(headers, receive, MAX_JSON_BODY)
         origin = origin_of(scope, headers, ingest)
-        if len(body) >= _IN_A_THREAD_FROM or b"content-encoding" in headers:
-            received = await in_thread(_decode, body, headers, origin)
+        if len(body) >= IN_A_THREAD_FROM or b"content-encoding" in headers:
+            received = await in_thread(decode, body, headers, origin)
         else:
-            received = _decode(body, headers, origin)
-        intake = ingest.sites.recall_fresh(_plain_key(headers, received)) or await self._intake(
-            scope, headers, received
-        )
+            received = decode(body, headers, origin)
+        intake = ingest.sites.recall_fresh(plain_key(headers, received)) or await self._intake(scope, headers, received)
         for dropped in received.dropped:
             ingest.figures.dropped[dropped.cause] += 1
         if not received.events:
@@ -168,25 +175,37 @@ class EventsRoute:
             raise Unacceptable(404, "there is no such site")
         return intake
 
-    async def _tell(self, send: Send, headers: Headers, received: Received, refused: Sequence[int]) -> int:
-        accepted = len(received.events) - len(refused)
-        dropped = _with_refused(received, refused) if refused else received.dropped
-        if not dropped:
-            return await send_json(send, headers, 200, b'{"accepted":%d,"dropped":0}' % accepted)
-        errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
-        if accepted == 0:
-            detail = f"no event of {len(dropped)} could be taken: {dropped[0].reason}"
-            return await self._refuse(send, headers, 400, detail, errors=errors)
-        body = msgspec.json.encode({"accepted": accepted, "dropped": len(dropped), "errors": errors})
-        return await send_json(send, headers, 200, body)
 
-    @staticmethod
-    async def _refuse(send: Send, headers: Headers, status: int, detail: str, **members: Any) -> int:
-        body = problem_body(status, HTTPStatus(status).phrase, detail, **members)
-        return await send_json(send, headers, status, body, _PROBLEM)
+async def _send(send: Send, headers: Headers, reply: Reply) -> int:
+    return await send_json(send, headers, reply.status, reply.body, reply.media_type)
 
 
-def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
+def told(received: Received, refused: Sequence[int]) -> Reply:
+    """Return what is said of a request whose events are durable, but for those that the database refuses."""
+    accepted = len(received.events) - len(refused)
+    dropped = _with_refused(received, refused) if refused else received.dropped
+    if not dropped:
+        return Reply(200, b'{"accepted":%d,"dropped":0}' % accepted)
+    errors = [{"index": one.index, "reason": one.reason} for one in dropped[:SHOWN_ERRORS]]
+    if accepted == 0:
+        return _problem(400, f"no event of {len(dropped)} could be taken: {dropped[0].reason}", errors=errors)
+    return Reply(200, msgspec.json.encode({"accepted": accepted, "dropped": len(dropped), "errors": errors}))
+
+
+def refusal_of(error: Exception) -> Reply:
+    """Return what is said of a request of which nothing was taken."""
+    if isinstance(error, Unacceptable | Overloaded | StoreError):
+        status, detail = failure_of(error)
+        return _problem(status, detail, **(error.members if isinstance(error, Unacceptable) else {}))
+    problem = problem_of(error)
+    return Reply(problem.status_code, problem.body(), _PROBLEM)
+
+
+def _problem(status: int, detail: str, **members: Any) -> Reply:
+    return Reply(status, problem_body(status, HTTPStatus(status).phrase, detail, **members), _PROBLEM)
+
+
+def decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     """Return what the body holds. What browsers call text or a form is what they may send without asking first."""
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
@@ -200,7 +219,7 @@ def _decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     raise Unacceptable(415, _WRONG_TYPE)
 
 
-def _plain_key(headers: Headers, received: Received) -> str | None:
+def plain_key(headers: Headers, received: Received) -> str | None:
     """Return the write key where it usually is; None: it takes a closer look."""
     if b"x-api-key" in headers or received.other_key:
         return None

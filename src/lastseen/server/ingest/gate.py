@@ -7,6 +7,7 @@ from time import perf_counter
 
 from lastseen.ingest.service import Ingest
 from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
+from lastseen.server.ingest.direct import DirectEvents
 from lastseen.server.ingest.replies import send_json
 from lastseen.server.ingest.roads import IngestRoads, Road
 from lastseen.server.limits import InFlight, RateLimits
@@ -41,6 +42,8 @@ class IngestGate:
         self._roads = IngestRoads(ingest, limits)
         self._metrics = metrics
         self._in_flight = InFlight(requests=MOST_REQUESTS, size=MOST_BYTES)
+        self.direct = DirectEvents(ingest, metrics, self._in_flight)
+        """The same for what needs no application; for a server that can ask it first."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one connection event of ASGI."""

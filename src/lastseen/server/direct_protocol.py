@@ -1,0 +1,135 @@
+"""uvicorn's own protocol, in front of which plain requests for events are taken as they arrive."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from lastseen.server.ingest.direct import DirectEvents, split
+
+NEWEST_TESTED = (0, 54)
+"""Of uvicorn's versions. What a protocol keeps of its connection is not promised to stay: a newer one goes without."""
+
+
+def protocol_with(direct: DirectEvents) -> Any:
+    """Return what uvicorn takes as `http`."""
+    if _version() > NEWEST_TESTED:
+        return "auto"
+    return type("_Protocol", (DirectProtocol,), {"direct": direct})
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
+
+
+class _Silent:
+    """Takes the place of the event that an ASGI application waits for."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class _DirectCycle:
+    """A request without an application, as uvicorn's protocol looks at the request that is under way."""
+
+    __slots__ = ("disconnected", "keep_alive", "protocol", "response_complete")
+    message_event: ClassVar = _Silent()
+
+    def __init__(self, protocol: DirectProtocol) -> None:
+        self.protocol = protocol
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = True
+
+    def done(self, status_line: bytes, fields: bytes, body: bytes) -> None:
+        """Write the answer and go on with what came meanwhile."""
+        self.response_complete = True
+        protocol = self.protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        protocol.transport.write(b"".join((status_line, protocol.default_fields(), fields, end, body)))
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+class DirectProtocol(HttpToolsProtocol):
+    """Hands requests whose head is known to `direct`, and everything else to uvicorn, byte by byte as it came."""
+
+    direct: ClassVar[DirectEvents]
+    _default_fields: ClassVar[tuple[object, bytes]] = (None, b"")
+
+    _is_amid = False
+    """Whether uvicorn has begun to read a request and not come to its end."""
+    _held = b""
+    """The beginning of a request whose head is known."""
+
+    def on_message_begin(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._is_amid = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """See `HttpToolsProtocol`."""
+        self._is_amid = False
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        held = self._held
+        if held:
+            self._held, data = b"", held + data
+        parts = split(data) if self._is_free() else None
+        if parts is None:
+            super().data_received(data)
+            return
+        known = self.direct.recall(parts.head)
+        if known is None:
+            super().data_received(data)
+            if not parts.missing and not self._is_amid and self.headers is not None:
+                self.direct.learn(parts.head, self.headers)
+        elif parts.missing:
+            self._wait_for_the_rest(data, had_waited=bool(held))
+        else:
+            cycle = _DirectCycle(self)
+            if self.direct.take(known, self.client, parts.body, cycle.done):
+                self._unset_keepalive_if_required()
+                self.cycle = cycle  # type: ignore[assignment] # see _DirectCycle
+            else:
+                super().data_received(data)
+
+    def _is_free(self) -> bool:
+        """Return whether a request that begins now would be answered at once."""
+        before: RequestResponseCycle | None = self.cycle
+        return (
+            not self._is_amid
+            and (before is None or before.response_complete)
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _wait_for_the_rest(self, data: bytes, *, had_waited: bool) -> None:
+        """Hold a request of which the body is to come, once: many clients send head and body by themselves."""
+        if had_waited:
+            super().data_received(data)
+        else:
+            self._unset_keepalive_if_required()
+            self._held = data
+
+    def shutdown(self) -> None:
+        """See `HttpToolsProtocol`; what is under way is answered."""
+        if self._held:
+            held, self._held = self._held, b""
+            super().data_received(held)
+        super().shutdown()
+
+    def default_fields(self) -> bytes:
+        """Return what uvicorn says in every answer, such as the date; the same bytes for about a second."""
+        fields = self.server_state.default_headers
+        if self._default_fields[0] is not fields:
+            text = b"".join([b"%b: %b\r\n" % field for field in fields])
+            type(self)._default_fields = (fields, text)
+        return self._default_fields[1]

@@ -1,0 +1,175 @@
+"""Events that come as they came before: the head of the request is known, byte by byte, so it need not be read again.
+
+A program that sends events sends the same head each time, but for the length of the body. Such a request is answered
+as `EventsRoute` answers it, at half the cost; whatever is not plain goes to `EventsRoute` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from time import perf_counter
+from typing import NamedTuple
+
+from lastseen.ingest.outcome import Overloaded
+from lastseen.ingest.own import Received
+from lastseen.ingest.service import Ingest
+from lastseen.server.ingest.events import IN_A_THREAD_FROM, ONE, PATH, Reply, decode, plain_key, refusal_of, told
+from lastseen.server.ingest.replies import Headers, json_start, origin_of
+from lastseen.server.limits import InFlight
+from lastseen.server.metrics import Metrics
+
+FIRST_LINE = b"POST %b HTTP/1.1\r\n" % PATH.encode()
+MOST_KNOWN = 1_000
+"""Heads; of more the oldest is forgotten."""
+LONGEST_KNOWN = 4_096
+"""Bytes of a head."""
+LARGEST = IN_A_THREAD_FROM - 1
+"""Bytes of a body."""
+
+_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,6})\r\n", re.IGNORECASE).search
+_NOT_PLAIN = {
+    b"content-encoding",
+    b"expect",
+    b"proxy-connection",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-api-key",
+}
+"""What changes how a body is read, or takes a look at the database."""
+
+Fields = list[tuple[bytes, bytes]]
+Done = Callable[[bytes, bytes, bytes], object]
+"""Called with the status line, the fields and the body of the answer, each complete."""
+
+
+class Split(NamedTuple):
+    """A request in one piece, whose head may be known."""
+
+    head: bytes
+    """Without the digits of the length."""
+    body: bytes
+    missing: int
+    """How many bytes of the body are still to come."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownHead:
+    """What the fields of a head say."""
+
+    headers: Headers
+    fields_for_one: bytes
+    """The fields of the answer to one event."""
+
+
+class _Waiting(NamedTuple):
+    """A request that waits until its events are durable."""
+
+    known: KnownHead
+    received: Received
+    size: int
+    began: float
+    done: Done
+
+
+def split(data: bytes) -> Split | None:
+    """Return the parts of a request for events; None for anything else, and for more than one request."""
+    end = data.find(_END, 0, LONGEST_KNOWN)
+    if end < 0 or not data.startswith(FIRST_LINE):
+        return None
+    length = _LENGTH(data, len(FIRST_LINE) - 2, end + 2)
+    if length is None:
+        return None
+    body = data[end + len(_END) :]
+    size = int(length[1])
+    if size > LARGEST or len(body) > size:
+        return None
+    return Split(data[: length.start(1)] + data[length.end(1) : end], body, size - len(body))
+
+
+class DirectEvents:
+    """Answers plain requests for events without the machinery of an ASGI application. For one event loop."""
+
+    def __init__(self, ingest: Ingest, metrics: Metrics, in_flight: InFlight) -> None:
+        self._ingest = ingest
+        self.in_flight = in_flight
+        self.metrics = metrics
+        self._usual_times = metrics.series("POST", PATH, 200)
+        self._heads: dict[bytes, KnownHead] = {}
+
+    def recall(self, head: bytes) -> KnownHead | None:
+        """Return what is known of a head."""
+        return self._heads.get(head)
+
+    def learn(self, head: bytes, fields: Fields) -> None:
+        """Remember a head that was read by whoever may say what it means; nothing where it is not plain.
+
+        `fields` have their names in lower case. They are believed when they are what is written in the head, one a
+        line: whatever the head means, it means the same the next time.
+        """
+        headers = dict(fields)
+        if (
+            len(headers) < len(fields)
+            or b"content-length" not in headers
+            or not _NOT_PLAIN.isdisjoint(headers)
+            or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive"
+            or fields_of(head) != [(name, b"" if name == b"content-length" else value) for name, value in fields]
+        ):
+            return
+        if len(self._heads) >= MOST_KNOWN:
+            del self._heads[next(iter(self._heads))]
+        self._heads[head] = KnownHead(headers, _written(json_start(headers, 200, ONE)["headers"]))
+
+    def take(self, known: KnownHead, client: tuple[str, int] | None, body: bytes, done: Done) -> bool:
+        """Take a request and call `done` later, when its events are durable; False: nothing was done, ask the route."""
+        began = perf_counter()
+        headers, ingest = known.headers, self._ingest
+        try:
+            received = decode(body, headers, origin_of({"client": client}, headers, ingest))
+            intake = ingest.sites.recall_fresh(plain_key(headers, received))
+            if intake is None or received.dropped or not received.events:
+                return False
+            self.in_flight.enter(len(body))
+        except Exception:  # noqa: BLE001 - whatever it is, the route says it
+            return False
+        loop = asyncio.get_running_loop()
+        answer = partial(self._answer, _Waiting(known, received, len(body), began, done))
+        try:
+            ingest.commit.offer(intake.make, received.events, loop, answer)
+        except Overloaded as error:
+            loop.call_soon(answer, (), error)
+        return True
+
+    def _answer(self, waiting: _Waiting, refused: Sequence[int], error: Exception | None) -> None:
+        self.in_flight.leave(waiting.size)
+        known, received = waiting.known, waiting.received
+        if error is None and not refused and len(received.events) == 1:
+            waiting.done(_OK, known.fields_for_one, ONE)
+            self._usual_times.observe(perf_counter() - waiting.began)
+            return
+        reply = told(received, refused) if error is None else refusal_of(error)
+        fields = json_start(known.headers, reply.status, reply.body, reply.media_type)["headers"]
+        waiting.done(_status_line(reply), _written(fields), reply.body)
+        self.metrics.request("POST", PATH, reply.status, perf_counter() - waiting.began)
+
+
+def fields_of(head: bytes) -> Fields:
+    """Return the fields of a head as they are written, the names in lower case."""
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
+
+
+def _status_line(reply: Reply) -> bytes:
+    return f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
+
+
+def _written(fields: Fields) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+_OK = b"HTTP/1.1 200 OK\r\n"
