@@ -273,3 +273,21 @@ def test_nobody_reads_the_output(process: Command, alone: Path, redirection: str
     line = f"{{ {shlex.quote(str(LASTSEEN))} {command} {redirection}; }} 2>{shlex.quote(str(errors))}"
     subprocess.run(["sh", "-c", line], stdout=subprocess.DEVNULL, check=False, timeout=60)
     assert errors.read_text() in {"", "no clients\n"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prune", "--older-than"),
+        ("keys", "create", "x", "--expires-in"),
+        ("keys", "rotate", "x", "--overlap"),
+        ("clients", "active", "--within"),
+        ("visits", "list", "--within"),
+    ],
+    ids=" ".join,
+)
+def test_a_span_that_no_calendar_has_room_for_is_a_usage_error(call: Command, command: tuple[str, ...]) -> None:
+    """Also one that begins before the year 1 or ends after 9999: told in words, without a traceback."""
+    done = call(*command, "9999999d")
+    assert done.code == 2
+    assert "too long a span" in done.err

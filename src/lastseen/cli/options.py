@@ -16,6 +16,9 @@ import typer
 from lastseen.errors import ConfigurationError
 from lastseen.settings import SETTING_NAMES, Settings, flag_of, format_span, load_settings, parse_span, variable_of
 
+LONGEST_SPAN = timedelta(days=365_000)
+"""From now on and before now there is room for so much."""
+
 COMMON_OPTIONS = ("database_url", "data_folder", "log_level")
 
 CONFIG_HELP = "TOML file with settings. [dim]LASTSEEN_CONFIG; else lastseen.toml here, when present[/dim]"
@@ -113,11 +116,14 @@ ALL_SETTINGS = SETTING_NAMES
 
 
 def span(text: str) -> timedelta:
-    """Read a span for Typer; a wrong one is a usage error."""
+    """Read a span for Typer; a wrong one is a usage error, and one that no calendar has room for."""
     try:
-        return parse_span(text)
+        found = parse_span(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if found > LONGEST_SPAN:
+        raise typer.BadParameter(f"{text} is too long a span; there are a thousand years at most")
+    return found
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
