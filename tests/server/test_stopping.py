@@ -8,13 +8,15 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.server.running import ServerProcess, environment, eventually
+from tests.server.running import DEADLINE, ServerProcess, environment, eventually
 
 
 class Load:
@@ -28,7 +30,7 @@ class Load:
             thread.start()
 
     def _post(self, number: int) -> None:
-        with httpx.Client(base_url=self._address) as http:
+        with httpx.Client(base_url=self._address, timeout=DEADLINE) as http:
             for count in range(1_000_000):
                 client_id = f"{number}-{count}"
                 try:
@@ -98,6 +100,16 @@ def test_a_stream_that_never_ends_does_not_hold_the_stop_up(tmp_path: Path, http
         eventually(lambda: server.http.get("/api/v1/clients/streamed").status_code == 200, "the line is recorded")
         assert server.stop() == 0
     assert stored(database) == {"streamed"}
+
+
+def test_a_connection_waits_longer_for_its_next_request_than_clients_keep_it(new_server: ServerProcess) -> None:
+    """Most forget one after five seconds: a server that closed it just then would lose what is being sent."""
+    with closing(HTTPConnection("127.0.0.1", new_server.port, timeout=DEADLINE)) as connection:
+        connection.request("GET", "/health/live")
+        connection.getresponse().read()
+        connection.sock.settimeout(6)
+        with pytest.raises(TimeoutError):
+            connection.sock.recv(1)
 
 
 def test_it_starts_with_nothing_and_says_where(tmp_path: Path) -> None:
