@@ -13,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastseen import StatusRule
+from lastseen.errors import MissingAbility, MissingExtra
 from lastseen.server.body import MAX_LINE, LineCutter
 from lastseen.server.http_servers import StopSignals
 from lastseen.server.logs import HumanFormatter, JsonFormatter
 from lastseen.server.pages.charts import active_strip, busiest_hour, hourly_values
 from lastseen.server.pages.clients import status_spans
 from lastseen.server.pages.relative import relative
+from lastseen.server.problem import problem_of
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -130,3 +132,19 @@ def test_a_stop_signal_is_never_lost() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stopped == ["early", "early"]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("error", [MissingAbility("a store without clients"), ZeroDivisionError("division by zero")])
+def test_what_nobody_expected_is_in_the_log(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """The answer says so, of an error of our own too."""
+    problem = problem_of(error)
+    assert problem.status_code == 500
+    assert "log of the server" in str(problem.detail)
+    assert str(error) in caplog.text
+
+
+def test_a_library_that_is_missing_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """It is no defect, and who asks can tell whoever runs the server what to install."""
+    problem = problem_of(MissingExtra("reports need DuckDB: pip install 'lastseen[server]'"))
+    assert (problem.status_code, caplog.text) == (501, "")
+    assert "pip install" in str(problem.detail)

@@ -20,7 +20,7 @@ from lastseen.errors import (
     InvalidCursor,
     InvalidData,
     InvalidValue,
-    LastSeenError,
+    MissingExtra,
     NotFound,
     SessionError,
     SessionNotFound,
@@ -78,8 +78,9 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind
     for kind, status in _PLAIN.items():
         if isinstance(error, kind):
             return Problem(status, str(error))
-    if not isinstance(error, LastSeenError):
-        _logger.error("a request failed unexpectedly", exc_info=error)
+    if isinstance(error, MissingExtra):
+        return Problem(501, f"{error}, where this server runs")
+    _logger.error("a request failed unexpectedly", exc_info=error)
     return Problem(500, "this is a defect of lastseen; the log of the server has the details")
 
 
