@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from lastseen.cli.lines import BadLine
 from lastseen.ingest.times import micros_of_number
 
 MAX_SHOWN = 40
+_MINUTES_OF_A_DAY = 24 * 60
 SECOND = 1_000_000
 
 ASSET_ENDINGS = frozenset(
@@ -158,17 +159,19 @@ def minute_of(text: str, offset: str) -> int:
     """
     day, hour, minute = text.split(":")
     number, month, year = day.split("/")
-    zone = _zone(offset)
-    moment = datetime(int(year), _MONTHS[month], int(number), int(hour), int(minute), tzinfo=zone)
-    return int(moment.timestamp()) * SECOND
+    moment = datetime(int(year), _MONTHS[month], int(number), int(hour), int(minute), tzinfo=UTC)
+    return int(moment.timestamp()) * SECOND - offset_of(offset)
 
 
-def _zone(text: str) -> timezone:
+def offset_of(text: str) -> int:
+    """Return the microseconds that `+0200` is ahead of UTC; raises `ValueError` for what is none, or a day or more."""
     found = _OFFSET(text)
     if found is None:
         raise ValueError(text)
-    offset = timedelta(hours=int(found[2]), minutes=int(found[3]))
-    return timezone(-offset if found[1] == "-" else offset)
+    minutes = int(found[2]) * 60 + int(found[3])
+    if minutes >= _MINUTES_OF_A_DAY:
+        raise ValueError(text)
+    return (-minutes if found[1] == "-" else minutes) * 60 * SECOND
 
 
 def _unescaped(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -11,7 +12,7 @@ import msgspec
 
 from lastseen.cli.lines import MAX_LINE, BadLine, read_block
 from lastseen.cli.log_lines import Request, parse_request
-from lastseen.cli.log_plain import NOT_PLAIN, Makers, PlainLines, is_plain
+from lastseen.cli.log_plain import Makers, PlainLines, pieces
 from lastseen.visits.cookieless import ImportedVisitors
 from lastseen.visits.event import PAGEVIEW, Event, Geo
 from lastseen.visits.geography import Geography
@@ -38,7 +39,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     kept_parameters: frozenset[str] = frozenset()
 
 
-class ReadChunk(msgspec.Struct, frozen=True, kw_only=True):
+class ReadChunk(msgspec.Struct, kw_only=True):
     """What whole lines say. The events have the ids of lines that came for the first time."""
 
     lines: int
@@ -70,7 +71,7 @@ class LineReader:
                 event=self._made,
                 visitor_id=visitors.visitor_id,
                 place=_nowhere if places is None else places.locate,
-                event_id=self._line_id,
+                event_id=partial(dated_id, key=self._key),
             ),
             everything=options.all_requests,
             latest=options.latest,
@@ -78,30 +79,39 @@ class LineReader:
 
     def read(self, number: int, chunk: bytes) -> ReadChunk:
         """Read lines, the first of which has this number; a last one without a line feed is half of one."""
-        events: list[Event] = []
-        bad_lines: list[tuple[int, str]] = []
-        *lines, unfinished = chunk.split(b"\n")
-        plain, all_are_plain = self._plain.event, is_plain(chunk)
-        for place, whole in enumerate(lines):
-            line = whole.strip()
-            event = plain(line) if all_are_plain or is_plain(line) else NOT_PLAIN
-            if event is NOT_PLAIN:
-                try:
-                    event = self._event(line)
-                except BadLine as error:
-                    bad_lines.append((number + place, str(error)))
-                    continue
-            if event is not None:
-                events.append(event)
+        first, found = number, ReadChunk(lines=0, events=[], bad_lines=[])
+        whole, feed, unfinished = chunk.rpartition(b"\n")
+        for piece in pieces(whole) if feed else ():
+            events = self._plain.events(piece)
+            if events is None:
+                self._read_each(piece.split(b"\n"), number, found)
+            else:
+                found.events += events
+            number += piece.count(b"\n") + 1
         if unfinished:
-            lines.append(unfinished)
             try:
                 reason = _HALF if self._event(unfinished.strip()) is not None else None
             except BadLine as error:
                 reason = str(error)
             if reason is not None:
-                bad_lines.append((number + len(lines) - 1, reason))
-        return ReadChunk(lines=len(lines), events=events, bad_lines=bad_lines)
+                found.bad_lines.append((number, reason))
+            number += 1
+        found.lines = number - first
+        return found
+
+    def _read_each(self, lines: Sequence[bytes], number: int, found: ReadChunk) -> None:
+        """Read lines of which one is unusual, or more; the first has this number."""
+        for place, whole in enumerate(lines):
+            line = whole.strip()
+            events = self._plain.events(line)
+            if events is None:
+                try:
+                    event = self._event(line)
+                except BadLine as error:
+                    found.bad_lines.append((number + place, str(error)))
+                    continue
+                events = [] if event is None else [event]
+            found.events += events
 
     def _event(self, line: bytes) -> Event | None:
         """Return the event of a line, or None for one that is empty or not wanted."""
@@ -115,10 +125,7 @@ class LineReader:
             return None
         if request.at > self._options.latest:
             raise BadLine("its time lies in the future")
-        return msgspec.structs.replace(self._made(request), id=self._line_id(line, request.at))
-
-    def _line_id(self, line: bytes, at: int) -> str:
-        return dated_id(at, line, self._key)
+        return msgspec.structs.replace(self._made(request), id=dated_id(request.at, line, self._key))
 
     def _made(self, request: Request) -> Event:
         """Return the event of a request, without its id."""
