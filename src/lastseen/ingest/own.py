@@ -84,7 +84,8 @@ def decode_events(body: bytes, origin: Origin) -> Received:
     """
     array = body.lstrip()[:1] == b"["
     try:
-        if b"\\u0000" in body:
+        # Most have no escape at all, which takes a tenth of the time to see.
+        if b"\\" in body and b"\\u0000" in body:
             return _decode_each(body, origin)
         if array:
             return _collected(_decode_list(body), origin)

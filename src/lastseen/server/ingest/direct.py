@@ -7,7 +7,6 @@ as `EventsRoute` answers it, at half the cost; whatever is not plain goes to `Ev
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +14,20 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import NamedTuple
 
-from lastseen.ingest.outcome import Overloaded
+from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.own import Received
 from lastseen.ingest.service import Ingest
-from lastseen.server.ingest.events import IN_A_THREAD_FROM, ONE, PATH, Reply, decode, plain_key, refusal_of, told
+from lastseen.server.ingest.events import (
+    IN_A_THREAD_FROM,
+    ONE,
+    PATH,
+    Decoder,
+    Reply,
+    decoder_for,
+    plain_key,
+    refusal_of,
+    told,
+)
 from lastseen.server.ingest.replies import Headers, json_start, origin_of
 from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
@@ -32,7 +41,9 @@ LARGEST = IN_A_THREAD_FROM - 1
 """Bytes of a body."""
 
 _END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: ?(\d{1,6})\r\n", re.IGNORECASE).search
+_LENGTHS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+"""As programs write it; whoever writes it in another way is answered by the route."""
+_MOST_DIGITS = len(str(LARGEST))
 _NOT_PLAIN = {
     b"content-encoding",
     b"expect",
@@ -63,6 +74,7 @@ class KnownHead:
     """What the fields of a head say."""
 
     headers: Headers
+    decode: Decoder
     fields_for_one: bytes
     """The fields of the answer to one event."""
 
@@ -82,14 +94,22 @@ def split(data: bytes) -> Split | None:
     end = data.find(_END, 0, LONGEST_KNOWN)
     if end < 0 or not data.startswith(FIRST_LINE):
         return None
-    length = _LENGTH(data, len(FIRST_LINE) - 2, end + 2)
-    if length is None:
+    for name in _LENGTHS:
+        found = data.find(name, 0, end)
+        if found >= 0:
+            break
+    else:
         return None
-    body = data[end + len(_END) :]
-    size = int(length[1])
-    if size > LARGEST or len(body) > size:
+    first = found + len(name)
+    last = data.find(b"\r\n", first, end + 2)
+    digits = data[first:last]
+    if not digits.isdigit() or len(digits) > _MOST_DIGITS:
         return None
-    return Split(data[: length.start(1)] + data[length.end(1) : end], body, size - len(body))
+    body = data[end + 4 :]
+    missing = int(digits) - len(body)
+    if missing < 0 or len(body) + missing > LARGEST:
+        return None
+    return Split(data[:first] + data[last:end], body, missing)
 
 
 class DirectEvents:
@@ -121,16 +141,20 @@ class DirectEvents:
             or fields_of(head) != [(name, b"" if name == b"content-length" else value) for name, value in fields]
         ):
             return
+        try:
+            decoder = decoder_for(headers)
+        except Unacceptable:
+            return
         if len(self._heads) >= MOST_KNOWN:
             del self._heads[next(iter(self._heads))]
-        self._heads[head] = KnownHead(headers, _written(json_start(headers, 200, ONE)["headers"]))
+        self._heads[head] = KnownHead(headers, decoder, _written(json_start(headers, 200, ONE)["headers"]))
 
     def take(self, known: KnownHead, client: tuple[str, int] | None, body: bytes, done: Done) -> bool:
         """Take a request and call `done` later, when its events are durable; False: nothing was done, ask the route."""
         began = perf_counter()
         headers, ingest = known.headers, self._ingest
         try:
-            received = decode(body, headers, origin_of({"client": client}, headers, ingest))
+            received = known.decode(body, origin_of({"client": client}, headers, ingest))
             intake = ingest.sites.recall_fresh(plain_key(headers, received))
             if intake is None or received.dropped or not received.events:
                 return False

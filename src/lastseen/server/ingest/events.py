@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -72,6 +72,8 @@ _NO_KEY = (
     "the request names no site: send its write key as write_key in the body or the query, or as Authorization: Bearer; "
     "or send an API key with the scope events:write"
 )
+
+Decoder = Callable[[bytes, Origin], Received]
 
 
 class Reply(NamedTuple):
@@ -209,13 +211,18 @@ def decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     """Return what the body holds. What browsers call text or a form is what they may send without asking first."""
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
+    return decoder_for(headers)(body, origin)
+
+
+def decoder_for(headers: Headers) -> Decoder:
+    """Return what reads a body of this type; raises `Unacceptable` for a type of which no event can be."""
     media_type = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
     if media_type in _JSON:
-        return decode_events(body, origin)
+        return decode_events
     if media_type in _LINES:
-        return decode_lines(body, origin)
+        return decode_lines
     if media_type == _FORM:
-        return decode_form(body, origin)
+        return decode_form
     raise Unacceptable(415, _WRONG_TYPE)
 
 
