@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import sqlite3
@@ -110,6 +111,38 @@ def test_a_connection_waits_longer_for_its_next_request_than_clients_keep_it(new
         connection.sock.settimeout(6)
         with pytest.raises(TimeoutError):
             connection.sock.recv(1)
+
+
+HALF = [
+    ("/api/v1/activity", b'{"client_id": "half'),
+    ("/api/v1/activity?client_id=x", b'{"client_id": "half'),
+    ("/api/v1/events", b'{"write_key": "half'),
+    ("/e/", b'{"api_key": "half'),
+    ("/api/v1/devices", b'{"id": "half'),
+]
+
+
+def test_a_request_that_is_cut_off_is_told_to_come_again(tmp_path: Path) -> None:
+    """Whoever is still sending when the server ends gets 503 with Retry-After, and nothing of it is an error."""
+    with ServerProcess(tmp_path) as server, contextlib.ExitStack() as connections:
+        opened = []
+        for path, body in HALF:
+            raw = connections.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            raw.settimeout(30)
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
+            )
+            raw.sendall(head.encode() + b"\r\n" + body)
+            opened.append(raw)
+        assert server.http.get("/health/live").status_code == 200
+        assert server.stop() == 0
+        answers = [b"".join(iter(lambda raw=raw: raw.recv(4096), b"")) for raw in opened]  # type: ignore[misc]
+        assert "Traceback" not in server.log
+    for (path, _), answer in zip(HALF, answers, strict=True):
+        told, _, reason = answer.partition(b"\r\n\r\n")
+        assert told.startswith(b"HTTP/1.1 503 "), (path, answer)
+        assert b"retry-after: 5" in told.lower()
+        assert b"stopping" in reason
 
 
 def test_it_starts_with_nothing_and_says_where(tmp_path: Path) -> None:

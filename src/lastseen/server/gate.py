@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from lastseen.server.access import BY_PROXIES, Access, is_loopback_name
 from lastseen.server.body import Message, Receive, Scope, Send
 from lastseen.server.metrics import Metrics
 from lastseen.server.policy import POLICY
-from lastseen.server.problem import Problem
+from lastseen.server.problem import Problem, cut_off, stopping
 from lastseen.server.receive import PATH as ACTIVITY
 from lastseen.server.receive import ActivityRoute, answer
 
@@ -81,12 +82,15 @@ class Gate:
         problem = None if host in self._known_hosts else self._host_problem(host)
         if problem is None and method not in _SAFE_METHODS:
             problem = _origin_problem(headers)
-        if problem is not None:
-            route, status = "refused", await answer(problem, send)
-        elif scope["path"] == ACTIVITY and _KEYS.isdisjoint(headers) and self._pages.is_open_here(headers):
-            route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
-        else:
-            route, status = await self._serve_page(scope, receive, send)
+        try:
+            if problem is not None:
+                route, status = "refused", await answer(problem, send)
+            elif scope["path"] == ACTIVITY and _KEYS.isdisjoint(headers) and self._pages.is_open_here(headers):
+                route, status = ACTIVITY, await self._activity(scope, headers, receive, send)
+            else:
+                route, status = await self._serve_page(scope, receive, send)
+        except asyncio.CancelledError:
+            route, status = "cut off", await cut_off(answer(stopping(), send))
         self._metrics.request(method, route, status, perf_counter() - began)
 
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
@@ -58,6 +60,22 @@ class Problem(ProblemDetailsException):
         """Return the JSON document, for routes that are not Litestar's."""
         members: dict[str, Any] = self.extra if isinstance(self.extra, dict) else {}
         return msgspec.json.encode({"status": self.status_code, "title": self.title, "detail": self.detail, **members})
+
+
+def stopping() -> Problem:
+    """Return the answer to a request that takes longer than the end of the server waits, for `cut_off`."""
+    return Problem(503, "the server is stopping; send this again", headers={"retry-after": "5", "connection": "close"})
+
+
+async def cut_off(answering: Awaitable[int]) -> int:
+    """Send the answer to a request whose task was cancelled, and return its status.
+
+    Raises `CancelledError` again when another answer is on its way already: then nobody can be told.
+    """
+    try:
+        return await answering
+    except Exception:  # noqa: BLE001 - each HTTP server has its own for a second beginning
+        raise asyncio.CancelledError from None
 
 
 def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - one line a kind

@@ -24,7 +24,7 @@ from lastseen.server.body import (
     too_large,
 )
 from lastseen.server.metrics import Metrics
-from lastseen.server.problem import MEDIA_TYPE, Problem, problem_of
+from lastseen.server.problem import MEDIA_TYPE, Problem, cut_off, problem_of, stopping
 from lastseen.server.touches import NOT_DECODABLE, Reception, Tally, decode_touch, moment_of
 
 PATH = "/api/v1/activity"
@@ -89,7 +89,11 @@ class ActivityRoute:
     async def answer_usual(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the usual request, and count it: a POST of JSON that is not compressed, without a query."""
         began = perf_counter()
-        first = await receive()
+        try:
+            first = await receive()
+        except asyncio.CancelledError:
+            await cut_off(answer(stopping(), send))
+            return
         tally = self._receive_plain(first)
         if tally is _ONE_ACCEPTED:
             await send(_START_ONE)

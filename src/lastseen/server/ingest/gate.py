@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from time import perf_counter
 
@@ -12,7 +13,7 @@ from lastseen.server.ingest.replies import send_json
 from lastseen.server.ingest.roads import IngestRoads, Road
 from lastseen.server.limits import InFlight, RateLimits
 from lastseen.server.metrics import Metrics
-from lastseen.server.problem import MEDIA_TYPE, problem_of
+from lastseen.server.problem import MEDIA_TYPE, cut_off, problem_of, stopping
 from lastseen.server.receive import PATH as ACTIVITY
 
 MOST_REQUESTS = 2_000
@@ -63,6 +64,8 @@ class IngestGate:
                 status = await road(scope, headers, receive, send)
             finally:
                 self._in_flight.leave(size)
+        except asyncio.CancelledError:
+            status = await cut_off(send_json(send, headers, 503, stopping().body(), MEDIA_TYPE.encode()))
         except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
             problem = problem_of(error)
             status = await send_json(send, headers, problem.status_code, problem.body(), MEDIA_TYPE.encode())
