@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lastseen.errors import LastSeenError, StoreUnavailable
 from lastseen.stores.connections import Connections
 from lastseen.stores.postgres.failures import in_our_words
 from lastseen.stores.postgres.watchdog import WATCHDOG
+
+if TYPE_CHECKING:  # it needs psycopg 3, which applications with connections of their own may not have
+    from lastseen.stores.postgres.wire import Wire
+
+Statement = tuple[str, Any]
+"""A statement and its parameters."""
+
+BEGIN, COMMIT = "BEGIN", "COMMIT"
 
 LIMITS = "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
 
@@ -78,8 +86,8 @@ class PostgresDatabase:
         What moves much data at once may take several `deadlines`.
         """
         deadline = self._deadline * deadlines
-        with self._connection(deadline) as raw, _transaction_of(raw):
-            _cursor(raw).execute(LIMITS, self._limits if deadlines == 1 else _limits(deadline))
+        limits = self._limits if deadlines == 1 else _limits(deadline)
+        with self._connection(deadline) as raw, _transaction_of(raw, wire_of(raw), (LIMITS, limits)):
             yield _cursor(raw)
 
     @contextmanager
@@ -112,16 +120,20 @@ class PostgresDatabase:
 
         Everything travels together where the driver can do that: look at `rowcount` after the end.
         """
-        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw):
+        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw, None):
             _cursor(raw).execute(LIMITS_OF_ACTIVITY, self._limits)
             yield _cursor(raw)
 
     @contextmanager
     def change_schema(self) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction that may take as long as it takes, and ends with this process."""
-        with self._connection(None) as raw, _transaction_of(raw):
-            _cursor(raw).execute(END_WITH_THE_CLIENT)
-            yield _cursor(raw)
+        with self._connection(None) as raw:
+            with _transaction_of(raw, None):
+                _cursor(raw).execute(END_WITH_THE_CLIENT)
+                yield _cursor(raw)
+            if wire_of(raw) is not None:
+                # After a change the driver makes the server forget all that is prepared, what is not its own too.
+                raw.close()
 
     @contextmanager
     def _connection(self, deadline: timedelta | None) -> Iterator[Any]:
@@ -189,20 +201,36 @@ def _pipeline(raw: Any) -> AbstractContextManager[Any] | None:
 
 
 @contextmanager
-def _transaction_of(raw: Any) -> Iterator[None]:
-    """Begin now and commit at the end of the block; the caller rolls back."""
-    if not raw.autocommit:
+def _transaction_of(raw: Any, wire: Wire | None, *first: Statement) -> Iterator[None]:
+    """Begin now with these statements, and commit at the end of the block; the caller rolls back."""
+    if wire is not None:
+        wire.run([(BEGIN, None), *first])
         yield
-        raw.commit()
+        wire.run([(COMMIT, None)])
         return
-    _cursor(raw).execute("BEGIN")
+    if raw.autocommit:
+        _cursor(raw).execute(BEGIN)
+    for statement, parameters in first:
+        _cursor(raw).execute(statement, parameters)
     yield
-    _cursor(raw).execute("COMMIT")
+    if raw.autocommit:
+        _cursor(raw).execute(COMMIT)
+    else:
+        raw.commit()
+
+
+def wire_of(raw: Any) -> Wire | None:
+    """Return the shorter way that a connection of our own has; None where statements cannot be prepared on it."""
+    wire: Wire | None = getattr(raw, "wire", None)
+    return None if wire is None or raw.prepare_threshold is None else wire
 
 
 def _roll_back(raw: Any) -> None:
     try:
-        if raw.autocommit:
+        if (wire := wire_of(raw)) is not None:
+            # Not by the driver, see `change_schema`.
+            wire.run([("ROLLBACK", None)])
+        elif raw.autocommit:
             _cursor(raw).execute("ROLLBACK")
         else:
             raw.rollback()

@@ -24,6 +24,7 @@ from lastseen.forking import reset_in_forked_children
 from lastseen.stores.connections import SUPPORTED, Connections, postgres_address
 from lastseen.stores.postgres.failures import PREPARED_STATEMENT_LOST
 from lastseen.stores.postgres.link import Link, NoAnswer, NotPrepared
+from lastseen.stores.postgres.wire import Wire
 
 APPLICATION_NAME = "lastseen"
 
@@ -171,9 +172,9 @@ class OwnPool:
             "keepalives_count": 3,
         }
         try:
-            opening.set_result(
-                Link(_Connection.connect(**{**defaults, **self._options, "autocommit": True}), generation)
-            )
+            connection = _Connection.connect(**{**defaults, **self._options, "autocommit": True})
+            connection.wire = Wire(connection)
+            opening.set_result(Link(connection, generation))
         except BaseException as error:  # noqa: BLE001 - raised to the caller, who waits for this thread
             opening.set_exception(error)
 
@@ -186,6 +187,9 @@ class OwnPool:
 
 class _Connection(psycopg.Connection[Any]):
     """A connection that ends with its pool, and only in the process that made it: psycopg sees to that."""
+
+    wire: Wire | None = None
+    """For `wire_of`."""
 
     def __del__(self, *_: Any) -> None:
         """Do not warn."""

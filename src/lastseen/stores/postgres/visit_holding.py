@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from lastseen.errors import LastSeenError
-from lastseen.stores.postgres.visit_statements import Rows, Statement, Statements, integers
+from lastseen.stores.postgres.database import Statement
+from lastseen.stores.postgres.visit_statements import Rows, Statements, integers
 from lastseen.stores.visit_rows import Identity, identity_of, visit_of
 from lastseen.stores.visit_saving import Held, Key
 from lastseen.visits.visit import Visit

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any
 
 from lastseen.errors import LastSeenError
-from lastseen.stores.postgres.database import Cursor
+from lastseen.stores.postgres.database import Cursor, Statement, wire_of
 
 UNIQUE_VIOLATION = "23505"
 
 Rows = list[tuple[Any, ...]]
-Statement = tuple[str, Any]
-"""A statement and its parameters."""
 
 
 class AlreadyThereError(LastSeenError):
@@ -22,21 +20,30 @@ class AlreadyThereError(LastSeenError):
 
 
 class Statements:
-    """Runs statements in their order; rows that are being copied have arrived before the next statement runs."""
+    """Runs statements in their order; rows that are being copied have arrived before the next statement runs.
+
+    On a connection of our own, statements whose parameters are no mapping take the shorter way.
+    """
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor: Any = cursor
+        self._wire = wire_of(getattr(cursor, "connection", None))
         self._copying = ExitStack()
         self.can_copy = hasattr(cursor, "copy")
         """Whether the driver is psycopg 3."""
 
-    def copy(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Send rows for a `COPY FROM STDIN`, and return while the server still writes them."""
+    def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
+        """Send blocks of a `COPY FROM STDIN`, in its text format, and return while the server still writes them."""
         self.finish()
         with ExitStack() as stack:
-            copy = stack.enter_context(self._cursor.copy(statement))
-            for row in rows:
-                copy.write_row(row)
+            wire = self._wire
+            if wire is not None:
+                wire.copy(statement, blocks)
+                stack.push(lambda kind, *_: wire.finish_copy() if kind is None else wire.give_up_copy())
+            else:
+                copy = stack.enter_context(self._cursor.copy(statement))
+                for block in blocks:
+                    copy.write(block)
             self._copying = stack.pop_all()
 
     def finish(self) -> None:
@@ -56,37 +63,40 @@ class Statements:
 
     def run(self, statement: str, parameters: Any = None) -> int:
         """Run one statement; return how many rows it touched."""
-        self.finish()
-        self._cursor.execute(statement, parameters)
-        return int(self._cursor.rowcount)
+        return self.run_all([(statement, parameters)])[0]
 
     def ask(self, statement: str, parameters: Any = None) -> Rows:
         """Run one statement; return its rows."""
-        self.run(statement, parameters)
-        rows: Rows = self._cursor.fetchall()
-        return rows
+        return self.ask_all([(statement, parameters)])[0]
 
     def run_all(self, statements: Iterable[Statement]) -> list[int]:
         """Run statements, in one round trip where the driver can; return how many rows each touched."""
-        return [int(cursor.rowcount) for cursor in self._execute(statements)]
+        return [touched for _, touched in self._execute(statements, asks=False)]
 
     def ask_all(self, statements: Iterable[Statement]) -> list[Rows]:
         """Run statements that return rows, in one round trip where the driver can; return the rows of each."""
-        return [cursor.fetchall() for cursor in self._execute(statements)]
+        return [rows for rows, _ in self._execute(statements, asks=True)]
 
-    def _execute(self, statements: Iterable[Statement]) -> Iterator[Any]:
+    def _execute(self, statements: Iterable[Statement], *, asks: bool) -> Iterable[tuple[Rows, int]]:
+        """Return the rows of each statement if it asks, and how many rows it touched."""
         self.finish()
+        statements = list(statements)
+        if self._wire is not None and not any(isinstance(parameters, Mapping) for _, parameters in statements):
+            return self._wire.run(statements)
         if not self.can_copy:
-            for statement, parameters in statements:
-                self._cursor.execute(statement, parameters)
-                yield self._cursor
-            return
-        cursors = []
+            # One after the other: they share the cursor.
+            return [_outcome(self._run(self._cursor, *statement), asks=asks) for statement in statements]
         with self._pipeline():
-            for statement, parameters in statements:
-                cursors.append(type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory))
-                cursors[-1].execute(statement, parameters)
-        yield from cursors
+            cursors = [self._run(self._another_cursor(), *statement) for statement in statements]
+        return [_outcome(cursor, asks=asks) for cursor in cursors]
+
+    def _another_cursor(self) -> Any:
+        return type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory)
+
+    @staticmethod
+    def _run(cursor: Any, statement: str, parameters: Any) -> Any:
+        cursor.execute(statement, parameters)
+        return cursor
 
     def _pipeline(self) -> AbstractContextManager[Any]:
         import psycopg
@@ -100,3 +110,7 @@ class Statements:
 def integers(numbers: Iterable[int]) -> str:
     """Write many integers as an array's text: the driver would write its binary form one by one, in Python."""
     return "{" + ",".join(map(str, numbers)) + "}"
+
+
+def _outcome(cursor: Any, *, asks: bool) -> tuple[Rows, int]:
+    return cursor.fetchall() if asks else [], int(cursor.rowcount)

@@ -16,13 +16,13 @@ from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
-from lastseen.stores.postgres.database import Cursor
+from lastseen.stores.postgres.database import Cursor, Statement
 from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
-from lastseen.stores.postgres.visit_statements import Statement, Statements, integers
+from lastseen.stores.postgres.visit_statements import Statements, integers
+from lastseen.stores.postgres.visit_values import COPY_EVENTS, event_blocks, event_row
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
     Identity,
-    body_of,
     columns_of,
     event_of,
     link_of_text,
@@ -66,10 +66,6 @@ SELECT * FROM unnest(
 """
 
 ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE tx = pg_current_xact_id()"
-
-COPY_EVENTS = """
-COPY lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body) FROM STDIN
-"""
 
 EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
 
@@ -244,25 +240,11 @@ class PostgresVisitTransaction:
         """See `VisitTransaction`."""
         numbered = dict(enumerate(sorted(events, key=_key_of), 1))
         self._seq = len(numbered)
-        by_key = held.by_key
-        rows = (
-            (
-                seq,
-                event.site_id,
-                event.id,
-                by_key[event.site_id, event.distinct_id].no,
-                event.at,
-                event.name,
-                event.received_at,
-                event.flags,
-                body_of(event),
-            )
-            for seq, event in numbered.items()
-        )
         if self._may_copy:
-            self._statements.copy(COPY_EVENTS, rows)
+            self._statements.copy(COPY_EVENTS, event_blocks(numbered, held.by_key))
             return events
-        if self._statements.run(ADD_EVENTS, _columns(list(rows), 9)) == len(numbered):
+        rows = [event_row(seq, event, held.by_key) for seq, event in numbered.items()]
+        if self._statements.run(ADD_EVENTS, _columns(rows, 9)) == len(numbered):
             return events
         return [numbered[seq] for (seq,) in self._statements.ask(ADDED_EVENTS)]
 
