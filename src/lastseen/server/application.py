@@ -22,6 +22,7 @@ from lastseen.server.api.asking import (
     MAX_BODY,
     PAGE_NAMES,
     QUERY_NAMES,
+    ReadRequest,
     provide_actor,
     provide_principal,
     refuse_unknown,
@@ -140,6 +141,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         compression_config=CompressionConfig(backend="gzip", minimum_size=500),
         openapi_config=None,
         logging_config=None,
+        request_class=ReadRequest,
         signature_types=signature_types,
     )
     check_declared(app)

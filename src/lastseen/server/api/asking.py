@@ -44,6 +44,19 @@ PAGE_NAMES = "page_names"
 """The same of the pages, which ignore what they do not read: others add to addresses that are passed on."""
 
 
+class ReadRequest(Request[Any, Any, Any]):
+    """A request whose body may be anything: Litestar itself knows of JSON that is malformed, and of nothing worse."""
+
+    async def json(self) -> Any:
+        """Return the JSON of the body; 400 also for bytes that are no text, and for what is nested too deep."""
+        try:
+            return await super().json()
+        except UnicodeDecodeError as error:
+            raise Problem(400, f"the body is not UTF-8: {error.reason}") from error
+        except RecursionError as error:
+            raise Problem(400, "the body is nested too deep") from error
+
+
 def provide_principal(request: AnyRequest) -> Principal:
     """Return who asks."""
     return principal_of(request)
