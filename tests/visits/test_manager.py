@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lastseen import LastSeen
-from lastseen.errors import MissingAbility
+from lastseen.errors import InvalidData, MissingAbility
 from lastseen.stores import Store, open_store
 from lastseen.testing import ManualClock
 from lastseen.visits.event import Device
@@ -184,6 +184,16 @@ def test_each_site_has_visits_of_its_own(manager: VisitManager) -> None:
     assert manager.get(first.id) is None
     with pytest.raises(SiteNotFound):
         manager.of_site("nonsense").get_or_create("alice")
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 201, "a\0b", "\ud800"], ids=["empty", "too long", "NUL", "half a letter"])
+def test_an_id_that_no_database_holds_begins_no_visit(manager: VisitManager, wrong: str) -> None:
+    """Every store says the same, in words, and of a user's id too."""
+    for attempt in ((wrong, None), ("alice", VisitContext(user_id=wrong))):
+        with pytest.raises(InvalidData, match="1 to 200 characters"):
+            manager.get_or_create(*attempt)
+    assert manager.get_by_visitor("alice") is None
+    assert manager.get_or_create("é" * 200).distinct_id == "é" * 200
 
 
 def test_a_store_without_visits_is_refused_at_once() -> None:

@@ -12,8 +12,17 @@ import msgspec
 from msgspec import structs
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, from_micros, to_micros, utc
-from lastseen.errors import LastSeenError, MissingAbility
-from lastseen.visits.event import PAGEVIEW, SESSION_END, SESSION_START, UNLESS_OPEN, Device, Event, Geo
+from lastseen.errors import InvalidData, LastSeenError, MissingAbility
+from lastseen.visits.event import (
+    MAX_ID_LENGTH,
+    PAGEVIEW,
+    SESSION_END,
+    SESSION_START,
+    UNLESS_OPEN,
+    Device,
+    Event,
+    Geo,
+)
 from lastseen.visits.fold import as_open, close_overdue, resume
 from lastseen.visits.making import EventMaker, Places, RawEvent
 from lastseen.visits.rule import VisitRule
@@ -106,11 +115,16 @@ class VisitManager:
         """Return the visitor's open visit, or begin one where none is open now or the context begins another.
 
         A new visit has no page views yet. Of several calls at once all get the same visit. An open visit is returned
-        as it is: looking at it is no activity. Raises `SiteNotFound`.
+        as it is: looking at it is no activity. Raises `SiteNotFound`, and `InvalidData` for an id that is none: text of
+        1 to 200 characters that every database can hold.
         """
+        context = context or VisitContext()
+        _check_id("distinct_id", distinct_id)
+        if context.user_id is not None:
+            _check_id("user_id", context.user_id)
         site = self._sites.get(self.site_id)
         newest = self.store.get_by_visitor(self.site_id, distinct_id)
-        start = self._start_of(site, distinct_id, context or VisitContext(), newest)
+        start = self._start_of(site, distinct_id, context, newest)
         if newest is not None and _would_continue(newest, start, site.rule):
             return as_open(newest)
         result = self.store.save([start], self.rule_of)
@@ -228,6 +242,12 @@ class VisitManager:
     def _now_after(self, visit: Visit | None) -> int:
         """Return a moment behind all of a visit's events, though somebody may have set the clock back."""
         return self._now() if visit is None else max(self._now(), visit.last_event[0] + 1)
+
+
+def _check_id(name: str, value: str) -> None:
+    is_text = "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if not (0 < len(value) <= MAX_ID_LENGTH and is_text):
+        raise InvalidData(f"{name} must have 1 to {MAX_ID_LENGTH} characters, without NUL and lone surrogates")
 
 
 def _would_continue(visit: Visit, start: Event, rule: VisitRule) -> bool:
