@@ -14,18 +14,19 @@ import pytest
 
 from lastseen import LastSeen
 from lastseen.errors import StoreUnavailable
-from lastseen.reports.asking import Copied, Reports
+from lastseen.reports.asking import FOLLOW_WITHIN, LONGEST_PAUSE, Copied, Reports, pause_after
 from lastseen.reports.copy import CopyBroken, Figures
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question, ask_for
 from lastseen.stores import Store
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
+from lastseen.testing import ManualClock
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes
 from tests.reports.equal import assert_equal
 from tests.reports.plain import check, truth_of
-from tests.server.running import eventually
+from tests.server.running import DEADLINE, eventually
 from tests.stores.test_columnar import simple
 
 NOW = datetime(2026, 6, 30, tzinfo=UTC)
@@ -61,6 +62,37 @@ def test_a_follower_keeps_up_by_itself() -> None:
         eventually(lambda wanted=first + 50: events_in(reports) == wanted, "the copy follows")  # type: ignore[misc]
     reports.close()
     reports.close()
+
+
+@pytest.mark.parametrize("worked", [0.0, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5])
+def test_a_follower_is_at_most_two_seconds_behind(worked: float) -> None:
+    """The rest of a batch, the pause and the next batch together; the negative control is the longest pause always."""
+    assert pause_after(worked) + 2 * worked <= FOLLOW_WITHIN
+    assert 2 * 0.5 + LONGEST_PAUSE > FOLLOW_WITHIN
+
+
+def test_a_follower_waits_the_less_the_longer_a_batch_took() -> None:
+    """And never without end, nor not at all."""
+    clock = ManualClock()
+    pauses: list[float] = []
+
+    class Slow(MemoryVisits):
+        def changes(self, position: str = "", limit: int = 10_000) -> Changes:
+            clock.advance(0.1 * len(pauses))
+            return super().changes(position, limit)
+
+    class Counting(ManualClock):
+        monotonic = clock.monotonic
+
+        def wait(self, event: threading.Event, seconds: float) -> bool:
+            pauses.append(round(seconds, 3))
+            return len(pauses) == 5 and event.wait(DEADLINE)
+
+    reports = Reports(Slow(), lambda: DuckDBCopy(None), clock=Counting())
+    reports.follow()
+    eventually(lambda: len(pauses) == 5, "it paused five times")
+    reports.close()
+    assert pauses == [1.6, 1.6, 1.4, 1.1, 1.0]
 
 
 def test_a_follower_outlives_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:

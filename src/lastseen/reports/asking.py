@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
@@ -19,9 +19,11 @@ from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
 
-FOLLOW_INTERVAL = timedelta(seconds=1)
-"""How long a following copy waits before it looks for changes: with what a batch takes, it is at most two seconds
-behind. A batch costs much by itself and little for each event: the fewer, the less they hold up what comes in."""
+FOLLOW_WITHIN = 2.0
+"""Seconds that a following copy is behind, at most. What just missed one batch waits for the rest of that, the pause,
+and the next batch. A batch costs much by itself and little for each event: the fewer, the less they hold up."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 1.6
+"""Seconds. No shorter, so that a rush of events cannot keep the copy busy without end."""
 BATCH = 50_000
 """Of changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice."""
 
@@ -173,6 +175,7 @@ class Reports:
     def _follow(self) -> None:
         is_well = True
         while not self._stop.is_set():
+            began = self._clock.monotonic()
             try:
                 self.catch_up()
                 is_well = True
@@ -180,7 +183,7 @@ class Reports:
                 if is_well and not self._stop.is_set():
                     self._log.warning("reports do not follow for now: %s", error, exc_info=_unexpected(error))
                 is_well = False
-            self._clock.wait(self._stop, FOLLOW_INTERVAL.total_seconds())
+            self._clock.wait(self._stop, pause_after(self._clock.monotonic() - began))
 
     def end(self) -> None:
         """Copy nothing more; `close` waits for what is under way."""
@@ -197,6 +200,11 @@ class Reports:
         with self._opening:
             if self._copy is not None:
                 self._copy.close()
+
+
+def pause_after(worked: float) -> float:
+    """Return how long to wait after a batch that took so many seconds; the next one may take twice as long."""
+    return min(max(FOLLOW_WITHIN - 3 * worked, SHORTEST_PAUSE), LONGEST_PAUSE)
 
 
 def _unexpected(error: Exception) -> Exception | None:
