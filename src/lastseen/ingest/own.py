@@ -176,6 +176,8 @@ def _refuse_too_many(count: int) -> None:
 class _Collector:
     """Turns the events of one request into raw ones, in their order."""
 
+    __slots__ = ("_identical", "_is_browser", "_origin", "_skew", "received")
+
     def __init__(self, origin: Origin, sent_at: Any) -> None:
         self.received = Received()
         self._origin = origin

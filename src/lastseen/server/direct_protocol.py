@@ -86,16 +86,17 @@ class DirectProtocol(HttpToolsProtocol):
         if parts is None:
             super().data_received(data)
             return
-        known = self.direct.recall(parts.head)
+        head, body, missing = parts
+        known = self.direct.recall(head)
         if known is None:
             super().data_received(data)
-            if not parts.missing and not self._is_amid and self.headers is not None:
-                self.direct.learn(parts.head, self.headers)
-        elif parts.missing:
+            if not missing and not self._is_amid and self.headers is not None:
+                self.direct.learn(head, self.headers)
+        elif missing:
             self._wait_for_the_rest(data, had_waited=bool(held))
         else:
             cycle = _DirectCycle(self)
-            if self.direct.take(known, self.client, parts.body, cycle.done):
+            if self.direct.take(known, self.client, body, cycle.done):
                 self._unset_keepalive_if_required()
                 self.cycle = cycle  # type: ignore[assignment] # see _DirectCycle
             else:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from time import perf_counter
-from typing import NamedTuple
 
+from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
-from lastseen.ingest.own import Received
 from lastseen.ingest.service import Ingest
 from lastseen.server.ingest.events import (
     IN_A_THREAD_FROM,
@@ -28,7 +26,7 @@ from lastseen.server.ingest.events import (
     refusal_of,
     told,
 )
-from lastseen.server.ingest.replies import Headers, json_start, origin_of
+from lastseen.server.ingest.replies import Headers, json_start, user_agent_of
 from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
 
@@ -59,38 +57,22 @@ Done = Callable[[bytes, bytes, bytes], object]
 """Called with the status line, the fields and the body of the answer, each complete."""
 
 
-class Split(NamedTuple):
-    """A request in one piece, whose head may be known."""
-
-    head: bytes
-    """Without the digits of the length."""
-    body: bytes
-    missing: int
-    """How many bytes of the body are still to come."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownHead:
     """What the fields of a head say."""
 
     headers: Headers
+    user_agent: str | None
     decode: Decoder
     fields_for_one: bytes
     """The fields of the answer to one event."""
 
 
-class _Waiting(NamedTuple):
-    """A request that waits until its events are durable."""
+def split(data: bytes) -> tuple[bytes, bytes, int] | None:
+    """Return head and body of a request for events, and how many bytes of the body are still to come.
 
-    known: KnownHead
-    received: Received
-    size: int
-    began: float
-    done: Done
-
-
-def split(data: bytes) -> Split | None:
-    """Return the parts of a request for events; None for anything else, and for more than one request."""
+    The head is without the digits of the length. None for anything else, and for more than one request.
+    """
     end = data.find(_END, 0, LONGEST_KNOWN)
     if end < 0 or not data.startswith(FIRST_LINE):
         return None
@@ -109,7 +91,7 @@ def split(data: bytes) -> Split | None:
     missing = int(digits) - len(body)
     if missing < 0 or len(body) + missing > LARGEST:
         return None
-    return Split(data[:first] + data[last:end], body, missing)
+    return data[:first] + data[last:end], body, missing
 
 
 class DirectEvents:
@@ -147,39 +129,47 @@ class DirectEvents:
             return
         if len(self._heads) >= MOST_KNOWN:
             del self._heads[next(iter(self._heads))]
-        self._heads[head] = KnownHead(headers, decoder, _written(json_start(headers, 200, ONE)["headers"]))
+        fields_for_one = _written(json_start(headers, 200, ONE)["headers"])
+        self._heads[head] = KnownHead(headers, user_agent_of(headers), decoder, fields_for_one)
 
     def take(self, known: KnownHead, client: tuple[str, int] | None, body: bytes, done: Done) -> bool:
         """Take a request and call `done` later, when its events are durable; False: nothing was done, ask the route."""
         began = perf_counter()
-        headers, ingest = known.headers, self._ingest
+        ingest, size = self._ingest, len(body)
         try:
-            received = known.decode(body, origin_of({"client": client}, headers, ingest))
-            intake = ingest.sites.recall_fresh(plain_key(headers, received))
+            received = known.decode(body, self._origin(known, client))
+            intake = ingest.sites.recall_fresh(plain_key(known.headers, received))
             if intake is None or received.dropped or not received.events:
                 return False
-            self.in_flight.enter(len(body))
+            self.in_flight.enter(size)
         except Exception:  # noqa: BLE001 - whatever it is, the route says it
             return False
+
+        def answer(refused: Sequence[int], error: Exception | None) -> None:
+            self.in_flight.leave(size)
+            if error is None and not refused and len(received.events) == 1:
+                done(_OK, known.fields_for_one, ONE)
+                self._usual_times.observe(perf_counter() - began)
+                return
+            reply = told(received, refused) if error is None else refusal_of(error)
+            fields = json_start(known.headers, reply.status, reply.body, reply.media_type)["headers"]
+            done(_status_line(reply), _written(fields), reply.body)
+            self.metrics.request("POST", PATH, reply.status, perf_counter() - began)
+
         loop = asyncio.get_running_loop()
-        answer = partial(self._answer, _Waiting(known, received, len(body), began, done))
         try:
             ingest.commit.offer(intake.make, received.events, loop, answer)
         except Overloaded as error:
             loop.call_soon(answer, (), error)
         return True
 
-    def _answer(self, waiting: _Waiting, refused: Sequence[int], error: Exception | None) -> None:
-        self.in_flight.leave(waiting.size)
-        known, received = waiting.known, waiting.received
-        if error is None and not refused and len(received.events) == 1:
-            waiting.done(_OK, known.fields_for_one, ONE)
-            self._usual_times.observe(perf_counter() - waiting.began)
-            return
-        reply = told(received, refused) if error is None else refusal_of(error)
-        fields = json_start(known.headers, reply.status, reply.body, reply.media_type)["headers"]
-        waiting.done(_status_line(reply), _written(fields), reply.body)
-        self.metrics.request("POST", PATH, reply.status, perf_counter() - waiting.began)
+    def _origin(self, known: KnownHead, client: tuple[str, int] | None) -> Origin:
+        ingest = self._ingest
+        return Origin(
+            received_at=round(ingest.clock.now() * 1_000_000),
+            address=ingest.proxies.visitor(client[0] if client else None, known.headers.get(b"x-forwarded-for")),
+            user_agent=known.user_agent,
+        )
 
 
 def fields_of(head: bytes) -> Fields:

@@ -174,12 +174,17 @@ def query_of(query: bytes) -> Fields:
 def origin_of(scope: Any, headers: Headers, ingest: Ingest) -> Origin:
     """Return what is known of a request beside its body, now."""
     client = scope.get("client")
-    agent = headers.get(b"user-agent")
     return Origin(
         received_at=round(ingest.clock.now() * 1_000_000),
         address=ingest.proxies.visitor(client[0] if client else None, headers.get(b"x-forwarded-for")),
-        user_agent=agent.decode("latin-1") if agent else None,
+        user_agent=user_agent_of(headers),
     )
+
+
+def user_agent_of(headers: Headers) -> str | None:
+    """Return what calls itself the sender."""
+    agent = headers.get(b"user-agent")
+    return agent.decode("latin-1") if agent else None
 
 
 def bearer_of(headers: Headers) -> str | None:
