@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from scripts.install_browser import find_browser
 
-from tests.server.running import ServerProcess
+from tests.server.running import DEADLINE, ServerProcess
+
+# Playwright's own five seconds say how busy the machine is.
+expect.set_options(timeout=DEADLINE * 1_000)
 
 BROWSER_OPTIONS = [
     "--headless",

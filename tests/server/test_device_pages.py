@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from lastseen.activity.status import ClientStatus
 from tests.server import people
 from tests.server.looking import DEVICES, Opened, audit, carry_over, fleet, opener, status_of
-from tests.server.running import ServerProcess
+from tests.server.running import DEADLINE, ServerProcess
 from tests.server.world import World
 
 # One server a module, and a module a process.
@@ -52,7 +52,7 @@ def test_an_empty_page_says_what_to_paste_and_fills_itself(new_server: ServerPro
     assert found is not None
     assert "LASTSEEN_KEY" not in line
     page.evaluate("window.sameDocument = true")
-    sent = httpx.post(found[2], content=found[1], headers={"content-type": "application/json"})
+    sent = httpx.post(found[2], content=found[1], headers={"content-type": "application/json"}, timeout=DEADLINE)
     assert sent.status_code == 200, sent.text
     expect(page.locator("tbody .client a")).to_have_text(["Van 7"])
     expect(page.locator("#summary")).to_have_text("1 of 1 online")
@@ -388,7 +388,8 @@ def test_without_a_script_everything_works(world: World, browser: Browser) -> No
     page.locator("#tab-never").click()
     page.locator("#group").select_option("vans")
     page.locator("#search").fill("van-0")
-    page.locator("#find").click()
+    with page.expect_navigation():
+        page.locator("#find").click()
     assert sorted(names(page)) == ["Van 00", "Van 03", "Van 06", "Van 09"]
     page.locator("#new").click()
     page.get_by_label("Id", exact=True).fill("by-hand")

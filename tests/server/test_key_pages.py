@@ -134,10 +134,11 @@ def test_a_group_from_its_making_to_its_end(world: World, at: Opened) -> None:
     expect(page.get_by_role("heading", name="Tills")).to_be_visible()
     world.make("devices", id="till-1", group_id="tills")
     page.locator("#devices").click()
-    assert page.locator("tbody .client a").all_inner_texts() == ["till-1"]
+    expect(page.locator("tbody .client a")).to_have_text(["till-1"])
     page.go_back()
     page.locator("#delete").click()
     page.locator("#confirm").click()
+    expect(page.get_by_role("heading", name="Groups", exact=True)).to_be_visible()
     expect(page.locator(".list")).not_to_contain_text("Tills")
     assert world.ada.get("/api/v1/devices/till-1").json()["group_id"] is None
     trail = audit(world)

@@ -182,6 +182,7 @@ def move_on(shop: Shop, window: BrowserContext, minutes: float) -> None:
 
 def test_a_visitor_is_followed_as_a_person_would(shop: Shop, window: BrowserContext) -> None:
     """From a letter to a page, a reload, a name, a second tab, a pause: one visit. After 31 minutes another."""
+    began = SystemClock.now()
     page = window.new_page()
     shop.visit(page, "/?utm_source=letter&utm_medium=mail&utm_campaign=spring", "https://www.search.example/")
     shop.visit(page, "/second")
@@ -209,7 +210,7 @@ def test_a_visitor_is_followed_as_a_person_would(shop: Shop, window: BrowserCont
     assert visit.referrer_domain == "search.example"
     assert visit.start_reason is StartReason.FIRST
     assert len(visit.window_ids) == 2
-    assert visit.duration.total_seconds() == pytest.approx(20 * MINUTE, abs=60)
+    assert 20 * MINUTE - 1 <= visit.duration.total_seconds() <= 20 * MINUTE + SystemClock.now() - began
     assert not visit.is_bot
     assert visit.device is not None
     assert visit.device.browser == "Chrome"

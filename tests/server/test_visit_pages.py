@@ -19,7 +19,7 @@ from lastseen.server.pages.visits.words import END_REASONS, START_REASONS
 from lastseen.visits.cookieless import ImportedVisitors
 from lastseen.visits.making import EventMaker
 from lastseen.visits.visit import EndReason, StartReason
-from tests.server.running import ServerProcess, eventually
+from tests.server.running import DEADLINE, ServerProcess, eventually
 
 PAGE_WEIGHT = 150_000
 DAYS = 20
@@ -37,6 +37,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             [maker.make(raw) for raw in demo_visits(time.time(), DAYS, Random(1))], lambda _: site.rule
         )
     with ServerProcess(home, database, measured=True) as server:
+        report = "/api/v1/reports/visits"
+        eventually(lambda: server.http.get(report).json()["is_complete"], "the figures have followed")
         yield server
 
 
@@ -53,7 +55,7 @@ def test_an_empty_page_says_what_to_paste(new_server: ServerProcess, page: Page)
     )
     body = re.search(r"-d '(.+)' (http\S+)", lines[1])
     assert body is not None
-    sent = httpx.post(body[2], content=body[1], headers={"content-type": "application/json"})
+    sent = httpx.post(body[2], content=body[1], headers={"content-type": "application/json"}, timeout=DEADLINE)
     assert sent.json() == {"accepted": 1, "dropped": 0}
     page.reload()
     expect(page.locator("table.visits tbody tr")).to_have_count(1)
@@ -177,14 +179,13 @@ def test_filters_and_days_reach_the_lists(shop: ServerProcess, page: Page) -> No
     sources = page.locator("table.visits tbody td:nth-child(3)").all_inner_texts()
     assert sources
     assert all("google.com" in source for source in sources)
-    page.get_by_role("link", name="All visits counted here").click()
-    listed = 0
-    while True:
-        rows = page.locator("table.visits tbody tr")
-        listed += rows.count()
-        if not page.locator("#next-page").count():
-            break
-        page.locator("#next-page").click()
+    listed, following = 0, page.get_by_role("link", name="All visits counted here")
+    while following.count():
+        # What is counted does not wait for the page to be there.
+        with page.expect_navigation():
+            following.click()
+        listed += page.locator("table.visits tbody tr").count()
+        following = page.locator("#next-page")
     assert listed == counted
     expect(page.locator(".heading")).to_contain_text("Source is google.com")
 
@@ -280,7 +281,7 @@ def test_one_visit_says_what_happened_and_why(shop: ServerProcess, page: Page) -
     pages = int(back.locator(".number").first.inner_text())
     back.locator("th a").click()
     expect(page.locator("dl").first).to_contain_text("back after a silence:")
-    assert page.locator(".trail b.page").count() == pages
+    expect(page.locator(".trail b.page")).to_have_count(pages)
     page.get_by_role("link", name="the visit before").click()
     expect(page.get_by_role("link", name="the visit after")).to_be_visible()
 
@@ -290,7 +291,8 @@ def test_visits_of_one_visitor_are_found(shop: ServerProcess, page: Page) -> Non
     page.goto(f"{shop.address}/visits/list")
     visitor = page.locator("table.visits tbody th a").first.inner_text()
     page.locator("input[name=visitor]").fill(visitor)
-    page.get_by_role("button", name="Search").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Search").click()
     assert set(page.locator("table.visits tbody th a").all_inner_texts()) == {visitor}
     page.goto(f"{shop.address}/visits/list?visitor=nobody")
     expect(page.locator("p.none")).to_have_text("No visit matches.")
@@ -382,7 +384,7 @@ def test_the_page_is_light(shop: ServerProcess, page: Page) -> None:
     assert all(url.startswith(shop.address) for url in urls)
     weight = 0
     for url in set(urls):
-        with httpx.stream("GET", url, headers={"accept-encoding": "gzip"}) as answer:
+        with httpx.stream("GET", url, headers={"accept-encoding": "gzip"}, timeout=DEADLINE) as answer:
             weight += sum(len(piece) for piece in answer.iter_raw())
     assert 10_000 < weight < PAGE_WEIGHT
 
