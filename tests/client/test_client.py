@@ -37,7 +37,7 @@ from lastseen.wire.devices import DeviceView
 from lastseen.wire.sites import RuleChanges
 from tests.server import people
 from tests.server.described import all_operations, document
-from tests.server.running import ServerProcess, eventually
+from tests.server.running import DEADLINE, ServerProcess, eventually
 
 # One server a module, and a module a process.
 
@@ -175,7 +175,7 @@ def test_visits_events_and_reports(client: Client, server: ServerProcess) -> Non
         {"name": "$pageview", "distinct_id": "ada", "url": f"https://shop.example/{page}", "at": began.isoformat()}
         for page in ("tea", "cups")
     ]
-    answer = httpx.post(f"{server.address}/api/v1/events", json={"write_key": key, "events": sent})
+    answer = httpx.post(f"{server.address}/api/v1/events", json={"write_key": key, "events": sent}, timeout=DEADLINE)
     assert answer.json() == {"accepted": 2, "dropped": 0}
     (visit,) = client.send(visits.list(site="shop", since=began, until=began + timedelta(hours=1))).visits
     assert (visit.distinct_id, visit.page_views, visit.started_at) == ("ada", 2, began)

@@ -55,7 +55,8 @@ class Clients:
             thread.start()
 
     def _run(self) -> None:
-        with httpx.Client(timeout=30) as http:
+        # Whoever gave up would not know what the server has taken. One that is gone refuses the connection.
+        with httpx.Client(timeout=150) as http:
             events = new_batch(self._size)
             while not self._ended.is_set():
                 if self._send(http, events) or not self._retries:

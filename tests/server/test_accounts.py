@@ -15,7 +15,7 @@ import pytest
 from lastseen.accounts.manager import Accounts
 from lastseen.stores import open_store
 from tests.server import people
-from tests.server.running import ServerProcess, eventually
+from tests.server.running import DEADLINE, ServerProcess, eventually
 
 # One server a module, and a module a process.
 pytestmark = pytest.mark.xdist_group("server-accounts")
@@ -65,7 +65,8 @@ def test_the_set_up_link_works_once(new_server: ServerProcess, tmp_path: Path) -
     assert link not in new_server.log
     with people.browser(new_server) as client:
         assert client.get("/set-up/" + "x" * 43).status_code == 404
-        unsaid = httpx.post(new_server.address + link, data={"name": "eve", "password": people.PASSWORD})
+        form = {"name": "eve", "password": people.PASSWORD}
+        unsaid = httpx.post(new_server.address + link, data=form, timeout=DEADLINE)
         assert (unsaid.status_code, "set-cookie" in unsaid.headers) == (403, False)
         assert client.get(link).status_code == 200
         wrong = client.post(link, data={"name": "ada", "password": "short"})
@@ -226,8 +227,9 @@ def test_forms_of_other_sites_are_refused(
 def test_a_form_that_does_not_say_where_it_comes_from_is_refused(office: ServerProcess) -> None:
     """Every browser says one of the two; the negative control says it."""
     form = {"name": "ada", "password": people.PASSWORD}
-    assert httpx.post(f"{office.address}/sign-in", data=form).status_code == 403
-    assert httpx.post(f"{office.address}/sign-in", data=form, headers={"origin": office.address}).status_code == 303
+    for headers, status in (({}, 403), ({"origin": office.address}, 303)):
+        answer = httpx.post(f"{office.address}/sign-in", data=form, headers=headers, timeout=DEADLINE)
+        assert answer.status_code == status
 
 
 def test_a_token_of_the_clients_own_is_never_adopted(office: ServerProcess) -> None:
@@ -237,7 +239,7 @@ def test_a_token_of_the_clients_own_is_never_adopted(office: ServerProcess) -> N
         answer = client.post("/sign-in", data={"name": "ada", "password": people.PASSWORD}, headers=planted)
         assert answer.status_code == 303
         assert "x" * 43 not in answer.headers["set-cookie"]
-        assert httpx.get(f"{office.address}/api/v1/clients", headers=planted).status_code == 401
+        assert httpx.get(f"{office.address}/api/v1/clients", headers=planted, timeout=DEADLINE).status_code == 401
 
 
 def test_a_form_is_small(stranger: httpx.Client) -> None:

@@ -29,7 +29,7 @@ from tests.server.ingesting import (
     prepare,
     sqlite_url,
 )
-from tests.server.running import ServerProcess, eventually
+from tests.server.running import DEADLINE, ServerProcess, eventually
 from tests.servers import PostgresServer
 
 FULL_DISK = 1
@@ -237,7 +237,7 @@ def kill_at(strace: str, folder: Path, point: str, rounds: int) -> None:
     sent: set[str] = set()
     acknowledged: set[str] = set()
     for round_ in range(rounds):
-        with ServerProcess(folder, url) as server, httpx.Client() as http:
+        with ServerProcess(folder, url) as server, httpx.Client(timeout=DEADLINE) as http:
             warm = new_batch(2)
             answer = http.post(f"{server.address}/api/v1/events", content=body_of(warm), headers=JSON)
             assert answer.status_code == 200

@@ -14,7 +14,7 @@ import pytest
 from lastseen.visits.event import Event
 from tests.server.event_load import JSON, body_of, new_batch
 from tests.server.ingesting import RECORDED_KEY, Eyes, ForgetfulServer, batch, check_stored, event_server, metric
-from tests.server.running import ServerProcess
+from tests.server.running import DEADLINE, ServerProcess
 from tests.servers import Proxy
 
 
@@ -85,14 +85,15 @@ def post_all(server: ServerProcess, numbers: Sequence[int]) -> None:
 def lose_answers(server: ServerProcess, eyes: Eyes, count: int) -> None:
     sent: set[str] = set()
     with Proxy(server.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/api/v1/events"
         for _ in range(count):
             events = new_batch(2)
             sent |= {event["id"] for event in events}
             proxy.answers = "cut"
             with pytest.raises(httpx.TransportError):
-                httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
+                httpx.post(url, content=body_of(events), headers=JSON, timeout=DEADLINE)
             proxy.answers = "pass"
-            again = httpx.post(f"http://127.0.0.1:{proxy.port}/api/v1/events", content=body_of(events), headers=JSON)
+            again = httpx.post(url, content=body_of(events), headers=JSON, timeout=DEADLINE)
             assert again.status_code == 200
     check_stored(eyes, sent, sent)
     assert metric(server, "lastseen_events_duplicate_total") == len(sent)

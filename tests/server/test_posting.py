@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from tests.server.running import ServerProcess, eventually
+from tests.server.running import DEADLINE, ServerProcess, eventually
 
 # One server a module, and a module a process.
 
@@ -117,7 +117,7 @@ def test_lines_are_recorded_while_the_stream_goes_on(server: ServerProcess) -> N
 
     def stream() -> Iterator[bytes]:
         yield b'{"client_id": "early"}\n{"client_id": "la'
-        with httpx.Client(base_url=server.address) as other:
+        with httpx.Client(base_url=server.address, timeout=DEADLINE) as other:
             eventually(lambda: other.get("/api/v1/clients/early").status_code == 200, "the first line is recorded")
         yield b'te"}\n'
 
