@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Command
-from tests.server.running import ServerProcess
+from tests.server.running import ServerProcess, eventually
 
 PAGE = "https://shop.example/?utm_source=letter&utm_medium=email"
 QUESTION = "visits?metrics=visits,visitors&by=source&last=7d"
@@ -28,6 +28,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
         assert http.post("/api/v1/keys", json={"name": "k", "scopes": ["devices:read"]}).is_success
         assert http.post("/api/v1/activity", json={"client_id": "till-7"}).status_code == 202
         assert http.get("/api/v1/clients").json()["clients"]  # reading writes what waits
+        report = f"/api/v1/reports/{QUESTION}"
+        eventually(lambda: http.get(report).json()["totals"]["visits"] == 1, "the copy for reports follows")
         yield server, database
 
 

@@ -30,6 +30,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         now = time.time()
         items = [{"client_id": client_id, "at": now - age} for client_id, age in AGES.items()]
         assert process.http.post("/api/v1/activity", json=items).json()["accepted"] == len(AGES)
+        assert process.http.get("/api/v1/clients").is_success  # reading writes what waits
         yield process
 
 

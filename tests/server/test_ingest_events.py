@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from lastseen import LastSeen
+from lastseen.clock import SYSTEM_CLOCK
 from lastseen.devices.key import Scope
 from lastseen.visits.event import EventFlags
 from tests.server.ingesting import RECORDED_KEY, SITE, Eyes, event_server, sqlite_url
@@ -233,7 +234,7 @@ def test_what_cannot_be_taken(
 def test_late_events_are_marked_and_kept(served: Served) -> None:
     """Three days are not late, a minute more is; both are there."""
     server, eyes = served
-    now = eyes.events()[-1].received_at // 1_000_000
+    now = int(SYSTEM_CLOCK.now())
     events = [{**VIEW, "id": "in time", "at": now - 71 * 3_600}, {**VIEW, "id": "late", "at": now - 73 * 3_600}]
     assert server.http.post(PATH, json={"write_key": RECORDED_KEY, "events": events}).status_code == 200
     marks = {event.id: event.flags & EventFlags.LATE for event in eyes.events() if event.id in {"in time", "late"}}
@@ -271,6 +272,8 @@ def test_another_http_server_takes_events_too(tmp_path: Path) -> None:
 
 def test_what_is_counted(served: Served) -> None:
     """The figures of the server speak of what it took and dropped."""
+    events = [VIEW, {"distinct_id": "v"}]
+    assert served[0].http.post(PATH, json={"write_key": RECORDED_KEY, "events": events}).status_code == 200
     text = served[0].http.get("/metrics").text
     assert 'lastseen_events_dropped_total{cause="no name"}' in text
     assert "lastseen_events_accepted_total" in text

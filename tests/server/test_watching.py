@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,10 +25,14 @@ def samples(server: ServerProcess) -> dict[tuple[str, tuple[tuple[str, str], ...
 def test_health_of_recording_has_every_figure(server: ServerProcess) -> None:
     """The keys that monitoring reads are there, in snake_case, spans in seconds."""
     server.http.post("/api/v1/activity?client_id=healthy")
-    eventually(lambda: server.http.get("/health/activity").json()["last_successful_flush_at"], "a flush")
-    answer = server.http.get("/health/activity")
-    assert answer.status_code == 200
-    body = answer.json()
+
+    def flushed() -> Any:
+        answer = server.http.get("/health/activity")
+        assert answer.status_code == 200
+        found = answer.json()
+        return found if found["last_successful_flush_at"] and not found["buffer_size"] else None
+
+    body = eventually(flushed, "a flush")
     assert body["status"] == "ok"
     assert (body["flush_interval"], body["max_buffer_size"], body["buffer_size"]) == (1.0, 100, 0)
     assert set(body) == {
