@@ -88,6 +88,9 @@ def test_pages(call: Command, imported: str) -> None:
     assert everything == first["visits"] + second["visits"]
     wrong = call("visits", "list", "--order", "oldest", "--cursor", first["next_cursor"], "--database", imported)
     assert (wrong.code, "cursor" in wrong.err) == (2, True)
+    for absurd in (f"newest:{'9' * 5000}:x", "newest:x:x", "newest:1:"):
+        refused = call("visits", "list", "--cursor", absurd, "--database", imported)
+        assert (refused.code, "cursor" in refused.err) == (2, True), absurd[:20]
 
 
 def test_one_visit(call: Command, imported: str) -> None:

@@ -315,6 +315,7 @@ def test_visits_of_one_visitor_are_found(shop: ServerProcess, page: Page) -> Non
         ("/visits?site=nowhere", 404, "site"),
         ("/visit?id=nothing", 404, "no such visit"),
         ("/visits/list?after=here", 400, "after"),
+        (f"/visits/list?after={'9' * 5000}.x", 400, "after"),
     ],
 )
 def test_a_bad_address_is_a_page_that_says_so(shop: ServerProcess, path: str, status: int, words: str) -> None:

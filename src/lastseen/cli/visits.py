@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,9 @@ Visitor = Annotated[
 ]
 Reason = Annotated[StartReason | None, typer.Option("--reason", help="Begun for this reason.")]
 Bots = Annotated[bool | None, typer.Option("--bots/--people", help="Only the one or the other.", show_default=False)]
+
+_IS_MOMENT = re.compile("-?[0-9]{1,18}", re.ASCII).fullmatch
+"""Microseconds, before 1970 as well; of many thousand digits Python makes no number."""
 
 group = typer.Typer(no_args_is_help=True, help="Who visited a site, from where, and why.", epilog=EXAMPLES)
 
@@ -181,7 +185,7 @@ def _cursor_of(visit: Visit, order: VisitOrder) -> str:
 def _place_of(cursor: str, order: VisitOrder) -> tuple[int, str]:
     made_for, _, rest = cursor.partition(":")
     moment, _, visit_id = rest.partition(":")
-    if made_for != order or not visit_id or not (moment.isascii() and moment.isdecimal()):
+    if made_for != order or not visit_id or not _IS_MOMENT(moment):
         raise InvalidCursor(f"this cursor is not one of a listing by {order}; start again without it")
     return int(moment), visit_id
 

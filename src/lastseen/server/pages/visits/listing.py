@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -31,6 +32,8 @@ KINDS = ((Bots.WITHOUT, "People"), (Bots.ONLY, "Bots"), (Bots.WITH, "All"))
 _BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
 _CHOOSING = frozenset({"filter", "from", "last"})
 """What of an address leaves visits out."""
+_IS_MOMENT = re.compile("-?[0-9]{1,18}", re.ASCII).fullmatch
+"""Microseconds; of many thousand digits Python makes no number."""
 
 
 @get(
@@ -92,6 +95,6 @@ def _place(after: str) -> tuple[int, str] | None:
     start, mark, visit_id = after.partition(".")
     if not after:
         return None
-    if not mark or not start.removeprefix("-").isdecimal():
+    if not mark or not _IS_MOMENT(start):
         raise Problem.bad_parameter("after", "follow the link to the next page; this is none that a page has shown")
     return int(start), visit_id
