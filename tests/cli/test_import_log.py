@@ -306,14 +306,38 @@ def test_a_geography_file_that_is_none(call: Command, alone: Path) -> None:
     assert done.err.startswith("lastseen: geo_database: cannot read")
 
 
+def long_log(folder: Path, years: int) -> Path:
+    """Write a log of so many times the lines of the real one, two of which other processes read."""
+    lines = LOG.read_bytes()
+    return write(
+        folder / "log", b"".join(lines.replace(b"May/2015", f"May/20{year}".encode()) for year in range(10, 10 + years))
+    )
+
+
+def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Wait until a process has started others to read for it, and return them."""
+    while not (helpers := children_of(process.pid)) and process.poll() is None:
+        wait_a_moment(process)
+    return helpers
+
+
+def test_a_long_log(alone: Path) -> None:
+    """Other processes read and save it, each event once, and are gone in the end."""
+    database = f"sqlite:///{alone}/lastseen.db"
+    process = start(long_log(alone, 2), "--json", "--database", database)
+    helpers = helpers_of(process)
+    assert helpers
+    _, complaints = process.communicate(timeout=120)
+    assert process.returncode == 0, complaints.decode()
+    assert logs.count_events(database) == 2 * logs.EVENTS
+    assert not any(is_running(helper) for helper in helpers)
+
+
 @pytest.mark.faults
 def test_helpers_end_with_the_one_that_was_killed(alone: Path) -> None:
     """When the first process is killed, those that read ahead for it end by themselves."""
-    lines = LOG.read_bytes()
-    log = write(alone / "log", b"".join(lines.replace(b"May/2015", f"May/20{year}".encode()) for year in range(10, 24)))
-    process = start(log, "--database", f"sqlite:///{alone}/lastseen.db")
-    while not (helpers := children_of(process.pid)) and process.poll() is None:
-        wait_a_moment(process)
+    process = start(long_log(alone, 14), "--database", f"sqlite:///{alone}/lastseen.db")
+    helpers = helpers_of(process)
     assert helpers
     process.kill()
     process.communicate()
@@ -326,7 +350,7 @@ def test_helpers_end_with_the_one_that_was_killed(alone: Path) -> None:
 def children_of(parent: int) -> list[int]:
     """Return the processes that a process has started to read for it."""
     found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split() if is_running(parent) else []
-    return [int(child) for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return list(map(int, found))
 
 
 def is_running(process: int) -> bool:

@@ -160,8 +160,10 @@ class Importer:
 
     def _start(self) -> None:
         number, self._most_workers = self._most_workers, 0
-        if number > 1:
-            self._workers = {Worker(): None for _ in range(number)}
+        # Nothing is open yet that a fork must not have, when this is the beginning.
+        may_fork = self._beginning is None
+        for _ in range(number if number > 1 else 0):
+            self._workers[Worker(self._workers, may_fork=may_fork)] = None
         if self._beginning is not None:
             for worker in self._workers:
                 worker.send(self._beginning)
