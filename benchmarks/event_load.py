@@ -1,8 +1,9 @@
 """A load generator for events: so many connections, each with one request under way, for so many seconds.
 
 Run as `python -m benchmarks.event_load PORT PATH KEY EVENTS CONNECTIONS SECONDS PID`; every event has an id of its own,
-happens when it is sent, and belongs to one of 400 visitors. Prints the number of answers a second, and how much of that
-time the server's process was busy. Every answer is checked to be a 200; else the run fails.
+happens when it is sent, and belongs to one of 400 visitors. Prints the number of answers a second, and the processor
+time of the server for each: from one rest to the next, so that what it does later for these events is in it, and what
+it did for the load before is not. Every answer is checked to be a 200; else the run fails.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ import psutil  # type: ignore[import-untyped] # it publishes no types
 import uvloop
 
 VISITORS = 400
+QUIET = 2.2
+"""Seconds in which a server that is at rest does next to nothing: longer than the copy for reports pauses."""
+NEXT_TO_NOTHING = 0.03
+"""Seconds of processor time."""
+LONGEST_WORK = 60.0
+"""Seconds after a load; a server that works longer has fallen behind for good."""
 _TURN = b"~" * 24
 _NOW = b"2026-01-01T00:00:00.000000+00:00"
 """Stands for the moment of sending, which is of the same length."""
@@ -74,6 +81,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, requests: Iterator[bytes]) -> None:
         self.answers = 0
         self.failure = ""
+        self.is_ending = False
+        """Whether nothing more is to be sent."""
+        self.has_ended = False
         self._requests = requests
         self._received = b""
 
@@ -92,27 +102,59 @@ class Connection(asyncio.Protocol):
         self._received = b""
         if received[9:12] != b"200":
             self.failure = received.decode("latin-1")
+            self.has_ended = True
             self._transport.close()
             return
         self.answers += 1
-        self._transport.write(next(self._requests))
+        if self.is_ending:
+            self.has_ended = True
+        else:
+            self._transport.write(next(self._requests))
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.has_ended:
+            self.failure = "the server closed the connection"
+            self.has_ended = True
 
 
 async def load(sources: list[Iterator[bytes]], port: int, seconds: float, pid: int) -> list[float]:
-    """Send from each source over a connection of its own; return answers a second and the busy share of the server."""
+    """Send from each source over a connection of its own; return answers a second and processor time an answer."""
+    server = psutil.Process(pid)
+    worked_before = await _work_at_rest(server)
     loop = asyncio.get_running_loop()
     protocols = [Connection(source) for source in sources]
     for protocol in protocols:
         await loop.create_connection(lambda protocol=protocol: protocol, "127.0.0.1", port)  # type: ignore[misc]
     await _pass(0.5)
-    server = psutil.Process(pid)
-    before, worked, began = _answers(protocols), sum(server.cpu_times()[:2]), time.perf_counter()
+    before, began = _answers(protocols), time.perf_counter()
     await _pass(seconds)
-    elapsed = time.perf_counter() - began
-    answers, worked = _answers(protocols) - before, sum(server.cpu_times()[:2]) - worked
+    speed = (_answers(protocols) - before) / (time.perf_counter() - began)
+    for protocol in protocols:
+        protocol.is_ending = True
+    while not all(protocol.has_ended for protocol in protocols):
+        await _pass(0.01)
     if failures := [protocol.failure for protocol in protocols if protocol.failure]:
         raise RuntimeError(f"not a 200: {failures[0]}")
-    return [answers / elapsed, worked / elapsed]
+    worked = await _work_at_rest(server) - worked_before
+    return [speed, worked / _answers(protocols)]
+
+
+async def _work_at_rest(server: psutil.Process) -> float:
+    """Return the server's processor time when it does nothing more."""
+    work, began = _work(server), time.monotonic()
+    until = began + LONGEST_WORK
+    while time.monotonic() < began + QUIET:
+        await _pass(0.1)
+        now = _work(server)
+        if now - work > NEXT_TO_NOTHING:
+            work, began = now, time.monotonic()
+            if began > until:
+                raise RuntimeError("the server does not come to rest")
+    return _work(server)
+
+
+def _work(server: psutil.Process) -> float:
+    return float(sum(server.cpu_times()[:2]))
 
 
 async def _pass(seconds: float) -> None:
