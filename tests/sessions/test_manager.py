@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -288,12 +288,49 @@ def test_the_cache_lags_at_most_its_span_and_not_in_this_process(store: Counting
     store.delete_session(issued.session.id)
     assert sessions.authenticate(issued.token).session is not None
     assert sessions.authenticate(issued.token, fresh=True).session is None
+    assert sessions.authenticate(issued.token).session is None, "what was found to have ended is remembered no more"
+    issued = sessions.sign_in(alice)
+    sessions.authenticate(issued.token)
+    store.delete_session(issued.session.id)
+    assert sessions.authenticate(issued.token).session is not None
     clock.advance(5)
     assert sessions.authenticate(issued.token).session is None
     own = sessions.sign_in(alice)
     sessions.authenticate(own.token)
     sessions.revoke(alice, own.session.id)
     assert sessions.authenticate(own.token).session is None
+
+
+@pytest.mark.parametrize("end", ["sign out", "revoke", "revoke all", "rotate", "sign in again"])
+@pytest.mark.parametrize("extending", [False, True])
+def test_what_was_read_before_an_end_is_not_remembered_after_it(
+    store: Counting, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, end: str, *, extending: bool
+) -> None:
+    """A request that has read its session just before another one ends it leaves nothing for the next request."""
+    sessions = SessionManager(store, cache=timedelta(seconds=5), clock=clock)
+    issued = sessions.sign_in(store.upsert_user("provider|alice", moment()))
+    user, token = issued.session.user_id, issued.token
+    ends: dict[str, Callable[[], object]] = {
+        "sign out": lambda: sessions.sign_out(token),
+        "revoke": lambda: sessions.revoke(user, issued.session.id),
+        "revoke all": lambda: sessions.revoke_all(user),
+        "rotate": lambda: sessions.rotate(token),
+        "sign in again": lambda: sessions.sign_in(user, presented=token),
+    }
+    reading = "extend_session" if extending else "find_session"
+    read = getattr(store, reading)
+
+    def read_and_be_late(*arguments: Any) -> Any:
+        found = read(*arguments)
+        monkeypatch.undo()
+        ends[end]()
+        return found
+
+    if extending:
+        clock.advance(minutes=55)
+    monkeypatch.setattr(store, reading, read_and_be_late)
+    assert sessions.authenticate(token, refresh=extending).session is not None
+    assert sessions.authenticate(token).session is None
 
 
 def test_the_cache_checks_deadlines_on_every_hit(store: Counting, clock: ManualClock) -> None:

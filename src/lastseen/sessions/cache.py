@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 from lastseen.errors import ConfigurationError
@@ -14,8 +15,7 @@ MOST_ENTRIES = 10_000
 class SessionCache:
     """Remembers sessions by digest for a span; another process's revocation is noticed that much later.
 
-    Deadlines are in the session and are checked on every hit. Safe to use from several threads: each step is one
-    operation on a dictionary. `now` is monotonic seconds.
+    Deadlines are in the session and are checked on every hit. Any thread may use it. `now` is monotonic seconds.
     """
 
     def __init__(self, span: timedelta) -> None:
@@ -24,27 +24,39 @@ class SessionCache:
         self._span = span.total_seconds()
         self.is_on = self._span > 0
         """Whether anything is remembered."""
+        self.generation = 0
+        """Grows with all that is forgotten: what was read before may be of a session that has ended since."""
         self._entries: dict[bytes, tuple[float, Session]] = {}
+        self._lock = threading.Lock()
 
     def get(self, digest: bytes, now: float) -> Session | None:
         """Return what was remembered and is fresh."""
         entry = self._entries.get(digest)
         return entry[1] if entry is not None and now - entry[0] < self._span else None
 
-    def put(self, digest: bytes, session: Session, now: float) -> None:
-        """Remember a session that was just read."""
+    def put(self, digest: bytes, session: Session | None, now: float, generation: int) -> None:
+        """Remember a session that was read then, unless something was forgotten since; that there is none ends it."""
         if not self.is_on:
             return
-        if len(self._entries) >= MOST_ENTRIES:
-            self._entries.clear()
-        self._entries[digest] = (now, session)
+        with self._lock:
+            if session is None:
+                self._entries.pop(digest, None)
+                return
+            if generation != self.generation:
+                return
+            if len(self._entries) >= MOST_ENTRIES:
+                self._entries.clear()
+            self._entries[digest] = (now, session)
 
     def forget_user(self, user_id: str) -> None:
         """Forget every session of a user, at once, in this process."""
-        for digest, (_, session) in list(self._entries.items()):
-            if session.user_id == user_id:
-                self._entries.pop(digest, None)
+        with self._lock:
+            self.generation += 1
+            for digest in [digest for digest, (_, session) in self._entries.items() if session.user_id == user_id]:
+                del self._entries[digest]
 
     def forget(self, digest: bytes) -> None:
         """Forget one session."""
-        self._entries.pop(digest, None)
+        with self._lock:
+            self.generation += 1
+            self._entries.pop(digest, None)

@@ -198,9 +198,9 @@ class SessionManager:
         cached = None if fresh else self._cache.get(digest, monotonic)
         if cached is not None:
             return cached
+        generation = self._cache.generation
         session = self.store.find_session(digest)
-        if session is not None:
-            self._cache.put(digest, session, monotonic)
+        self._cache.put(digest, session, monotonic, generation)
         return session
 
     def _expired(self, session: Session, validity: Validity) -> Authentication:
@@ -210,13 +210,14 @@ class SessionManager:
         return Authentication(presented=_EXPIRED[validity])
 
     def _extend(self, session: Session, digest: bytes, deadline: datetime, now: datetime) -> Authentication:
+        generation = self._cache.generation
         try:
             session = self.store.extend_session(session.id, deadline, now)
         except SessionNotFound:
             # Signed out between the read and now: that is final.
             self._forget(digest)
             return Authentication(presented=Presented.UNKNOWN)
-        self._cache.put(digest, session, self._clock.monotonic())
+        self._cache.put(digest, session, self._clock.monotonic(), generation)
         return Authentication(presented=Presented.VALID, session=session, extended=True)
 
     def rotate(self, token: str) -> IssuedSession:
@@ -262,11 +263,12 @@ class SessionManager:
 
     def sign_out(self, token: str | None) -> bool:
         """End the session of this token; False when there was none. Twice is fine."""
-        session = self.store.find_session(digest_of(token)) if token is not None and is_token(token) else None
-        if token is None or session is None:
+        if token is None or not is_token(token):
             return False
+        session = self.store.find_session(digest_of(token))
+        is_ended = session is not None and self._end(session.id, session.user_id, "signed out")
         self._forget(digest_of(token))
-        return self._end(session.id, session.user_id, "signed out")
+        return is_ended
 
     def revoke(self, user_id: str, session_id: str) -> None:
         """End one session of a user; `SessionNotFound` when there is none, also when it is somebody else's."""
