@@ -305,6 +305,48 @@ def test_paths_are_those_below_the_mount_point() -> None:
     assert (head.path, head.target) == ("/a b", "/app/a%20b?c=d")
 
 
+def test_the_way_back_has_the_mount_point_that_a_proxy_took_away() -> None:
+    """A proxy that cuts the prefix off, and `FastAPI(root_path="/app")`: the browser's address has it still."""
+    scope = {"path": "/a b", "raw_path": b"/a%20b", "root_path": "/app", "query_string": b"c=d"}
+    head = asgi.head_of({"type": "http", "method": "GET", "headers": [], **scope})
+    assert (head.path, head.target) == ("/a b", "/app/a%20b?c=d")
+
+
+@pytest.mark.parametrize(
+    ("path", "raw_path"), [("/app/sign in", b"/app/sign%20in"), ("/sign in", b"/sign%20in"), ("/sign in", None)]
+)
+def test_the_login_page_of_an_application_below_a_prefix_is_open(path: str, raw_path: bytes | None) -> None:
+    """Browsers are sent to an address with the prefix; it must not send them on to itself for ever."""
+    answers: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sign in here"})
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    world = World(login_url="/app/sign%20in?lang=en")
+    scope = {"type": "http", "method": "GET", "root_path": "/app", "headers": [(b"accept", b"text/html")]}
+    served = asgi.SessionMiddleware(app, world.sessions, require=True)
+    asyncio.run(served({**scope, "path": path, "raw_path": raw_path}, None, send))  # type: ignore[arg-type]
+    assert answers[0]["status"] == 200
+    asyncio.run(served({**scope, "path": "/app/page", "raw_path": b"/app/page"}, None, send))  # type: ignore[arg-type]
+    assert (answers[2]["status"], dict(answers[2]["headers"])[b"location"]) == (
+        307,
+        b"/app/sign%20in?lang=en&next=/app/page",
+    )
+
+    def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return []
+
+    environ = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "https", "SCRIPT_NAME": "/app", "PATH_INFO": "/sign in"}
+    started: list[Any] = []
+    wsgi.SessionMiddleware(wsgi_app, world.sessions, require=True)(environ, lambda *start: started.append(start))
+    assert started[0][0] == "200 OK"
+
+
 def test_repeated_headers_are_joined() -> None:
     """HTTP/2 splits cookies over several headers; two of another kind make neither of them."""
     scope = {"type": "http", "method": "GET", "path": "/"}

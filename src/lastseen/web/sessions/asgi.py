@@ -77,6 +77,10 @@ def head_of(scope: Scope) -> RequestHead:
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
     raw: bytes = scope.get("raw_path") or quote(path).encode()
+    mount = quote(root).encode()
+    if raw != mount and not raw.startswith(mount + b"/"):
+        # A proxy has taken the mount point away, and the framework was told what it is: FastAPI(root_path="/app").
+        raw = mount + raw
     query: bytes = scope.get("query_string", b"")
     client = scope.get("client")
     return RequestHead(

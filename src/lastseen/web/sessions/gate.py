@@ -26,10 +26,9 @@ class Gate:
 
     def check(self, request: RequestSession) -> None:
         """Set the request's refusal when it must not pass."""
-        path = request.head.path
-        if request.refusal is not None or not self._require or self._is_public(path):
+        if request.refusal is not None or not self._require or self._is_public(request.head.path):
             return
-        if path == self.options.login_path:
+        if self.options.is_login_page(request.head):
             return
         try:
             request.require()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from lastseen.errors import ConfigurationError
 from lastseen.sessions.cookie import Cookie, RequestHead
@@ -65,7 +65,7 @@ class WebSessions:
         self.clear_site_data = clear_site_data
         self.logger = logger or logging.getLogger("lastseen")
         self._origin = None if origin is None else next(iter(_origins("origin", (origin,))))
-        self.login_path = None if login_url is None else urlsplit(login_url).path
+        self._login_path = None if login_url is None else unquote(urlsplit(login_url).path)
 
     def _next_cookie(self, name: str) -> Cookie:
         for source in self.sources:
@@ -76,6 +76,10 @@ class WebSessions:
     def origin_of(self, request: RequestHead) -> str:
         """Return this site's own origin: the one that was configured, or where the request was sent to."""
         return self._origin or origin_of(request.scheme, request.host)
+
+    def is_login_page(self, request: RequestHead) -> bool:
+        """Return whether this is the page that browsers are sent to: by its address, wherever this is mounted."""
+        return self._login_path is not None and unquote(request.target.partition("?")[0]) == self._login_path
 
     def login_location(self, target: str) -> str:
         """Return the address of the login page, with the way back."""
