@@ -78,6 +78,15 @@ def test_behind_a_statement_that_fails_none_runs(wire: Wire) -> None:
     assert wire.run([(DIVIDE, (1,)), (ALL, None)])[1].rows == []
 
 
+def test_what_begins_a_transaction_travels_with_its_first_statement(wire: Wire, postgres_url: str) -> None:
+    """Once, and before it; its answer is not among those that were asked for."""
+    wire.begin([("BEGIN", None), ("SELECT set_config('application_name', %s, true)", ("late",))])
+    assert ask(postgres_url, "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'") == []
+    assert [answer.rows for answer in wire.run([("SHOW application_name", None)])] == [[("late",)]]
+    assert wire.run([("SHOW application_name", None), ("ROLLBACK", None)])[0].rows == [("late",)]
+    assert wire.run([("SHOW application_name", None)])[0].rows == [("lastseen",)]
+
+
 def test_copied_rows_are_there_when_the_copy_is_finished(wire: Wire) -> None:
     """Also more of them than the socket holds."""
     text = "x" * BIG

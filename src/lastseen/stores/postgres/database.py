@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,15 +80,18 @@ class PostgresDatabase:
         return self.connections.address
 
     @contextmanager
-    def transaction(self, *, deadlines: int = 1) -> Iterator[Cursor]:
+    def transaction(self, *, deadlines: int = 1, begins_late: bool = False) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction: committed at the end, rolled back by an error.
 
-        What moves much data at once may take several `deadlines`.
+        What moves much data at once may take several `deadlines`. One that `begins_late` saves a round trip, for a
+        borrower whose first statement goes over `wire_of(cursor.connection)` where there is one.
         """
         deadline = self._deadline * deadlines
         limits = self._limits if deadlines == 1 else _limits(deadline)
-        with self._connection(deadline) as raw, _transaction_of(raw, wire_of(raw), (LIMITS, limits)):
-            yield _cursor(raw)
+        with self._connection(deadline) as raw:
+            first = [(BEGIN, None), (LIMITS, limits)]
+            with _transaction_of(raw, wire_of(raw), first, begins_late=begins_late):
+                yield _cursor(raw)
 
     @contextmanager
     def read(self) -> Iterator[Cursor]:
@@ -120,7 +123,7 @@ class PostgresDatabase:
 
         Everything travels together where the driver can do that: look at `rowcount` after the end.
         """
-        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw, None):
+        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw, None, [(BEGIN, None)]):
             _cursor(raw).execute(LIMITS_OF_ACTIVITY, self._limits)
             yield _cursor(raw)
 
@@ -128,8 +131,7 @@ class PostgresDatabase:
     def change_schema(self) -> Iterator[Cursor]:
         """Lend a cursor inside a transaction that may take as long as it takes, and ends with this process."""
         with self._connection(None) as raw:
-            with _transaction_of(raw, None):
-                _cursor(raw).execute(END_WITH_THE_CLIENT)
+            with _transaction_of(raw, None, [(BEGIN, None), (END_WITH_THE_CLIENT, None)]):
                 yield _cursor(raw)
             if wire_of(raw) is not None:
                 # After a change the driver makes the server forget all that is prepared, what is not its own too.
@@ -201,17 +203,21 @@ def _pipeline(raw: Any) -> AbstractContextManager[Any] | None:
 
 
 @contextmanager
-def _transaction_of(raw: Any, wire: Wire | None, *first: Statement) -> Iterator[None]:
-    """Begin now with these statements, and commit at the end of the block; the caller rolls back."""
+def _transaction_of(
+    raw: Any, wire: Wire | None, first: Sequence[Statement], *, begins_late: bool = False
+) -> Iterator[None]:
+    """Begin with these statements, and commit at the end of the block; the caller rolls back."""
     if wire is not None:
-        wire.run([(BEGIN, None), *first])
+        wire.begin(first)
+        if not begins_late:
+            wire.run([])
         yield
         wire.run([(COMMIT, None)])
         return
-    if raw.autocommit:
-        _cursor(raw).execute(BEGIN)
     for statement, parameters in first:
-        _cursor(raw).execute(statement, parameters)
+        # Others begin one by themselves.
+        if raw.autocommit or statement != BEGIN:
+            _cursor(raw).execute(statement, parameters)
     yield
     if raw.autocommit:
         _cursor(raw).execute(COMMIT)

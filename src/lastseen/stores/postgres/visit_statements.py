@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastseen.errors import LastSeenError
 from lastseen.stores.postgres.database import Cursor, Statement, wire_of
+
+if TYPE_CHECKING:
+    from lastseen.stores.postgres.wire import Wire
 
 UNIQUE_VIOLATION = "23505"
 
@@ -16,7 +19,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class AlreadyThereError(LastSeenError):
-    """Some of the rows that were copied are there already: the transaction is lost, begin another."""
+    """Some of the rows that were added are there already: the transaction is lost, begin another."""
 
 
 class Statements:
@@ -29,8 +32,10 @@ class Statements:
         self._cursor: Any = cursor
         self._wire = wire_of(getattr(cursor, "connection", None))
         self._copying = ExitStack()
+        self._waiting: list[Statement] = []
         self.can_copy = hasattr(cursor, "copy")
         """Whether the driver is psycopg 3."""
+        self.can_add = self._wire is not None
 
     def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
         """Send blocks of a `COPY FROM STDIN`, in its text format, and return while the server still writes them."""
@@ -46,14 +51,17 @@ class Statements:
                     copy.write(block)
             self._copying = stack.pop_all()
 
+    def add(self, statement: str, parameters: Any) -> None:
+        """Run this together with the next statements and before them, which raises `AlreadyThereError` as copying does.
+
+        Only where `can_add`.
+        """
+        self._waiting.append((statement, parameters))
+
     def finish(self) -> None:
         """Wait for the rows that are being copied. Raises `AlreadyThereError` when one of them is there already."""
-        try:
+        with _only_new_rows():
             self._copying.close()
-        except Exception as error:
-            if getattr(error, "sqlstate", None) == UNIQUE_VIOLATION:
-                raise AlreadyThereError("a row that was copied is there already") from error
-            raise
 
     def give_up(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -81,14 +89,21 @@ class Statements:
         """Return the rows of each statement if it asks, and how many rows it touched."""
         self.finish()
         statements = list(statements)
-        if self._wire is not None and not any(isinstance(parameters, Mapping) for _, parameters in statements):
-            return self._wire.run(statements)
+        if self._wire is not None:
+            if not any(isinstance(parameters, Mapping) for _, parameters in statements):
+                return self._run_on(self._wire, statements)
+            self._run_on(self._wire, [])
         if not self.can_copy:
             # One after the other: they share the cursor.
             return [_outcome(self._run(self._cursor, *statement), asks=asks) for statement in statements]
         with self._pipeline():
             cursors = [self._run(self._another_cursor(), *statement) for statement in statements]
         return [_outcome(cursor, asks=asks) for cursor in cursors]
+
+    def _run_on(self, wire: Wire, statements: Sequence[Statement]) -> Sequence[tuple[Rows, int]]:
+        waiting, self._waiting = self._waiting, []
+        with _only_new_rows() if waiting else nullcontext():
+            return wire.run([*waiting, *statements])[len(waiting) :]
 
     def _another_cursor(self) -> Any:
         return type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory)
@@ -105,6 +120,16 @@ class Statements:
             self._cursor.connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
         )
         return pipeline
+
+
+@contextmanager
+def _only_new_rows() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, "sqlstate", None) == UNIQUE_VIOLATION:
+            raise AlreadyThereError("a row that was added is there already") from error
+        raise
 
 
 def integers(numbers: Iterable[int]) -> str:

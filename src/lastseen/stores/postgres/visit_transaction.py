@@ -57,13 +57,15 @@ SELECT l.link, l.owner FROM reached
 JOIN lastseen_identity_links AS l ON l.site_id = %(site)s AND l.one = reached.id
 """  # noqa: S608 - constants
 
-ADD_EVENTS = """
+NEW_EVENTS = """
 INSERT INTO lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body)
 SELECT * FROM unnest(
     %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bigint[], %b::integer[],
     %b::text[]
-) ON CONFLICT (site_id, id) DO NOTHING
+)
 """
+
+ADD_EVENTS = f"{NEW_EVENTS} ON CONFLICT (site_id, id) DO NOTHING"
 
 ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE tx = pg_current_xact_id()"
 
@@ -185,6 +187,10 @@ FROM unnest(%b::bigint[], %b::text[]) AS changed (no, marks) WHERE i.no = change
 """
 
 
+COPY_FROM = 100
+"""So many events are copied; fewer take less as rows of a statement, which needs no round trips of its own."""
+
+
 class PostgresVisitTransaction:
     """See `VisitTransaction`.
 
@@ -240,10 +246,13 @@ class PostgresVisitTransaction:
         """See `VisitTransaction`."""
         numbered = dict(enumerate(sorted(events, key=_key_of), 1))
         self._seq = len(numbered)
-        if self._may_copy:
+        if self._may_copy and (len(events) >= COPY_FROM or not self._statements.can_add):
             self._statements.copy(COPY_EVENTS, event_blocks(numbered, held.by_key))
             return events
         rows = [event_row(seq, event, held.by_key) for seq, event in numbered.items()]
+        if self._may_copy:
+            self._statements.add(NEW_EVENTS, _columns(rows, 9))
+            return events
         if self._statements.run(ADD_EVENTS, _columns(rows, 9)) == len(numbered):
             return events
         return [numbered[seq] for (seq,) in self._statements.ask(ADDED_EVENTS)]

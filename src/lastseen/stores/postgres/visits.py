@@ -43,7 +43,7 @@ class PostgresVisits(PostgresVisitReading):
         while True:
             try:
                 with (
-                    self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME) as cursor,
+                    self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME, begins_late=True) as cursor,
                     PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy) as transaction,
                 ):
                     return save(transaction, events, rule_of)

@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 class Wire:
     """The statements that are prepared on one connection. Whoever has the connection uses it alone."""
 
-    __slots__ = ("_pgconn", "_poller", "_prepared", "_transformer")
+    __slots__ = ("_first", "_pgconn", "_poller", "_prepared", "_transformer")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._pgconn = connection.pgconn
@@ -50,6 +50,11 @@ class Wire:
         self._poller.register(self._pgconn.socket, select.POLLIN)
         self._transformer = Transformer(connection)
         self._prepared: set[bytes] = set()
+        self._first: list[Statement] = []
+
+    def begin(self, first: Iterable[Statement]) -> None:
+        """Let these statements travel before whatever is run next."""
+        self._first = list(first)
 
     def run(self, statements: Iterable[Statement]) -> list[Answer]:
         """Run statements in one round trip. Raises the driver's error of the first that fails; no later one runs.
@@ -57,8 +62,12 @@ class Wire:
         Parameters are sequences, or None; each is cast to its type in the statement, or compared to what has one.
         What breaks it off otherwise leaves a connection that can only be closed.
         """
-        pgconn = self._pgconn
-        ready = [(*_named(statement), [*map(_encoded, parameters or ())]) for statement, parameters in statements]
+        pgconn, first = self._pgconn, self._first
+        together = [*first, *statements]
+        if not together:
+            return []
+        ready = [(*_named(statement), [*map(_encoded, parameters or ())]) for statement, parameters in together]
+        self._first = []
         pgconn.enter_pipeline_mode()
         # The results in their order: None for an answer, the name for a statement that was prepared.
         sent: list[bytes | None] = []
@@ -75,10 +84,11 @@ class Wire:
         self._prepared.update(name for result, name in arrived if name is not None and result.status == _COMMAND_OK)
         for result in results:
             _refuse_failed(result)
-        return [self._answer(result) for result, name in arrived if name is None]
+        return [self._answer(result) for result, name in arrived if name is None][len(first) :]
 
     def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
         """Begin a `COPY FROM STDIN` with rows in its text format; call `finish_copy` before anything else."""
+        self.run([])
         pgconn = self._pgconn
         pgconn.send_query(statement.encode())
         _refuse_failed(self._result())
