@@ -23,7 +23,7 @@ import psutil  # type: ignore[import-untyped] # it publishes no types
 import uvloop
 
 VISITORS = 400
-QUIET = 2.2
+QUIET = 6.0
 """Seconds in which a server that is at rest does next to nothing: longer than the copy for reports pauses."""
 NEXT_TO_NOTHING = 0.03
 """Seconds of processor time."""
@@ -120,7 +120,8 @@ class Connection(asyncio.Protocol):
 async def load(sources: list[Iterator[bytes]], port: int, seconds: float, pid: int) -> list[float]:
     """Send from each source over a connection of its own; return answers a second and processor time an answer."""
     server = psutil.Process(pid)
-    worked_before = await _work_at_rest(server)
+    # At rest since the load before, or since the start.
+    worked_before = _work(server)
     loop = asyncio.get_running_loop()
     protocols = [Connection(source) for source in sources]
     for protocol in protocols:

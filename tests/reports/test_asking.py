@@ -14,8 +14,9 @@ import pytest
 
 from lastseen import LastSeen
 from lastseen.errors import StoreUnavailable
-from lastseen.reports.asking import FOLLOW_WITHIN, LONGEST_PAUSE, Copied, Reports, pause_after
+from lastseen.reports.asking import Copied, Reports
 from lastseen.reports.copy import CopyBroken, Figures
+from lastseen.reports.following import FOLLOW_WITHIN, LONGEST_PAUSE, UNWATCHED_PAUSE, WATCHED_FOR, pause_after
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question, ask_for
 from lastseen.stores import Store
@@ -26,7 +27,7 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import Changes
 from tests.reports.equal import assert_equal
 from tests.reports.plain import check, truth_of
-from tests.server.running import DEADLINE, eventually
+from tests.server.running import eventually
 from tests.stores.test_columnar import simple
 
 NOW = datetime(2026, 6, 30, tzinfo=UTC)
@@ -71,28 +72,105 @@ def test_a_follower_is_at_most_two_seconds_behind(worked: float) -> None:
     assert 2 * 0.5 + LONGEST_PAUSE > FOLLOW_WITHIN
 
 
+class Paced(ManualClock):
+    """A clock whose pauses end when a test says so, or when somebody wakes who pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+        self.steps = threading.Semaphore(0)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.pauses.append(round(seconds, 3))
+        while not self.steps.acquire(timeout=0.002):
+            if event.is_set():
+                return True
+        return event.is_set()
+
+    def go_on(self) -> None:
+        """End a pause, and wait for the next one."""
+        before = len(self.pauses)
+        self.steps.release()
+        eventually(lambda: len(self.pauses) > before, "the next pause")
+
+
 def test_a_follower_waits_the_less_the_longer_a_batch_took() -> None:
-    """And never without end, nor not at all."""
-    clock = ManualClock()
-    pauses: list[float] = []
+    """While somebody asks; and never without end, nor not at all."""
+    clock = Paced()
 
     class Slow(MemoryVisits):
+        slowness = 0.0
+
         def changes(self, position: str = "", limit: int = 10_000) -> Changes:
-            clock.advance(0.1 * len(pauses))
+            clock.advance(self.slowness)
             return super().changes(position, limit)
 
-    class Counting(ManualClock):
-        monotonic = clock.monotonic
-
-        def wait(self, event: threading.Event, seconds: float) -> bool:
-            pauses.append(round(seconds, 3))
-            return len(pauses) == 5 and event.wait(DEADLINE)
-
-    reports = Reports(Slow(), lambda: DuckDBCopy(None), clock=Counting())
+    store = Slow()
+    reports = Reports(store, lambda: DuckDBCopy(None), clock=clock)
     reports.follow()
-    eventually(lambda: len(pauses) == 5, "it paused five times")
+    eventually(lambda: clock.pauses, "the first pause")
+    assert events_in(reports) == 0
+    for store.slowness in (0.1, 0.2, 0.3, 0.4):
+        clock.go_on()
     reports.close()
-    assert pauses == [1.6, 1.6, 1.4, 1.1, 1.0]
+    assert clock.pauses[-4:] == [1.6, 1.4, 1.1, 1.0]
+
+
+def test_while_nobody_asks_the_copy_follows_seldom() -> None:
+    """A question ends that for a minute."""
+    clock = Paced()
+    reports = Reports(MemoryVisits(), lambda: DuckDBCopy(None), clock=clock)
+    reports.follow()
+    eventually(lambda: clock.pauses, "the first pause")
+    clock.go_on()
+    assert clock.pauses == [UNWATCHED_PAUSE] * 2
+    assert events_in(reports) == 0
+    eventually(lambda: len(clock.pauses) == 3, "the question wakes it")
+    clock.advance(WATCHED_FOR - 1)
+    clock.go_on()
+    clock.advance(1)
+    clock.go_on()
+    reports.close()
+    assert clock.pauses[2:] == [LONGEST_PAUSE] * 2 + [UNWATCHED_PAUSE]
+
+
+def test_the_first_question_after_a_while_waits_for_the_copy() -> None:
+    """What was saved before it is in the answer; the next one, just after, takes the copy as it is."""
+    clock, store = Paced(), MemoryVisits()
+    reports = Reports(store, lambda: DuckDBCopy(None), clock=clock)
+    reports.follow()
+    eventually(lambda: clock.pauses, "the first pause")
+    store.save(simple(10), lambda _: VisitRule())
+    assert events_in(reports) == 10
+    store.save(simple(10, first=50), lambda _: VisitRule())
+    assert events_in(reports) == 10
+    reports.close()
+
+
+def test_a_question_gets_an_old_answer_when_the_database_is_away() -> None:
+    """It waits for one attempt, not for the database."""
+    clock, store = Paced(), Flaky()
+    store.save(simple(10), lambda _: VisitRule())
+    reports = Reports(store, lambda: DuckDBCopy(None), clock=clock)
+    reports.follow()
+    eventually(lambda: clock.pauses, "the first pause")
+    store.is_away = True
+    assert events_in(reports) == 10
+    assert store.asked > 1
+    reports.close()
+
+
+def test_a_question_does_not_wait_for_a_follower_that_ends() -> None:
+    """Which reads nothing more."""
+    clock, store = Paced(), Flaky()
+    reports = Reports(store, lambda: DuckDBCopy(None), clock=clock)
+    reports.follow()
+    eventually(lambda: clock.pauses, "the first pause")
+    asked = store.asked
+    reports.end()
+    assert events_in(reports) == 0
+    assert store.asked == asked
+    reports.close()
 
 
 def test_a_follower_outlives_a_database_that_is_away(caplog: pytest.LogCaptureFixture) -> None:

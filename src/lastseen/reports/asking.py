@@ -10,20 +10,16 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
-from lastseen.errors import InvalidCursor, StoreError
+from lastseen.errors import InvalidCursor
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
 from lastseen.reports.copy import CopyBroken, Figures, Place, ReportCopy
 from lastseen.reports.export import table_of
+from lastseen.reports.following import Follower
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
 
-FOLLOW_WITHIN = 2.0
-"""Seconds that a following copy is behind, at most. What just missed one batch waits for the rest of that, the pause,
-and the next batch. A batch costs much by itself and little for each event: the fewer, the less they hold up."""
-SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 1.6
-"""Seconds. No shorter, so that a rush of events cannot keep the copy busy without end."""
 BATCH = 50_000
 """Of changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice."""
 
@@ -67,14 +63,13 @@ class Reports:
         self._is_complete = False
         self._builds = 0
         self._stop = threading.Event()
-        self._follower: threading.Thread | None = None
+        self._follower: Follower | None = None
 
     def ask(self, question: Question, *, now: datetime | None = None) -> Answer:
         """Return the answer; raises `InvalidQuestion`, `CopyInUse`, or `StoreError` when a store fails."""
         moment = utc(self._clock.now()) if now is None else now
         question.period(moment)
-        if self._follower is None:
-            self.catch_up()
+        self._freshen()
 
         def count(period: Period, keys: Sequence[tuple[Any, ...]] | None) -> Figures:
             return self._opened().count(question, period, keys=keys)
@@ -89,9 +84,14 @@ class Reports:
         `after` is the moment (microseconds) and id of the last one of the page before. Raises what `ask` raises.
         """
         period = question.period(utc(self._clock.now()) if now is None else now)
+        self._freshen()
+        return self._healing(lambda: self._opened().latest(question, period, limit, after=after))
+
+    def _freshen(self) -> None:
         if self._follower is None:
             self.catch_up()
-        return self._healing(lambda: self._opened().latest(question, period, limit, after=after))
+        else:
+            self._follower.expect_question()
 
     def parquet(self, answer: Answer) -> bytes:
         """Return an answer's rows as a Parquet file."""
@@ -167,46 +167,24 @@ class Reports:
             return self._copy
 
     def follow(self) -> None:
-        """Keep the copy at most two seconds behind, on a thread of its own, until `close`. Twice changes nothing."""
+        """Keep answers at most two seconds behind, on a thread of its own, until `close`. Twice changes nothing."""
         if self._follower is None:
-            self._follower = threading.Thread(target=self._follow, name="lastseen-reports", daemon=True)
-            self._follower.start()
-
-    def _follow(self) -> None:
-        is_well = True
-        while not self._stop.is_set():
-            began = self._clock.monotonic()
-            try:
-                self.catch_up()
-                is_well = True
-            except Exception as error:  # noqa: BLE001 - a follower that ended would leave answers old for ever
-                if is_well and not self._stop.is_set():
-                    self._log.warning("reports do not follow for now: %s", error, exc_info=_unexpected(error))
-                is_well = False
-            self._clock.wait(self._stop, pause_after(self._clock.monotonic() - began))
+            self._follower = Follower(self.catch_up, self._clock, self._log)
 
     def end(self) -> None:
         """Copy nothing more; `close` waits for what is under way."""
         self._stop.set()
+        if self._follower is not None:
+            self._follower.end()
 
     def close(self) -> None:
         """Stop following and let go of the copy. Safe twice."""
         self.end()
-        while self._follower is not None and self._follower.is_alive():
+        while self._follower is not None and self._follower.is_alive:
             if self._copy is not None:
                 self._copy.interrupt()
             # Again, should the statement not have begun yet that was meant.
-            self._follower.join(timeout=0.1)
+            self._follower.join(0.1)
         with self._opening:
             if self._copy is not None:
                 self._copy.close()
-
-
-def pause_after(worked: float) -> float:
-    """Return how long to wait after a batch that took so many seconds; the next one may take twice as long."""
-    return min(max(FOLLOW_WITHIN - 3 * worked, SHORTEST_PAUSE), LONGEST_PAUSE)
-
-
-def _unexpected(error: Exception) -> Exception | None:
-    """Return the error where its text does not say enough."""
-    return None if isinstance(error, StoreError) else error
