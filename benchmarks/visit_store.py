@@ -26,8 +26,8 @@ from lastseen.visits.rule import VisitRule
 
 SITE = "default"
 VISITORS = 2_000
-SIZES = {1_000: 30, 10_000: 9, 50_000: 3}
-"""Events of a transaction, ten requests of a hundred or a block of an import, and how often it is repeated."""
+SIZES = {100: 60, 1_000: 30, 10_000: 9, 50_000: 3}
+"""Events of a transaction, one or ten requests of a hundred or a block of an import, and how often it is repeated."""
 IMPORTED = {50_000}
 """As `lastseen import log` does it: the store is told, and an event's id begins with its moment."""
 WANTED = {1_000: 50_000, 10_000: 50_000, 50_000: 100_000}
@@ -37,6 +37,11 @@ STEP = 20_000
 BEGINNING = 1_760_000_000_000_000
 
 SQLITE_EVENTS = "INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A server that has been up for a while writes its log over what it does not need any more. A new one makes each 16 MB
+# of it first, which takes a fifth of its time over what is measured here.
+KEEP_LOG = ("ALTER SYSTEM SET min_wal_size = '1GB'", "ALTER SYSTEM SET max_wal_size = '4GB'")
+FILL_LOG = "SELECT pg_logical_emit_message(false, '', repeat('x', 1 << 24)) FROM generate_series(1, 64)"
+
 POSTGRES_EVENTS = "COPY lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body) FROM STDIN"
 
 
@@ -48,10 +53,17 @@ def run() -> list[Row]:
         with _bare_file(Path(folder, "bare.db")) as bare:
             rows += _compare("SQLite", ours, bare)
     with PostgresServer() as server:
+        _use_log(server)
         ours = open_store(server.create_database())
         with _bare_database(server.create_database()) as bare:
             rows += _compare("PostgreSQL", ours, bare)
     return rows
+
+
+def _use_log(server: PostgresServer) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for statement in (*KEEP_LOG, "SELECT pg_reload_conf()", FILL_LOG, "CHECKPOINT"):
+            connection.execute(statement)
 
 
 def _compare(name: str, ours: Store, bare: _Bare) -> list[Row]:
@@ -66,17 +78,17 @@ def _compare(name: str, ours: Store, bare: _Bare) -> list[Row]:
             "store": partial(_save, ours, numbers, size),
         }
         rounds = take_turns(turns, repeats)
-        speed = 1 / rounds.median("store")
+        speed, wanted = 1 / rounds.median("store"), WANTED.get(size)
         rows.append(
             Row(
                 bar="B11" if size in IMPORTED else "B8",
                 case=f"{name}, events saved with their visits, {size:,} a transaction, {VISITORS:,} visitors",
                 figure=rate(rounds.median("store"), "events"),
-                limit=f"at least {WANTED[size]:,} a second",
+                limit="" if wanted is None else f"at least {wanted:,} a second",
                 peer=f"the bare event rows {rate(rounds.median('bare'), 'rows')}",
                 ratio=f"{1 / rounds.ratio('store', 'bare'):.2f}",
                 spread=rounds.ratio_spread("store", "bare", inverted=True),
-                met=speed >= WANTED[size],
+                met=None if wanted is None else speed >= wanted,
             )
         )
     ours.close()
