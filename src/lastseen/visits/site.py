@@ -16,7 +16,6 @@ MAX_DOMAINS = 100
 
 # A label of the domain name system (RFC 1035, 2.3.1; digits first by RFC 1123, 2.1): short, and fit for an address.
 _ID_SHAPE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII).fullmatch
-_WRITE_KEY_SHAPE = re.compile(r"wk_[A-Za-z0-9_-]{22}", re.ASCII).fullmatch
 
 
 class SiteError(LastSeenError):
@@ -70,8 +69,3 @@ def checked_domains(domains: tuple[str, ...]) -> tuple[str, ...]:
 def is_site_id(text: str) -> bool:
     """Return whether the text has the shape of a site's id; what has not names no site."""
     return _ID_SHAPE(text) is not None
-
-
-def is_write_key(text: str) -> bool:
-    """Return whether the text has the shape of a write key; checked before anything is looked up."""
-    return _WRITE_KEY_SHAPE(text) is not None
