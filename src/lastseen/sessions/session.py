@@ -59,18 +59,6 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NewSession:
-    """What is needed to make a session; the digest stands for a token that only the client has."""
-
-    session: Session
-    digest: bytes
-
-    def __repr__(self) -> str:
-        """Leave the digest out."""
-        return f"NewSession(session={self.session!r})"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class IssuedSession:
     """A session together with its token, on the one occasion on which the token is known."""
 

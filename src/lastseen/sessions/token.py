@@ -15,7 +15,6 @@ SESSION_ID_BYTES = 16
 
 # URL-safe base64 of exactly that many bytes, without padding.
 _TOKEN_SHAPE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
-_SESSION_ID_SHAPE = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII).fullmatch
 
 
 def new_token() -> str:
@@ -31,11 +30,6 @@ def new_session_id() -> str:
 def is_token(text: str) -> bool:
     """Return whether the text has the shape of a token; checked before anything is hashed or looked up."""
     return _TOKEN_SHAPE(text) is not None
-
-
-def is_session_id(text: str) -> bool:
-    """Return whether the text has the shape of a public session id."""
-    return _SESSION_ID_SHAPE(text) is not None
 
 
 def digest_of(token: str) -> bytes:
