@@ -165,7 +165,7 @@ def test_those_who_were_just_answered_are_waited_for(visits: FaultyVisits, tmp_p
             await asyncio.gather(*requests)
             await save_together(ingest, clock, BUSY_FROM)
             alone = asyncio.create_task(ingest.commit.save(make, [raw("alone")]))
-            await until(lambda: ingest.commit.waiting == 1)
+            await until(lambda: ingest.commit.waiting == clock.waiting == 1)
             clock.advance(LONGEST_WAIT)
             await alone
 

@@ -50,7 +50,7 @@ class FaultySites:
 
     def _disturb(self) -> None:
         self.readings += 1
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         if self.is_away:
             raise StoreUnavailable("no connection")
 

@@ -35,6 +35,7 @@ def test_the_first_turn_comes_after_a_span() -> None:
     chores = Chores(clock, after=timedelta(seconds=30))
     chores.add("following", done.set, HOUR)
     chores.start()
+    eventually(lambda: clock.waiting, "the thread waits")
     clock.advance(29)
     assert not done.wait(0.05)
     clock.advance(1)

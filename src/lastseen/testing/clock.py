@@ -16,6 +16,7 @@ class ManualClock:
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
         self._monotonic = 0.0
+        self._waiting: list[float] = []
 
     def now(self) -> float:
         """Return seconds since 1970, as last set."""
@@ -28,6 +29,14 @@ class ManualClock:
     def utc(self) -> datetime:
         """Return now as an aware datetime."""
         return utc(self._now)
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait on this clock: what is advanced from now on passes for them.
+
+        Ask before time passes for another thread. One that has yet to begin its wait would begin it after that.
+        """
+        return len(self._waiting)
 
     def advance(self, seconds: float = 0.0, **span: float) -> None:
         """Let time pass: seconds, or the words of timedelta (`minutes=31`)."""
@@ -44,7 +53,11 @@ class ManualClock:
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until the event is set, or until somebody has advanced this clock by the seconds."""
         until = self._monotonic + seconds
-        while not event.wait(_LOOK_AGAIN):
-            if self._monotonic >= until:
-                return event.is_set()
-        return True
+        self._waiting.append(until)
+        try:
+            while not event.wait(_LOOK_AGAIN):
+                if self._monotonic >= until:
+                    return event.is_set()
+            return True
+        finally:
+            self._waiting.remove(until)
