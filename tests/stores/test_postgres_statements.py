@@ -37,7 +37,7 @@ def test_four_hundred_clients_a_second(postgres_url: str) -> None:
             requests += 1
             # The flush thread keeps up with this clock: each full buffer is written before the next request.
             if requests % seen.clients.tracker.settings.max_buffer_size == 0:  # type: ignore[operator] # it has one
-                assert flushed.acquire(timeout=20)
+                assert flushed.acquire(timeout=30)
     assert seen.close() == 0
     statements, rows = _until_reported(postgres_url)
     assert rows >= CLIENTS * (SECONDS - 1)
