@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import date, datetime
 
 from lastseen.client.call import Call
-from lastseen.reports.question import Bots
+from lastseen.reports.question import Bots, Filter
+from lastseen.reports.text import write_filter
 from lastseen.visits.store import VisitOrder
 from lastseen.visits.visit import StartReason
 from lastseen.wire.visits import EventList, VisitCount, VisitDetails, VisitList
@@ -17,8 +19,11 @@ def list(  # noqa: A001 - read as visits.list
     *,
     site: str | None = None,
     visitor: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    filters: Sequence[Filter | str] = (),
+    last: str | None = None,
+    since: date | datetime | None = None,
+    until: date | datetime | None = None,
+    time_zone: str | None = None,
     start_reason: StartReason | None = None,
     entry: str | None = None,
     bots: Bots | None = None,
@@ -26,12 +31,18 @@ def list(  # noqa: A001 - read as visits.list
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[VisitList]:
-    """Ask for one page of visits, the latest first; `visitor` is any id of a visitor, moments are aware."""
+    """Ask for one page of visits, the latest first; `visitor` is any id of a visitor, moments are aware.
+
+    With `filters`, `last` or `time_zone` they are those that a report with the same ones counts.
+    """
     query = {
         "site": site,
         "visitor": visitor,
+        "filter": tuple(each if isinstance(each, str) else write_filter(each) for each in filters),
+        "last": last,
         "from": since,
         "to": until,
+        "time_zone": time_zone,
         "start_reason": start_reason,
         "entry": entry,
         "bots": bots,
