@@ -110,7 +110,8 @@ def log(
         try:
             with uncollected(), FileProgress(files) as progress:
                 importer.begin(beginning, here, progress)
-                import_files(files, importer, progress, size_of_parts(batch, all_requests=all_requests))
+                size = size_of_parts(batch, all_requests=all_requests)
+                import_files(files, importer, summary, progress, size)
                 if not summary.has_host and summary.events:
                     progress.say(NO_HOST)
         except (LastSeenError, KeyboardInterrupt) as error:
@@ -135,7 +136,7 @@ NO_HOST = (
 )
 
 
-def import_files(files: list[Path], importer: Importer, progress: FileProgress, size: int) -> None:
+def import_files(files: list[Path], importer: Importer, summary: Summary, progress: FileProgress, size: int) -> None:
     """Import one file after the other, in parts of about so many bytes."""
     for path in files:
         name = name_of(path)
@@ -146,7 +147,7 @@ def import_files(files: list[Path], importer: Importer, progress: FileProgress, 
                 for chunks in parts_of(decompressed(stream), size):
                     importer.take(name, chunks, repetitions)
         except (BrokenFile, OSError) as error:
-            importer.unreadable(name, getattr(error, "strerror", None) or str(error))
+            summary.note_unreadable(name, error, progress)
     importer.finish()
 
 
@@ -170,16 +171,12 @@ def _print_summary(summary: Summary, site: str, *, as_json: bool, stopped: BaseE
     elif stopped is None:
         lines = f"{summary.lines:,} line{'' if summary.lines == 1 else 's'}"
         typer.echo(
-            f"read {lines}: {summary.events:,} events, {summary.new:,} of them new, {_bad(summary)}; "
+            f"read {lines}: {summary.events:,} events, {summary.new:,} of them new, {summary.count_of_bad_lines()}; "
             f"the site {site} has {summary.visits:,} visits"
         )
     else:
         typer.echo(
-            f"stopped: at least {summary.saved:,} of {summary.events:,} events read so far are saved, {_bad(summary)}; "
-            "import the same again, nothing is counted twice",
+            f"stopped: at least {summary.saved:,} of {summary.events:,} events read so far are saved, "
+            f"{summary.count_of_bad_lines()}; import the same again, nothing is counted twice",
             err=True,
         )
-
-
-def _bad(summary: Summary) -> str:
-    return f"{summary.bad_lines:,} bad line{'' if summary.bad_lines == 1 else 's'}"

@@ -23,6 +23,7 @@ from lastseen.cli.lines import BadLine, BrokenFile, decompressed, parse_activity
 from lastseen.cli.opening import configure_logging, refuse_memory
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import print_json
+from lastseen.cli.unread import Unread
 from lastseen.errors import LastSeenError
 from lastseen.settings import Settings
 
@@ -39,7 +40,6 @@ EXAMPLES = """\
 FLUSH_EVERY = 10_000
 """Lines between two flushes: what an interruption costs at the most."""
 
-SHOWN_BAD_LINES = 10
 COUNTED_CLIENTS = 1_000_000
 """Up to this many, the clients of an import are counted exactly; their count must not take all the memory."""
 
@@ -100,7 +100,7 @@ def activity(
     seen = _open(settings)
     try:
         with FileProgress(files) as progress:
-            _import(files, Importer(seen.clients, summary, progress), progress)
+            _import(files, Importer(seen.clients, summary, progress), summary, progress)
     except (LastSeenError, KeyboardInterrupt) as error:
         stopped = error
     finally:
@@ -139,7 +139,7 @@ def _tracking(tracking: TrackerSettings) -> TrackerSettings:
 
 
 @dataclass(slots=True)
-class Summary:
+class Summary(Unread):
     """What an import did so far."""
 
     activities: int = 0
@@ -147,11 +147,8 @@ class Summary:
     """How many of the activities are in the database for certain."""
     rows: int = 0
     """Rows inserted or moved forward."""
-    bad_lines: int = 0
-    first_bad_lines: list[dict[str, Any]] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     """Clients that the database refuses for ever."""
-    unreadable: list[dict[str, str]] = field(default_factory=list)
     client_hashes: set[int] = field(default_factory=set)
 
     def clients(self) -> str:
@@ -181,7 +178,7 @@ class Importer:
         try:
             client_id, at = parse_activity(line, self._latest)
         except BadLine as error:
-            self._bad(file, number, str(error))
+            self._summary.note_bad_line(file, number, str(error), self._progress)
             return
         self._waiting.append((client_id, at))
         self._summary.activities += 1
@@ -219,22 +216,8 @@ class Importer:
         self._summary.rows += result.updated_count
         self._summary.refused.update(result.poison)
 
-    def _bad(self, file: str, number: int, reason: str) -> None:
-        summary = self._summary
-        summary.bad_lines += 1
-        if summary.bad_lines <= SHOWN_BAD_LINES:
-            summary.first_bad_lines.append({"file": file, "line": number, "reason": reason})
-            self._progress.say(f"{file}:{number}: {reason}")
-        elif summary.bad_lines == SHOWN_BAD_LINES + 1:
-            self._progress.say("further bad lines are only counted")
 
-    def unreadable(self, file: str, reason: str) -> None:
-        """Note that the rest of a file could not be read."""
-        self._summary.unreadable.append({"file": file, "reason": reason})
-        self._progress.say(f"{file}: {reason}; what came before is imported")
-
-
-def _import(files: list[Path], importer: Importer, progress: FileProgress) -> None:
+def _import(files: list[Path], importer: Importer, summary: Summary, progress: FileProgress) -> None:
     try:
         for path in files:
             name = name_of(path)
@@ -245,7 +228,7 @@ def _import(files: list[Path], importer: Importer, progress: FileProgress) -> No
                         importer.line(name, number, line)
                         progress.tick()
             except (BrokenFile, OSError) as error:
-                importer.unreadable(name, getattr(error, "strerror", None) or str(error))
+                summary.note_unreadable(name, error, progress)
     except KeyboardInterrupt:
         importer.flush()
         raise
@@ -272,14 +255,12 @@ def _print_summary(summary: Summary, *, as_json: bool, stopped: BaseException | 
     for client_id in sorted(summary.refused):
         typer.echo(f"the database refuses the client {client_id}", err=True)
     if stopped is None:
-        typer.echo(f"imported {summary.activities:,} activities of {summary.clients()} clients, {_bad(summary)}")
+        typer.echo(
+            f"imported {summary.activities:,} activities of {summary.clients()} clients, {summary.count_of_bad_lines()}"
+        )
     else:
         typer.echo(
             f"stopped: at least {summary.saved:,} of {summary.activities:,} activities read so far are saved, "
-            f"{_bad(summary)}; import the same again, nothing is counted twice",
+            f"{summary.count_of_bad_lines()}; import the same again, nothing is counted twice",
             err=True,
         )
-
-
-def _bad(summary: Summary) -> str:
-    return f"{summary.bad_lines:,} bad line{'' if summary.bad_lines == 1 else 's'}"

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from lastseen.cli.files import FileProgress
 from lastseen.cli.lines import BrokenFile
 from lastseen.cli.log_reading import Repetitions, read_chunks
 from lastseen.cli.log_saving import LEAVE, Beginning, Chunks, PartReport, PartSaver, Worker
+from lastseen.cli.unread import Unread
 from lastseen.errors import LastSeenError
 
 ALONE_UP_TO = 4 * 1024 * 1024
 """So many bytes are read in this process: to start another takes a third of a second of a processor."""
 MOST_WORKERS = 3
 """One saves at a time, which takes about as long as reading does."""
-SHOWN_BAD_LINES = 10
 
 
 def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
@@ -48,7 +48,7 @@ def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
 
 
 @dataclass(slots=True)
-class Summary:
+class Summary(Unread):
     """What an import did so far."""
 
     lines: int = 0
@@ -56,9 +56,6 @@ class Summary:
     saved: int = 0
     """How many of the events are in the database for certain."""
     new: int = 0
-    bad_lines: int = 0
-    first_bad_lines: list[dict[str, Any]] = field(default_factory=list)
-    unreadable: list[dict[str, str]] = field(default_factory=list)
     visits: int | None = None
     """Of the site, at the end."""
     has_host: bool = False
@@ -153,11 +150,6 @@ class Importer:
         while any(self._workers.values()):
             self._hear()
 
-    def unreadable(self, file: str, reason: str) -> None:
-        """Note that the rest of a file could not be read."""
-        self._summary.unreadable.append({"file": file, "reason": reason})
-        self._progress.say(f"{file}: {reason}; what came before is imported")
-
     def _start(self) -> None:
         number, self._most_workers = self._most_workers, 0
         # Nothing is open yet that a fork must not have, when this is the beginning.
@@ -248,18 +240,9 @@ class Importer:
         summary.events += report.events
         summary.has_host = summary.has_host or report.has_host
         for number, reason in report.bad_lines:
-            self._note_bad(file, number, reason)
+            summary.note_bad_line(file, number, reason, self._progress)
 
     def _note_saved(self, part: _Part, new: int) -> None:
         assert part.report is not None  # noqa: S101 - it was read before
         self._summary.new += new
         self._summary.saved += part.report.events
-
-    def _note_bad(self, file: str, number: int, reason: str) -> None:
-        summary = self._summary
-        summary.bad_lines += 1
-        if summary.bad_lines <= SHOWN_BAD_LINES:
-            summary.first_bad_lines.append({"file": file, "line": number, "reason": reason})
-            self._progress.say(f"{file}:{number}: {reason}")
-        elif summary.bad_lines == SHOWN_BAD_LINES + 1:
-            self._progress.say("further bad lines are only counted")
