@@ -156,6 +156,21 @@ def test_a_key_that_was_asked_for_before_its_site_existed(world: World, by: str)
     assert UNKNOWN_FOR <= FRESH_FOR
 
 
+@pytest.mark.parametrize("domain", ["münchen.test", "WWW.MÜNCHEN.test", "xn--mnchen-3ya.test"])
+def test_a_domain_may_be_named_as_people_write_it(world: World, domain: str) -> None:
+    """What a page names in its script's attribute is what its owner typed, umlauts and all."""
+    world.elsewhere.create("muenchen", domains=("münchen.test",))
+    found = world.find(domain)
+    assert found is not None
+    assert found.site.id == "muenchen"
+
+
+@pytest.mark.parametrize("key", ["", ".", "é", "…", "ü." * 60, "a.\u200d.b", "\ud800.test", "a.\0", "ß" * 99 + ".test"])
+def test_what_names_no_site(world: World, key: str) -> None:
+    """Whatever is sent as a key is answered with a site or with none."""
+    assert world.find(key) is None
+
+
 def test_many_requests_wait_for_one_reading_and_the_loop_for_none(world: World) -> None:
     """Fifty requests of the same key, one question to the store; meanwhile others are answered."""
     other = world.elsewhere.create("other")

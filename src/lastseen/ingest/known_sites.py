@@ -102,7 +102,7 @@ class KnownSites:
         While the store is away, a site that was known goes on being that of its key; of other keys nothing can be said:
         raises `StoreError`.
         """
-        if len(key) > MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        if len(key) > MAX_KEY_LENGTH or not key.isprintable():
             return None
         began = self._clock.monotonic()
         try:
