@@ -5,23 +5,36 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import signal
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 
 import coverage
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import lastseen
 from tests.servers import PostgresServer, ServerMissingError
 
-# How long an example takes says how busy the machine is.
-settings.register_profile("lastseen", deadline=None)
-settings.load_profile("lastseen")
+# How long an example takes, and how long it takes to make one, says how busy the machine is.
+settings.register_profile("new", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=False)
+settings.register_profile("known", settings.get_profile("new"), derandomize=True, database=None)
+settings.load_profile("known")
 
 LONG = ("tests/server/", "tests/stores/", "tests/cli/", "tests/web/", "docs/")
 """Where tests take long, the longest first: with servers of their own, then with databases."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for new examples in the long runs alone: the others say whether a change breaks something.
+
+    Let Ctrl-C end what tests start, also where a shell put them into the background and with that ignores it.
+    """
+    if config.option.markexpr == "faults":
+        settings.load_profile("new")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
