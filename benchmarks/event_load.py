@@ -25,7 +25,7 @@ import uvloop
 VISITORS = 400
 QUIET = 6.0
 """Seconds in which a server that is at rest does next to nothing: longer than the copy for reports pauses."""
-NEXT_TO_NOTHING = 0.03
+NEXT_TO_NOTHING = 0.05
 """Seconds of processor time."""
 LONGEST_WORK = 60.0
 """Seconds after a load; a server that works longer has fallen behind for good."""
