@@ -136,3 +136,21 @@ def test_wrong_credentials_are_no_defect(served: Served) -> None:
         answer = served[0].http.post("/v1/batch", json={"batch": []}, headers={"authorization": credentials})
         assert answer.status_code == 401
     assert "Traceback" not in served[0].log
+
+
+def test_a_domain_is_whatever_names_it(new_server: ServerProcess) -> None:
+    """Typed as people write it, over the API as everywhere else, and found by what a page's script then names."""
+    domains = ["https://WWW.München.test:8443/ä", "Shop.Test."]
+    kept = ["xn--mnchen-3ya.test", "shop.test"]
+    made = new_server.http.post("/api/v1/sites", json={"id": "shop", "domains": domains})
+    assert (made.status_code, made.json()["domains"]) == (201, kept)
+    changes = {"domains": domains[:1], "rule": {"excluded_referrers": ["Pay.Test"]}}
+    changed = new_server.http.patch("/api/v1/sites/shop", json=changes).json()
+    assert (changed["domains"], changed["rule"]["excluded_referrers"]) == (kept[:1], ["pay.test"])
+    for domain in ("münchen.test", kept[0]):
+        view = {"n": "pageview", "u": "https://münchen.test/ä", "d": domain}
+        assert new_server.http.post("/api/event", content=json.dumps(view)).status_code == 202
+    for wrong in ("x..y", "a b", "", "ß" * 70):
+        refused = new_server.http.post("/api/v1/sites", json={"id": "other", "domains": [wrong]})
+        assert refused.status_code == 400
+        assert "domain" in refused.text

@@ -23,7 +23,13 @@ SiteId = Annotated[
 ]
 SiteName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_CONTROLS)]
 Domain = Annotated[
-    str, Meta(max_length=253, pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$", description="such as example.org")
+    str,
+    Meta(
+        min_length=1,
+        max_length=2_000,
+        pattern=NO_CONTROLS,
+        description="such as example.org; case, www., scheme, port and path do not matter, and it is kept without them",
+    ),
 ]
 Domains = Annotated[list[Domain], Meta(max_length=MAX_DOMAINS)]
 Span = Annotated[float, Meta(gt=0, le=366 * 86_400, description="seconds")]
