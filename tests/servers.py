@@ -25,6 +25,8 @@ import psycopg
 
 PROJECT = Path(__file__).parent.parent
 ADMIN_DATABASE = "postgres"
+PATIENCE = 150
+"""Seconds for a server to start or stop: after a crash it writes every file of every database to a busy disk."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -266,7 +268,8 @@ class PostgresServer:
             return False
 
     def _pg_ctl(self, *arguments: str, check: bool = True) -> int:
-        return self._run("pg_ctl", "-D", str(self._data), "-s", *arguments, check=check)
+        patience = ("-t", str(PATIENCE))
+        return self._run("pg_ctl", "-D", str(self._data), "-s", *patience, *arguments, check=check)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         done = self._execute([str(self._binaries / program), *arguments])
@@ -287,7 +290,7 @@ class PostgresServer:
                 user=self._user and self._user.pw_uid,
                 group=self._user and self._user.pw_gid,
                 extra_groups=[] if self._user else None,
-                timeout=60,
+                timeout=PATIENCE + 10,
                 check=False,
             )
             output.seek(0)

@@ -36,13 +36,13 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
                 raise AssertionError("the server ended without printing its address")
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=60)
 
 
 def ask(address: str, path: str, body: bytes | None = None) -> Any:
     """Ask the server, and return its JSON."""
     request = urllib.request.Request(f"{address}{path}", body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read())
 
 
@@ -52,7 +52,7 @@ def test_serving_on_a_fresh_machine(call: Command, alone: Path, end: signal.Sign
     with running("serve") as (server, address):
         assert ask(address, "/api/v1/activity", b'{"client_id": "till-7"}')["accepted"] == 1
         server.send_signal(end)
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=60) == 0
     assert (alone / ".local/share/lastseen/lastseen.db").is_file()
     assert call("clients", "show", "till-7", "--json").document["status"] == "online"
 
@@ -103,7 +103,7 @@ def test_the_demo_moves(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         eventually(lambda: newest(address) != first, "new activity arrives")
         assert list(alone.glob("lastseen-demo-*/lastseen.db"))
         server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=30) == 0
+        assert server.wait(timeout=60) == 0
     assert list(alone.iterdir()) == []
 
 

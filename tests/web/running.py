@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.servers import PROJECT, reserved_port
 
-START_DEADLINE = 30.0
-STOP_DEADLINE = 30.0
+START_DEADLINE = 60.0
+STOP_DEADLINE = 60.0
 
 COMMANDS = {
     "uvicorn": "uvicorn {app} --port {port} --log-level warning",
