@@ -15,7 +15,7 @@ from lastseen.stores.visit_bases import Base, base_of, since, still_ended
 from lastseen.stores.visit_batch import LINKING, PreparedBatch, check, each_once
 from lastseen.stores.visit_rows import Identity, Place, marks_of
 from lastseen.visits.event import IDENTIFY, Event
-from lastseen.visits.fold import as_open, fold_sorted, resume, resume_sorted
+from lastseen.visits.fold import as_open, continued, fold_sorted, resume, resume_sorted
 from lastseen.visits.identity import Link, link_of, refused, resolve
 from lastseen.visits.limits import limits_of
 from lastseen.visits.rule import VisitRule
@@ -239,9 +239,9 @@ class _Folding:
             if len(events) > 1:
                 events.sort(key=_order)
             visitor = by_no[no]
-            newest = visitor.newest(visitor.visit)
-            if no in self._places or (newest is not None and newest > events[0].order):
-                self._fold_from(no, events[0].order)
+            first, newest = events[0], visitor.newest(visitor.visit)
+            if no in self._places or (newest is not None and newest > (first.at, first.id)):
+                self._fold_from(no, first.order)
             else:
                 self._go_on(visitor, events)
         self.again(self._places, self._gone)
@@ -267,16 +267,25 @@ class _Folding:
 
     def _go_on(self, visitor: Identity, events: Sequence[Event]) -> None:
         """Go on folding where all of a visitor's new events come after those that are there."""
-        before, no, site_id, last = visitor.visit, visitor.no, visitor.site_id, events[-1]
-        others, limits = self._others[site_id], self._limits[site_id]
+        before, no, site_id = visitor.visit, visitor.no, visitor.site_id
+        limits = self._limits[site_id]
+        after = None if before is None else continued(before, events, limits)
+        if before is not None and after is not None:
+            self.outcome.extended.append((no, after))
+            self._mark_going_on(visitor, before, after)
+            return
+        others, last = self._others[site_id], events[-1]
         visits = begun = resume_sorted(before, events, limits, visitor.distinct_id, others=others)
         if before is not None:
             self._keep_going_on(no, before, visits)
             begun = visits[1:]
-            # At each multiple, so that the marks need not be read each time.
-            if visits[0].event_count // MARK_EVERY > before.event_count // MARK_EVERY > 0:
-                self._mark(no, marks_of(visitor.marks), before)
+            self._mark_going_on(visitor, before, visits[0])
         self._note_begun(no, begun, visits, last)
+
+    def _mark_going_on(self, visitor: Identity, before: Visit, after: Visit) -> None:
+        """Mark the state before at each multiple, so that the marks need not be read each time."""
+        if after.event_count // MARK_EVERY > before.event_count // MARK_EVERY > 0:
+            self._mark(visitor.no, marks_of(visitor.marks), before)
 
     def _note_begun(self, no: int, begun: Sequence[Visit], visits: Sequence[Visit], last: Event) -> None:
         """Note the visits that begin, and the place of the last event where that is in none of all the visits."""

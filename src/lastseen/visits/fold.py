@@ -118,6 +118,13 @@ def resume_sorted(
     return done
 
 
+def continued(visit: Visit, later_events: Iterable[Event], limits: Limits) -> Visit | None:
+    """Return what `resume_sorted` does where all events just continue an open visit, as most do; else None."""
+    run = usual_run(visit, iter(later_events), limits)
+    last, *_, other = run
+    return None if last is None or other is not None else _gone_along(visit, last, run)
+
+
 def close_overdue(visit: Visit, now_micros: int, rule: VisitRule) -> Visit | None:
     """Return the visit as ended at its last activity when it has timed out or lasted too long by now, else None.
 
