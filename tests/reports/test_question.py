@@ -155,6 +155,16 @@ def test_filters_survive_being_written(condition: Filter) -> None:
     assert read_filter(write_filter(condition)) == condition
 
 
+@pytest.mark.parametrize("name", [*Operator, "a:b", "property:a"])
+def test_a_property_may_be_called_as_an_operator_is(name: str) -> None:
+    """`property:known:is:yes` asks about the property `known`."""
+    for condition in (
+        Filter(Dimension(f"property:{name}"), Operator.IS, ("is:x",)),
+        Filter(Dimension(f"property:{name}"), Operator.UNKNOWN),
+    ):
+        assert read_filter(write_filter(condition)) == condition
+
+
 @given(st.lists(st.text("a|\\:", max_size=5), min_size=1, max_size=3))
 def test_several_values_survive_their_separator(values: list[str]) -> None:
     """A bar, a backslash and a colon inside a value stay what they are."""

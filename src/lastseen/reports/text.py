@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from lastseen.reports.period import Compare
 from lastseen.reports.question import Bots, Filter, Operator, Order, Question, find_metrics
-from lastseen.reports.terms import Dimension, InvalidQuestion, Metric, unknown
+from lastseen.reports.terms import PROPERTY, Dimension, InvalidQuestion, Metric, unknown
 
 SUBJECTS: Mapping[str, tuple[Metric, ...]] = {
     "visits": (
@@ -28,7 +28,9 @@ SUBJECTS: Mapping[str, tuple[Metric, ...]] = {
 _SPAN = re.compile(r"([1-9]\d{0,6})([hdw])", re.ASCII)
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _FILTER = re.compile(
-    r"(?P<dimension>.+?):(?P<operator>" + "|".join(sorted(Operator, key=len, reverse=True)) + r")(?::(?P<value>.*))?",
+    rf"(?P<dimension>{PROPERTY}.+?|[^:]*):(?P<operator>"
+    + "|".join(sorted(Operator, key=len, reverse=True))
+    + r")(?::(?P<value>.*))?",
     re.DOTALL,
 )
 _SPECIAL = re.compile(r"([|\\])")
