@@ -6,10 +6,11 @@ import gzip
 import json
 import re
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import uvicorn
 
 from lastseen import LastSeen
 from lastseen.ingest.service import Ingest
-from lastseen.server import direct_protocol
+from lastseen.server import direct_protocol, http_servers
 from lastseen.server.body import Receive, Scope, Send
 from lastseen.server.direct_protocol import protocol_with
 from lastseen.server.http_servers import StopSignals, run_uvicorn
@@ -305,6 +306,28 @@ def test_what_has_begun_is_answered_when_the_server_stops(tmp_path: Path) -> Non
         assert (status, fields["connection"], client.is_closed()) == (200, "close", True)
         assert shop.asked == before + 1
         assert shop.eyes.event_count() == 3
+
+
+def test_what_takes_longer_than_the_end_waits_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events may be saved all the same: nothing was acknowledged, and an id counts once."""
+    monkeypatch.setattr(http_servers, "FINISH_WITHIN", 0.1)
+    with open_shop(tmp_path) as shop, shop.connect() as client:
+        assert client.ask(request(one()))[0] == 200
+        before = shop.asked
+        with closing(sqlite3.connect(tmp_path / "events.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            client.socket.sendall(request(one()))
+            eventually(lambda: shop.gate.direct.in_flight.requests == 1, "it is under way")
+            shop.until.set_result(None)
+            status, fields, said = client.answer()
+            assert (status, fields["retry-after"], fields["connection"]) == (503, "5", "close")
+            assert "stopping" in said["detail"]
+            assert client.is_closed()
+        assert shop.asked == before
+        shop.stop()
+        eventually(lambda: shop.eyes.event_count() == 2, "it was saved")
 
 
 def test_a_server_that_can_keep_nothing_says_so(tmp_path: Path) -> None:

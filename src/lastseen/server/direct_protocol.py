@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from lastseen.server.ingest.direct import DirectEvents, split
+from lastseen.server.ingest.direct import DirectEvents, split, stopping_answer
+from lastseen.server.ingest.replies import Headers
 
 NEWEST_TESTED = (0, 54)
 """Of uvicorn's versions. What a protocol keeps of its connection is not promised to stay: a newer one goes without."""
@@ -32,21 +34,29 @@ class _Silent:
 
 
 class _DirectCycle:
-    """A request without an application, as uvicorn's protocol looks at the request that is under way."""
+    """A request without an application, as uvicorn's protocol looks at the request that is under way.
 
-    __slots__ = ("disconnected", "keep_alive", "protocol", "response_complete")
+    While the server stops, it is among the tasks that uvicorn waits for, and cancels in the end.
+    """
+
+    __slots__ = ("disconnected", "headers", "keep_alive", "protocol", "response_complete")
     message_event: ClassVar = _Silent()
 
-    def __init__(self, protocol: DirectProtocol) -> None:
+    def __init__(self, protocol: DirectProtocol, headers: Headers) -> None:
         self.protocol = protocol
+        self.headers = headers
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
 
     def done(self, status_line: bytes, fields: bytes, body: bytes) -> None:
-        """Write the answer and go on with what came meanwhile."""
+        """Write the answer and go on with what came meanwhile; nothing when it was cancelled."""
+        if self.response_complete:
+            return
         self.response_complete = True
         protocol = self.protocol
+        if not self.keep_alive:
+            protocol.tasks.discard(self)
         if self.disconnected or protocol.transport.is_closing():
             return
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
@@ -54,6 +64,10 @@ class _DirectCycle:
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()
+
+    def cancel(self, msg: object = None) -> None:  # noqa: ARG002 - as of asyncio.Task
+        """Tell the client to come again; whether its events are saved, nobody knows yet."""
+        asyncio.get_running_loop().call_soon(self.done, *stopping_answer(self.headers))
 
 
 class DirectProtocol(HttpToolsProtocol):
@@ -95,7 +109,7 @@ class DirectProtocol(HttpToolsProtocol):
         elif missing:
             self._wait_for_the_rest(data, had_waited=bool(held))
         else:
-            cycle = _DirectCycle(self)
+            cycle = _DirectCycle(self, known.headers)
             if self.direct.take(known, self.client, body, cycle.done):
                 self._unset_keepalive_if_required()
                 self.cycle = cycle  # type: ignore[assignment] # see _DirectCycle
@@ -126,6 +140,8 @@ class DirectProtocol(HttpToolsProtocol):
             held, self._held = self._held, b""
             super().data_received(held)
         super().shutdown()
+        if isinstance(self.cycle, _DirectCycle) and not self.cycle.response_complete:
+            self.tasks.add(self.cycle)
 
     def default_fields(self) -> bytes:
         """Return what uvicorn says in every answer, such as the date; the same bytes for about a second."""

@@ -29,6 +29,7 @@ from lastseen.server.ingest.events import (
 from lastseen.server.ingest.replies import Headers, json_start, user_agent_of
 from lastseen.server.limits import InFlight
 from lastseen.server.metrics import Metrics
+from lastseen.server.problem import MEDIA_TYPE, stopping
 
 FIRST_LINE = b"POST %b HTTP/1.1\r\n" % PATH.encode()
 MOST_KNOWN = 1_000
@@ -53,8 +54,10 @@ _NOT_PLAIN = {
 """What changes how a body is read, or takes a look at the database."""
 
 Fields = list[tuple[bytes, bytes]]
+Answer = tuple[bytes, bytes, bytes]
+"""The status line, the fields and the body, each complete."""
 Done = Callable[[bytes, bytes, bytes], object]
-"""Called with the status line, the fields and the body of the answer, each complete."""
+"""Called with the answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,8 +155,7 @@ class DirectEvents:
                 self._usual_times.observe(perf_counter() - began)
                 return
             reply = told(received, refused) if error is None else refusal_of(error)
-            fields = json_start(known.headers, reply.status, reply.body, reply.media_type)["headers"]
-            done(_status_line(reply), _written(fields), reply.body)
+            done(*_answer(known.headers, reply))
             self.metrics.request("POST", PATH, reply.status, perf_counter() - began)
 
         loop = asyncio.get_running_loop()
@@ -178,8 +180,14 @@ def fields_of(head: bytes) -> Fields:
     return [(name.lower(), value.strip(b" \t")) for name, _, value in lines]
 
 
-def _status_line(reply: Reply) -> bytes:
-    return f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
+def stopping_answer(headers: Headers) -> Answer:
+    """Return what is told of a request that takes longer than the end of the server waits."""
+    return _answer(headers, Reply(503, stopping().body(), MEDIA_TYPE.encode()))
+
+
+def _answer(headers: Headers, reply: Reply) -> Answer:
+    status_line = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n".encode()
+    return status_line, _written(json_start(headers, reply.status, reply.body, reply.media_type)["headers"]), reply.body
 
 
 def _written(fields: Fields) -> bytes:
