@@ -26,7 +26,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Run a server that knows five clients."""
     postgres: Any = request.getfixturevalue("postgres") if request.param == "postgres" else None
     database = postgres.create_database() if postgres else None
-    with ServerProcess(tmp_path_factory.mktemp("asking"), database, measured=True) as process:
+    with ServerProcess(tmp_path_factory.mktemp("asking"), database, "--status-online", "9m", measured=True) as process:
         now = time.time()
         items = [{"client_id": client_id, "at": now - age} for client_id, age in AGES.items()]
         assert process.http.post("/api/v1/activity", json=items).json()["accepted"] == len(AGES)

@@ -76,7 +76,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     database = postgres.create_database() if postgres else f"sqlite:///{home}/fleet.db"
     now = datetime.now(UTC).replace(microsecond=0)
     fill(database, now)
-    with ServerProcess(home, database, "--rate-limit", "0", measured=True) as server:
+    with ServerProcess(home, database, "--rate-limit", "0", "--status-online", "10m", measured=True) as server:
         yield Fleet(server=server, now=now)
 
 

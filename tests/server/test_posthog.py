@@ -303,7 +303,13 @@ def test_the_package_tries_again_while_nothing_can_be_kept(tmp_path: Path, postg
     url = postgres.create_database()
     with event_server(tmp_path, url, "--spool-limit", "0") as (server, eyes):
         complaints: list[Any] = []
-        client = posthog.Posthog(RECORDED_KEY, host=server.address, on_error=lambda *error: complaints.append(error))
+        client = posthog.Posthog(
+            # Three times, as it does by default, may be over before a busy machine has started the database again.
+            RECORDED_KEY,
+            host=server.address,
+            on_error=lambda *error: complaints.append(error),
+            max_retries=10,
+        )
         client.capture("before", distinct_id="v")
         client.flush()
         postgres.stop()
