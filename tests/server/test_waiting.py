@@ -130,8 +130,8 @@ def test_a_signal_ends_a_migration(tmp_path: Path, postgres_url: str) -> None:
     )
     with psycopg.connect(postgres_url) as other, starting(tmp_path, postgres_url) as server:
         other.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
-        eventually(lambda: server.status("/health/ready") == 503, "the migration waits, and the server answers")
-        assert ask(postgres_url, sessions) == [(1,)]
+        eventually(lambda: server.status("/health/ready") == 503, "the server answers")
+        eventually(lambda: ask(postgres_url, sessions) == [(1,)], "the migration waits")
         assert server.end() == 0
         eventually(lambda: ask(postgres_url, sessions) == [(0,)], "the session is gone")
     assert ask(postgres_url, "SELECT to_regclass('lastseen_migrations')") == [(None,)]
