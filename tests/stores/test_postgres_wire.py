@@ -10,9 +10,12 @@ import psycopg
 import pytest
 
 from lastseen.errors import InvalidData, StoreUnavailable
+from lastseen.stores import open_store
 from lastseen.stores.postgres.database import PostgresDatabase
 from lastseen.stores.postgres.pool import OwnPool
 from lastseen.stores.postgres.wire import Wire
+from lastseen.testing.streams import event, folded
+from lastseen.testing.visit_copies import RULE, save, stored
 from tests.servers import ask
 
 TABLE = "CREATE TABLE texts (id integer PRIMARY KEY, text text)"
@@ -156,3 +159,24 @@ def test_a_transaction_of_a_connection_that_is_gone_fails_in_our_words(pool: Own
     with database.transaction() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         assert cursor.fetchall() != [(pids[0],)]
+
+
+def test_statements_that_a_pooler_lost_are_not_prepared_again(postgres_url: str) -> None:
+    """One transaction fails as when the server is away; the next ones take the longer way, and save the same."""
+    store = open_store(postgres_url)
+    store.migrate()
+    first = [event("e1"), event("e2", at=5)]
+    for each in first:
+        save(store.visits, each)
+    with store.visits._database.connections.lend(5) as connection:  # type: ignore[attr-defined] # what a pooler does
+        connection.execute("DEALLOCATE ALL")
+        assert connection.prepare_threshold is not None
+    with pytest.raises(StoreUnavailable):
+        save(store.visits, event("e3", at=9))
+    assert stored(store.visits) == folded(first, RULE)
+    later = [event("e3", at=9), event("e4", at=12)]
+    save(store.visits, *later)
+    assert stored(store.visits) == folded([*first, *later], RULE)
+    with store.visits._database.connections.lend(5) as connection:  # type: ignore[attr-defined] # the same one
+        assert connection.prepare_threshold is None
+    store.close()
