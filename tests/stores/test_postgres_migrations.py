@@ -9,6 +9,7 @@ import pytest
 from lastseen import LastSeen, SchemaError, StoreUnavailable
 from lastseen.errors import ConfigurationError
 from lastseen.stores import open_store
+from lastseen.stores.absence import may_pass
 from lastseen.stores.migrations import load_migrations
 from lastseen.testing import moment
 from tests.servers import PostgresServer, ask
@@ -60,6 +61,22 @@ def test_a_missing_table_says_what_to_run(postgres_url: str) -> None:
         LastSeen.open(address)
     assert str(caught.value).endswith(f"run: lastseen migrate --database {postgres_url}")
     assert "client_activity" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:se[cret@127.0.0.1:1/x", "postgresql://user:secr]et@a..b/x"])
+def test_a_password_of_any_characters_and_a_host_that_cannot_be(url: str) -> None:
+    """Brackets in a password make no IPv6 address of it, and a name that no host has is said, not thrown."""
+    with pytest.raises(StoreUnavailable, match=r"connection failed|label empty") as caught:
+        LastSeen.open(url)
+    assert str(caught.value).startswith("postgresql://user@")
+    assert may_pass(caught.value, url) is ("127.0.0.1" in url)
+
+
+@pytest.mark.parametrize("url", ["postgresql://[host", "postgresql://h\udcff/x", "postgresql://user:%zz@h/x"])
+def test_an_address_that_cannot_be_read(url: str) -> None:
+    """The message says how to write one, and nothing of what was written: there may be a password in it."""
+    with pytest.raises(ConfigurationError, match="write postgresql://user@host:port/name"):
+        LastSeen.open(url)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nobody's%20database"])

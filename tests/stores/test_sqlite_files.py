@@ -168,7 +168,17 @@ def test_a_table_without_a_unique_key(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/file.db"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite://host/file.db",
+        "sqlite://[host/file.db",
+        "sqlite:///%00.db",
+    ],
+)
 def test_an_address_without_a_file(url: str) -> None:
     """What names no file is refused with the ways to write it."""
     with pytest.raises(ConfigurationError, match="names no file"):

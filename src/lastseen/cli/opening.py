@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from lastseen.app import LastSeen
 from lastseen.errors import ConfigurationError, SchemaError, StoreUnavailable
 from lastseen.settings import Settings
-from lastseen.stores import sqlite_path
+from lastseen.stores import scheme_of, sqlite_path
 
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
@@ -38,7 +37,7 @@ def open_for_reading(settings: Settings) -> LastSeen:
 
 def require_file(settings: Settings) -> None:
     """Raise `SchemaError` when the settings name an SQLite file that is not there: opening would create it."""
-    if urlsplit(settings.database_url).scheme == "sqlite":
+    if scheme_of(settings.database_url) == "sqlite":
         path = Path(sqlite_path(settings.database_url))
         try:
             is_there = path.is_file()
@@ -50,5 +49,5 @@ def require_file(settings: Settings) -> None:
 
 def refuse_memory(settings: Settings) -> None:
     """Raise `ConfigurationError` for a database that is gone when the command ends."""
-    if urlsplit(settings.database_url).scheme == "memory":
+    if scheme_of(settings.database_url) == "memory":
         raise ConfigurationError("memory: is gone when the command ends; name sqlite:///path or postgresql://…")

@@ -99,7 +99,7 @@ def open_store(source: Any, *, pool_size: int = DEFAULT_POOL_SIZE, deadline: tim
     """
     if not isinstance(source, str):
         return _open_connections(source, deadline)
-    scheme = urlsplit(source).scheme
+    scheme = scheme_of(source)
     if scheme == "memory":
         from lastseen.stores.memory import MemoryStore
 
@@ -126,16 +126,16 @@ def table_recorder(
     """
     if not isinstance(source, str):
         connections = _connections_of(source)
-    elif urlsplit(source).scheme == "sqlite":
+    elif scheme_of(source) == "sqlite":
         from lastseen.stores.sqlite.database import SQLiteDatabase
         from lastseen.stores.sqlite.recorder import SQLiteTableRecorder
 
         return SQLiteTableRecorder(SQLiteDatabase(sqlite_path(source), deadline=deadline, synchronous="NORMAL"), table)
-    elif urlsplit(source).scheme in {"postgresql", "postgres"}:
+    elif scheme_of(source) in {"postgresql", "postgres"}:
         connections = _own_pool(source, pool_size, deadline)
     else:
         raise ConfigurationError(
-            f"no table recorder for {urlsplit(source).scheme or 'this address'}: lastseen takes {SUPPORTED}"
+            f"no table recorder for {scheme_of(source) or 'this address'}: lastseen takes {SUPPORTED}"
         )
     if connections.dialect == "sqlite":
         from lastseen.stores.sqlite.database import LentSQLiteDatabase
@@ -148,11 +148,20 @@ def table_recorder(
     return PostgresTableRecorder(PostgresDatabase(connections, deadline=deadline), table)
 
 
+def scheme_of(url: str) -> str:
+    """Return the scheme of a database's address; unlike `urlsplit`, whatever its password is made of."""
+    return url.partition(":")[0].lower() if ":" in url else ""
+
+
 def sqlite_path(url: str) -> str:
     """Return the path that `sqlite:///path` names; three slashes and a fourth for an absolute path, as elsewhere."""
-    parts = urlsplit(url)
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path or path == ":memory:":
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        path = ""
+    else:
+        path = "" if parts.netloc else unquote(parts.path)[1:]
+    if not path or path == ":memory:" or "\0" in path:
         raise ConfigurationError(
             f"{url} names no file: write sqlite:///relative.db, sqlite:////absolute.db, or memory:"
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from urllib.parse import urlsplit
 
 from lastseen.errors import StoreUnavailable
+from lastseen.stores import scheme_of
 
 _HELD_BY_ANOTHER = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -20,7 +20,7 @@ def may_pass(error: BaseException, source: str) -> bool:
     if not isinstance(error, StoreUnavailable):
         return False
     cause = error.__cause__
-    if urlsplit(source).scheme == "sqlite":
+    if scheme_of(source) == "sqlite":
         # The low byte is the primary result code.
         return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _HELD_BY_ANOTHER
     if isinstance(cause, TimeoutError) or getattr(cause, "sqlstate", None):

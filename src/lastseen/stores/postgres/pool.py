@@ -158,7 +158,8 @@ class OwnPool:
             opening.add_done_callback(self._free_when_done)
             if isinstance(error, TimeoutError):
                 raise StoreUnavailable(f"{self.address}: no connection within {timeout:g} s") from error
-            if isinstance(error, psycopg.Error):
+            # Python's own resolver refuses names with an empty or an overlong part like that.
+            if isinstance(error, (psycopg.Error, UnicodeError)):
                 raise StoreUnavailable(f"{self.address}: {' '.join(str(error).split())}") from error
             raise
 
@@ -247,7 +248,7 @@ def recognise_pool(source: object) -> Connections | None:
 def _parse(url: str) -> dict[str, Any]:
     try:
         return dict(conninfo_to_dict(url))
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         # Not chained: the driver quotes the address, with its password.
         raise ConfigurationError(
             "this PostgreSQL address cannot be read; write postgresql://user@host:port/name"

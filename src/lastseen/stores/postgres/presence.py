@@ -37,4 +37,6 @@ def _may_be_known(host: str) -> bool:
         socket.getaddrinfo(host, None)
     except socket.gaierror as error:
         return error.errno != socket.EAI_NONAME
+    except UnicodeError:  # an empty or an overlong part
+        return False
     return True
