@@ -10,7 +10,7 @@ import pytest
 from lastseen.errors import InvalidData
 from lastseen.stores import Store
 from lastseen.stores.visit_batch import LINKING, PreparedBatch, prepare
-from lastseen.testing.streams import batches, event, folded, identify, stream
+from lastseen.testing.streams import SITE, batches, event, folded, identify, stream
 from lastseen.testing.visit_copies import RULE, stored
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
@@ -20,6 +20,10 @@ SHORT = VisitRule(timeout=timedelta(minutes=1))
 
 def _save(store: Store, events: list[Event], prepared_for: VisitRule = RULE) -> int:
     return store.visits.save(prepare(events, prepared_for), lambda _site: RULE).new
+
+
+def _order(event: Event) -> tuple[int, str]:
+    return event.order
 
 
 def _visits(*moments: float) -> list[Event]:
@@ -72,6 +76,25 @@ def test_what_is_there_already_is_not_taken_from_the_preparation(any_store: Stor
     assert _save(any_store, [event("later", "a", at=240), event("first", "c", at=240)]) == 2
     every = [*_visits(0, 120), event("later", "a", at=240), event("first", "c", at=240)]
     assert stored(any_store.visits) == folded(every, RULE)
+
+
+ODD = ["plain", "a\\b", "tab\there", "line\nbreak\rback", '"', "\\N", "ü€🙂"]
+
+
+@pytest.mark.parametrize("count", [7, 140], ids=["few", "many"])
+@pytest.mark.parametrize("is_prepared", [True, False], ids=["prepared", "as they are"])
+def test_each_event_is_saved_with_what_is_its_own(any_store: Store, *, count: int, is_prepared: bool) -> None:
+    """In whatever order they come, with whatever is in their ids, names and properties."""
+    events = [
+        event(f"{number}-{text}", f"visitor-{text}", number, f"name {text}", properties={"n": number, "text": text})
+        for number, text in enumerate(ODD * (count // len(ODD)))
+    ]
+    Random(count).shuffle(events)
+    batch = prepare(events, RULE) if is_prepared else events
+    assert isinstance(batch, PreparedBatch) is is_prepared
+    assert any_store.visits.save(batch, lambda _site: RULE).new == count
+    assert sorted(any_store.visits.all_events(SITE), key=_order) == sorted(events, key=_order)
+    assert stored(any_store.visits) == folded(events, RULE)
 
 
 @pytest.mark.parametrize(

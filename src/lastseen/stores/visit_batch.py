@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from lastseen.errors import InvalidData
@@ -68,6 +68,14 @@ def prepare(events: Sequence[Event], rule: VisitRule) -> Sequence[Event]:
         visits = resume_sorted(None, its_events, limits, distinct_id)
         groups[distinct_id] = Group(its_events, visits, [text_of(visit) for visit in visits])
     return PreparedBatch(events, sites.pop(), rule, [body_of(event) for event in events], groups)
+
+
+def bodies_of(events: Collection[Event]) -> Callable[[Event], str]:
+    """Return what gives the body of each of these events: what was prepared, or `body_of`."""
+    if not isinstance(events, PreparedBatch):
+        return body_of
+    bodies = dict(zip((event.id for event in events), events.bodies, strict=True))
+    return lambda event: bodies[event.id]
 
 
 def each_once(events: Sequence[Event]) -> Sequence[Event]:

@@ -129,8 +129,11 @@ def visit_of(text: str) -> Visit:
     return _decode_visit(text)
 
 
-def columns_of(visitor: int, visit: Visit) -> tuple[Any, ...]:
-    """Return what is written of a visit: its columns, in the order in which both databases have them, and its JSON."""
+def columns_of(visitor: int, visit: Visit, text: str | None = None) -> tuple[Any, ...]:
+    """Return what is written of a visit: its columns, in the order in which both databases have them, and its JSON.
+
+    Give the `text` where that JSON was made before.
+    """
     return (
         visit.site_id,
         visit.id,
@@ -141,7 +144,7 @@ def columns_of(visitor: int, visit: Visit) -> tuple[Any, ...]:
         visit.is_bot,
         visit.start_reason.value,
         visit.entry_url,
-        text_of(visit),
+        text or text_of(visit),
     )
 
 

@@ -20,6 +20,7 @@ from lastseen.stores.postgres.database import Cursor, Statement
 from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
 from lastseen.stores.postgres.visit_statements import Statements, integers
 from lastseen.stores.postgres.visit_values import COPY_EVENTS, event_blocks, event_row
+from lastseen.stores.visit_batch import bodies_of
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
     Identity,
@@ -245,11 +246,11 @@ class PostgresVisitTransaction:
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
         numbered = dict(enumerate(sorted(events, key=_key_of), 1))
-        self._seq = len(numbered)
+        self._seq, bodies = len(numbered), bodies_of(events)
         if self._may_copy and (len(events) >= COPY_FROM or not self._statements.can_add):
-            self._statements.copy(COPY_EVENTS, event_blocks(numbered, held.by_key))
+            self._statements.copy(COPY_EVENTS, event_blocks(numbered, held.by_key, bodies))
             return events
-        rows = [event_row(seq, event, held.by_key) for seq, event in numbered.items()]
+        rows = [event_row(seq, event, held.by_key, bodies(event)) for seq, event in numbered.items()]
         if self._may_copy:
             self._statements.add(NEW_EVENTS, _columns(rows, 9))
             return events
@@ -325,8 +326,8 @@ class PostgresVisitTransaction:
         self, outcome: Outcome, going_on: Sequence[tuple[str, int, str]], others: Sequence[Visit]
     ) -> Iterator[Statement]:
         if going_on:
-            rows, moments, bodies = zip(*going_on, strict=True)
-            yield GO_ON, (self._seq, '{"' + '","'.join(rows) + '"}', integers(moments), "\x1f".join(bodies))
+            places, moments, bodies = zip(*going_on, strict=True)
+            yield GO_ON, (self._seq, '{"' + '","'.join(places) + '"}', integers(moments), "\x1f".join(bodies))
             self._seq += len(going_on)
         if outcome.removed:
             yield REMOVE_VISITS, _columns(outcome.removed, 2)
@@ -337,11 +338,13 @@ class PostgresVisitTransaction:
         if others:
             yield EXTEND_VISITS, _columns([(self._next(), *_extension(visit)) for visit in others], 8)
         if outcome.begun:
-            yield BEGIN_VISITS, _columns([(self._next(), *columns_of(*each)) for each in outcome.begun], 11)
+            texts = outcome.texts
+            rows = [(self._next(), *columns_of(no, visit, texts.get(visit.id))) for no, visit in outcome.begun]
+            yield BEGIN_VISITS, _columns(rows, 11)
         # Two of a visitor may begin in the same microsecond.
-        places = {(visitor, visit.start) for visitor, visit in chain(outcome.visits, outcome.extended, outcome.begun)}
-        if places:
-            yield NOTE_WRITES, (len(places), *map(integers, zip(*places, strict=True)))
+        starts = {(visitor, visit.start) for visitor, visit in chain(outcome.visits, outcome.extended, outcome.begun)}
+        if starts:
+            yield NOTE_WRITES, (len(starts), *map(integers, zip(*starts, strict=True)))
         if outcome.newest:
             newest = [(no, *(place or (None, None))) for no, place in outcome.newest.items()]
             yield SET_NEWEST, _columns(newest, 3)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from lastseen.stores.visit_rows import Identity, body_of
+from lastseen.stores.visit_rows import Identity
 from lastseen.stores.visit_saving import Key
 from lastseen.visits.event import Event
 
@@ -19,8 +19,8 @@ ROWS_AT_ONCE = 200
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def event_row(seq: int, event: Event, identities: Mapping[Key, Identity]) -> tuple[Any, ...]:
-    """Return the row of an event, with its number in the transaction."""
+def event_row(seq: int, event: Event, identities: Mapping[Key, Identity], body: str) -> tuple[Any, ...]:
+    """Return the row of an event, with its number in the transaction; `body` is its other fields as JSON."""
     return (
         seq,
         event.site_id,
@@ -30,20 +30,24 @@ def event_row(seq: int, event: Event, identities: Mapping[Key, Identity]) -> tup
         event.name,
         event.received_at,
         event.flags,
-        body_of(event),
+        body,
     )
 
 
-def event_blocks(numbered: Mapping[int, Event], identities: Mapping[Key, Identity]) -> Iterator[bytes]:
+def event_blocks(
+    numbered: Mapping[int, Event], identities: Mapping[Key, Identity], bodies: Callable[[Event], str]
+) -> Iterator[bytes]:
     """Return the rows of events in the text format of COPY, some at a time."""
     rest = iter(numbered.items())
     while some := list(islice(rest, ROWS_AT_ONCE)):
-        yield "".join(_lines(some, identities)).encode()
+        yield "".join(_lines(some, identities, bodies)).encode()
 
 
-def _lines(numbered: Iterable[tuple[int, Event]], identities: Mapping[Key, Identity]) -> Iterator[str]:
+def _lines(
+    numbered: Iterable[tuple[int, Event]], identities: Mapping[Key, Identity], bodies: Callable[[Event], str]
+) -> Iterator[str]:
     for seq, event in numbered:
-        site_id, name, body = event.site_id, event.name, body_of(event)
+        site_id, name, body = event.site_id, event.name, bodies(event)
         no = identities[site_id, event.distinct_id].no
         key = f"{site_id}\t{event.id}"
         # Most texts have nothing that is to be escaped; JSON has no control characters.
