@@ -113,4 +113,4 @@ def test_reports_follow_no_longer_once_it_ends() -> None:
         assert follower is not None
         seen.stop_recording()
         follower.join(30)
-        assert not follower.is_alive()
+        assert not follower.is_alive
