@@ -12,7 +12,7 @@ WORKERS = min(8, (os.cpu_count() or 1) + 1)
 """One more than there are processors: much of a test is waiting for a server or a browser."""
 DISTRIBUTION = ("-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder")
 PATIENCE = (
-    *("-o", "faulthandler_timeout=180", "-o", "faulthandler_exit_on_timeout=true"),
+    *("-o", "faulthandler_timeout=400", "-o", "faulthandler_exit_on_timeout=true"),
     *("--max-worker-restart", "0"),
 )
 """A test that hangs for so many seconds ends its process, which says what each thread was doing, and the run fails.
