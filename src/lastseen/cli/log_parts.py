@@ -99,6 +99,7 @@ class Importer:
         self._saving: Worker | None = None
         self._read: _Part | None = None
         """What was read last in this process, and is not saved."""
+        self._is_written_back = True
         self._beginning: Beginning | None = None
         if expected > ALONE_UP_TO:
             self._start()
@@ -143,6 +144,7 @@ class Importer:
         else:
             self._workers[worker] = part
             worker.send_part(chunks)
+            self._write_back()
         self._progress.update()
 
     def finish(self) -> None:
@@ -159,6 +161,12 @@ class Importer:
         if self._beginning is not None:
             for worker in self._workers:
                 worker.send(self._beginning)
+
+    def _write_back(self) -> None:
+        """Do what makes nobody wait but the disk while the others read and save."""
+        if not self._is_written_back:
+            self._here.write_back()
+            self._is_written_back = True
 
     def _idle(self) -> Worker | None:
         return next((worker for worker, part in self._workers.items() if part is None), None)
@@ -186,6 +194,7 @@ class Importer:
             self._tell_apart()
         else:
             self._workers[worker] = self._saving = None
+            self._is_written_back = False
             self._note_saved(part, answer)
 
     def _lose(self, worker: Worker, part: _Part) -> None:

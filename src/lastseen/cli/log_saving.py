@@ -102,6 +102,11 @@ class PartSaver:
         batches, self._batches = self._batches, []
         return sum(self._store.visits.save(batch, lambda _site: self._site.rule).new for batch in batches)
 
+    def write_back(self) -> None:
+        """Let the store tidy up after transactions, this one's and others', where it does that beside them."""
+        if isinstance(self._store, TakesBulk):
+            self._store.write_back()
+
 
 class Worker:
     """Another process that reads and saves parts, as this one sees it; starts at once.
@@ -214,9 +219,6 @@ def _save_parts(connection: Connection) -> None:
             saver.prepare(connection.recv())
             connection.recv()
             connection.send(saver.save())
-            if isinstance(store, TakesBulk):
-                # The next one may save meanwhile.
-                store.write_back()
     finally:
         store.close()
 
