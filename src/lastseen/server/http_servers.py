@@ -18,7 +18,7 @@ BACKLOG = 2_048
 FINISH_WITHIN = 4
 """Seconds for the requests under way when a signal comes; with the last flush, which has `close_deadline`, under 10."""
 KEEP_ALIVE = 75
-"""Seconds that a connection may wait for its next request: longer than programs keep one (httpx five, as uvicorn does by
+"""Seconds that a connection may wait for its next request: longer than programs keep one (httpx five, as uvicorn by
 default) and than proxies do (nginx a minute), so that nobody sends into one that is just being closed."""
 _KNOCK_EVERY = 0.01
 """Seconds."""
