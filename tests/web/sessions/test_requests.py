@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,26 @@ def test_a_refusal_ends_a_bare_wsgi_application() -> None:
     [body] = wsgi.SessionMiddleware(app, World().sessions)(environ, lambda *start: started.append(start))
     assert started[0][0] == "401 Unauthorized"
     assert json.loads(body)["code"] == "session_required"
+
+
+def test_a_wsgi_application_that_is_a_generator_may_refuse() -> None:
+    """Nothing of it runs before the server asks for the first piece of the answer; the refusal is answered then."""
+    started: list[Any] = []
+    closed: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        try:
+            wsgi.require_session(environ)
+            start_response("200 OK", [])
+            yield b"secret"
+        finally:
+            closed.append(True)
+
+    environ = {"REQUEST_METHOD": "GET", "wsgi.url_scheme": "https", "PATH_INFO": "/"}
+    [body] = wsgi.SessionMiddleware(app, World().sessions)(environ, lambda *start: started.append(start))
+    assert [start[0] for start in started] == ["401 Unauthorized"]
+    assert json.loads(body)["code"] == "session_required"
+    assert closed
 
 
 def test_the_middleware_is_needed() -> None:

@@ -10,7 +10,7 @@ app.register_error_handler(RequestRefused, answer)   # Flask
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -49,9 +49,11 @@ class SessionMiddleware:
         if request.refusal is not None:
             return _refuse(request, request.refusal, start)
         try:
-            return self.app(environ, start)
+            body = self.app(environ, start)
         except RequestRefused as refused:
             return _refuse(request, refused.refusal, start)
+        # An application that is a generator itself begins only when it is asked for its first piece.
+        return _answered(request, body, start) if isinstance(body, Generator) else body
 
 
 def head_of(environ: Environ) -> RequestHead:
@@ -76,6 +78,13 @@ def _finishing(request: RequestSession, start_response: StartResponse) -> StartR
         return start_response(status, [*headers, *request.finish(headers)], *exc_info)
 
     return start
+
+
+def _answered(request: RequestSession, body: Iterable[bytes], start: StartResponse) -> Iterator[bytes]:
+    try:
+        yield from body
+    except RequestRefused as refused:
+        yield from _refuse(request, refused.refusal, start)
 
 
 def _refuse(request: RequestSession, refusal: Refusal, start_response: StartResponse) -> Iterable[bytes]:
