@@ -9,16 +9,22 @@ from typing import Any
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.visits.store import VisitStore
 from lastseen.visits.visit import Visit
-from tests.reports.plain import path, truth_of
+from tests.reports.plain import Seen, path, truth_of
 
 EVENTS = """
 SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, page FROM events
 """
 SETTLED = "SELECT visit FROM visits WHERE is_settled"
-SEEN = """
-SELECT site, visit, page, visitor, visit_start, is_bot, previous_start, previous_start_of_kind, duration, engaged_ms,
-    is_bounce, source, entry, country
-FROM seen
+ROWS_OF_SETTLED = """
+SELECT site, visit, page, name, moment, visitor, visit_start, is_bot, is_first_on_page, is_first_in_visit,
+    is_first_of_name, pair, previous_start, previous_start_of_kind, duration, engaged_ms, is_bounce, source, entry,
+    country
+FROM settled
+"""
+PAIRS = """
+SELECT count(*), count(DISTINCT pair), count(DISTINCT (pair, spot)) FROM (
+    SELECT DISTINCT visitor, page, pair, spot FROM settled
+)
 """
 VISITS = "SELECT site, id, visitor, start, last_moment, last_id, duration, is_bounce, source, entry FROM visits"
 
@@ -32,7 +38,7 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
     """Fail unless every event and visit is there once, under its visitor and in its visit."""
     events: list[tuple[Any, ...]] = []
     visits: list[tuple[Any, ...]] = []
-    seen: list[tuple[Visit, str | None]] = []
+    seen: list[Seen] = []
     for site in sites:
         truth = truth_of(store, site)
         seen_pages: set[tuple[str, str | None]] = set()
@@ -43,8 +49,8 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
                 seen_pages.add((visit.id, page))
             in_visit = (digest(site, visit.id), visit.start) if visit else (None, None)
             marks = (*in_visit, each.is_bot, is_first)
-            if visit is not None and is_first:
-                seen.append((visit, page))
+            if visit is not None:
+                seen.append(each)
             events.append((site, event.id, digest(site, each.visitor), *marks, event.at, page))
         for v in truth.visits:
             row = (site, v.id, digest(site, v.visitor_id), v.start, *v.last_event, duration_of(v), v.is_bounce)
@@ -52,22 +58,53 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
     assert sorted(rows(copy, EVENTS), key=repr) == sorted(events, key=repr)
     assert sorted(rows(copy, VISITS), key=repr) == sorted(visits, key=repr)
     settled = {visit for (visit,) in rows(copy, SETTLED)}
-    expected = seen_rows([(v, page) for v, page in seen if digest(v.site_id, v.id) in settled])
-    assert sorted(rows(copy, SEEN), key=repr) == sorted(expected, key=repr)
+    expected = settled_rows([each for each in seen if each.visit and digest(site_of(each), each.visit.id) in settled])
+    assert sorted(without_pairs(rows(copy, ROWS_OF_SETTLED)), key=repr) == sorted(expected, key=repr)
+    ((pairs, numbers, marked_numbers),) = rows(copy, PAIRS)
+    assert pairs == numbers == marked_numbers
 
 
-def seen_rows(seen: Iterable[tuple[Visit, str | None]]) -> list[tuple[Any, ...]]:
-    """Return the rows of pages seen by settled visits, each knowing when its visitor had seen the page before."""
+PAIR = 11
+"""The place of a pair's number, which may be any."""
+
+
+def without_pairs(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*row[:PAIR], *row[PAIR + 1 :]) for row in found]
+
+
+def site_of(seen: Seen) -> str:
+    return seen.event.site_id
+
+
+def settled_rows(seen: Iterable[Seen]) -> list[tuple[Any, ...]]:
+    """Return the events of settled visits, each with its visit and when its visitor had seen the page before that."""
     found: list[tuple[Any, ...]] = []
     last: dict[tuple[Any, ...], int] = {}
-    for v, page in sorted(seen, key=lambda pair: (pair[0].start, digest(pair[0].site_id, pair[0].id))):
+    before: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
+    known: set[tuple[Any, ...]] = set()
+
+    def is_first(*what: Any) -> bool:
+        is_new = what not in known
+        known.add(what)
+        return is_new
+
+    def order(each: Seen) -> tuple[Any, ...]:
+        assert each.visit is not None
+        return each.visit.start, digest(site_of(each), each.visit.id), each.event.order
+
+    for each in sorted(seen, key=order):
+        v, event, page = each.visit, each.event, path(each.event.url)
+        assert v is not None
+        visit = (v.site_id, v.id)
+        marks = (is_first("page", *visit, page), is_first("visit", *visit), is_first("name", *visit, event.name))
         who = (v.site_id, v.visitor_id, page)
-        before = (last.get(who), last.get((*who, v.is_bot)))
-        last[who] = last[(*who, v.is_bot)] = v.start
+        if marks[0]:
+            before[(*visit, page)] = (last.get(who), last.get((*who, v.is_bot)))
+            last[who] = last[(*who, v.is_bot)] = v.start
         figures = (duration_of(v), v.engaged_ms, v.is_bounce)
         of_visit = (source_of(v), path(v.landing_page), v.geo and v.geo.country)
-        keys = (v.site_id, digest(v.site_id, v.id), page, digest(v.site_id, v.visitor_id))
-        found.append((*keys, v.start, v.is_bot, *before, *figures, *of_visit))
+        keys = (v.site_id, digest(*visit), page, event.name, event.at, digest(v.site_id, v.visitor_id))
+        found.append((*keys, v.start, v.is_bot, *marks, *before[(*visit, page)], *figures, *of_visit))
     return found
 
 

@@ -14,8 +14,9 @@ from lastseen.reports.question import Question
 from lastseen.reports.text import read_question
 from lastseen.stores.columnar.duckdb import DuckDBCopy
 from lastseen.stores.memory.visits import MemoryVisits
-from lastseen.visits.event import Event
+from lastseen.visits.event import Event, Geo
 from lastseen.visits.rule import VisitRule
+from tests.reports.equal import rows
 from tests.reports.material import histories, questions, questions_by_page
 from tests.reports.plain import check, truth_of
 
@@ -108,4 +109,53 @@ def test_a_visit_counts_once_whichever_of_its_pages_passes(condition: str) -> No
     answer = reports.ask(asked, now=NOW)
     check(answer, truth_of(store))
     assert 1 <= int(answer.totals[0] or 0) < len(pages)
+    reports.close()
+
+
+@pytest.mark.parametrize("by", [["page"], ["page", "country"], ["event"], ["country"]])
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        ["country:is_not:FR"],
+        ["country:is:DE"],
+        ["property:plan:is_not:pro"],
+        ["property:plan:is:free"],
+        ["country:is_not:FR", "property:plan:is_not:pro"],
+        ["country:is:DE", "property:plan:is_not:pro"],
+        ["event:is_not:buy", "page:is_not:/b"],
+    ],
+)
+def test_a_visitor_counts_once_whichever_visit_passes(conditions: Sequence[str], by: Sequence[str]) -> None:
+    """The first visit to a page, a later one, one that is not settled, or several of them, with any of their events."""
+    # Of each visit: the hour, the country, and of each event the page and the plan.
+    visits: dict[str, list[tuple[int, str, str]]] = {
+        "ann": [(0, "FR", "a:pro"), (5, "DE", "a:free"), (10, "DE", "a:free a:pro")],
+        "bob": [(0, "FR", "a:free"), (9, "FR", "a:pro")],
+        "cy": [(1, "DE", "a:pro a:free b:free"), (7, "FR", "a:free b:pro")],
+        "dee": [(2, "FR", "a:pro"), (30, "DE", "a:free")],
+        "eve": [(3, "DE", "b:pro b:pro b:free"), (8, "FR", "b:free"), (30, "DE", "a:pro b:free b:pro")],
+        "fay": [(30, "DE", "a:free"), (-90, "DE", "a:free b:free")],
+        "gus": [(-80, "FR", "a:pro"), (4, "FR", "a:free a:pro"), (6, "DE", "a:pro a:free")],
+    }
+    events = [
+        Event(
+            id=f"{visitor}{hour}-{number}", site_id="default", distinct_id=visitor,
+            name="buy" if number % 2 else "$pageview", at=1_774_000_000_000_000 + hour * 3_600_000_000 + number,
+            received_at=0, url=f"https://e.org/{event[0]}", properties={"plan": event[2:]}, geo=Geo(country=country),
+        )
+        for visitor, each in visits.items()
+        for hour, country, text in each
+        for number, event in enumerate(text.split())
+    ]  # fmt: skip
+    store, copy = MemoryVisits(), DuckDBCopy(None, threads=1)
+    store.save(events, lambda _: RULE)
+    reports = Reports(store, lambda: copy)
+    asked = read_question(
+        "visits", metrics=["visitors", "visits", "page_views"], by=by, filters=conditions, since="2026-03-19",
+        until="2026-04-01",
+    )  # fmt: skip
+    answer = reports.ask(asked, now=NOW)
+    check(answer, truth_of(store))
+    assert answer.rows
+    assert rows(copy, "SELECT count(*) FROM visits GROUP BY is_settled ORDER BY ALL") == [(3,), (14,)]
     reports.close()

@@ -168,7 +168,7 @@ def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None
     store = saved(tmp_path / "truth.db", simple(60, first=60))
     copy = DuckDBCopy(None, settle_from=0, quiet=0)
     feed(copy, store, 1_000)
-    linked = "SELECT count(*) FROM seen WHERE previous_start IS NULL"
+    linked = "SELECT count(*) FROM settled WHERE previous_start IS NULL AND is_first_on_page"
     firsts = rows(copy, linked)
     store.save(simple(30), lambda _: RULE)
     feed(copy, store, 1_000)
@@ -195,15 +195,17 @@ def test_a_copy_is_there_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "middle", "format", "truth", "gone"])
+@pytest.mark.parametrize("damage", ["text", "cut", "middle", "format", "mixing", "truth", "gone"])
 def test_a_copy_that_is_of_no_use_is_thrown_away(tmp_path: Path, damage: str) -> None:
-    """A broken file, an older format and another database's copy: the next start begins anew, and becomes equal."""
+    """A broken file, an older format, an engine that mixes otherwise, another database's copy: all begins anew."""
     store = saved(tmp_path / "truth.db", simple(200))
     file = tmp_path / "copy.duckdb"
     copy = DuckDBCopy(file, truth="one")
     feed(copy, store, 50)
     if damage == "format":
         rows(copy, "UPDATE facts SET value = '0' WHERE name = 'format'")
+    if damage == "mixing":
+        rows(copy, "UPDATE facts SET value = value || '0' WHERE name = 'format'")
     copy.close()
     content = file.read_bytes()
     middle = content[:4096] + bytes(4096) + content[8192:]

@@ -22,7 +22,7 @@ from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.stores.columnar.parquet import to_parquet
 from lastseen.visits.store import Changes
 
-FORMAT = "5"
+FORMAT = "6"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
 _BETWEEN_INTERRUPTS = 0.02
@@ -85,13 +85,14 @@ class DuckDBCopy:
         try:
             with _translated():
                 connection.execute(feed.TABLES + settling.TABLE)
+                written_now = _format(connection)
                 self._facts = dict(connection.execute(feed.READ_FACTS).fetchall())
                 if not self._facts:
-                    self._begin(connection)
+                    self._begin(connection, written_now)
         except BaseException:
             connection.close()
             raise
-        if (self._facts[_FORMAT], self._facts[_TRUTH]) != (FORMAT, self._truth):
+        if (self._facts[_FORMAT], self._facts[_TRUTH]) != (written_now, self._truth):
             connection.close()
             raise CopyBroken(f"{self._path} is of another format or database")
         return connection
@@ -114,8 +115,8 @@ class DuckDBCopy:
         except duckdb.Error as error:
             raise CopyBroken(f"{self._path} is no file that this version reads") from error
 
-    def _begin(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._facts = {_FORMAT: FORMAT, _TRUTH: self._truth, _POSITION: "", _IS_BUILT: ""}
+    def _begin(self, connection: duckdb.DuckDBPyConnection, written_now: str) -> None:
+        self._facts = {_FORMAT: written_now, _TRUTH: self._truth, _POSITION: "", _IS_BUILT: ""}
         connection.executemany(feed.ADD_FACT, list(self._facts.items()))
 
     @property
@@ -237,6 +238,10 @@ class DuckDBCopy:
                 raise
             finally:
                 self._writer = None
+
+
+def _format(connection: duckdb.DuckDBPyConnection) -> str:
+    return " ".join([FORMAT, *map(str, connection.execute(settling.SAMPLES).fetchall()[0])])
 
 
 def _break_off(cursor: duckdb.DuckDBPyConnection) -> None:

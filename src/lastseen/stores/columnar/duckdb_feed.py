@@ -149,7 +149,7 @@ INSERT INTO visits
 SELECT site, id, visit, visitor, start, last_moment, last_id, duration, engaged_ms, is_bounce, is_bot, entry, "exit",
     source, referrer, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, region, city,
     device, browser, os, false
-FROM new_visits ORDER BY start
+FROM new_visits
 """
 ADD_EVENTS = """
 INSERT INTO events
@@ -227,9 +227,8 @@ SELECT new.site, new.id, new.identity, found.visitor, new.moment, new.name, new.
     new.is_bot, new.properties::VARIANT, found.visit, found.start, found.is_bot, found.is_first_on_page
 FROM new_events AS new
 JOIN (SELECT DISTINCT ON (new_place) * FROM found WHERE new_place IS NOT NULL) AS found ON found.new_place = new.rowid
-ORDER BY new.moment
 """
-FORGET_FACT = "DELETE FROM facts WHERE name = $1"
+PUT_FACT = "UPDATE facts SET value = $2 WHERE name = $1"
 ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
 READ_FACTS = "SELECT name, value FROM facts"
 
@@ -294,9 +293,8 @@ def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bo
 
 
 def put_fact(connection: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
-    """Write down something about the copy itself."""
-    connection.execute(FORGET_FACT, [name])
-    connection.execute(ADD_FACT, [name, value])
+    """Write down something about the copy itself, which has a row for each name."""
+    connection.execute(PUT_FACT, [name, value])
 
 
 def build(connection: duckdb.DuckDBPyConnection, quiet: int = settling.QUIET) -> None:
