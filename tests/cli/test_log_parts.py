@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pytest
 
 from lastseen.cli.files import FileProgress
 from lastseen.cli.lines import BrokenFile, decompressed
-from lastseen.cli.log_parts import Importer, Summary, parts_of
+from lastseen.cli.log_parts import Importer, Summary, parts_of, sizes_of_parts
 from lastseen.cli.log_reading import LogOptions, Repetitions, keys_of, repeated
 from lastseen.cli.log_saving import Beginning, Chunks, PartSaver
 from lastseen.errors import StoreError
@@ -129,6 +130,15 @@ def test_lines_that_repeat_themselves_are_told_apart(empty: Path) -> None:
     ids = {a.id, repeated(a, 1, site).id, repeated(a, 2, site).id, repeated(b, 1, site).id}
     assert len(ids) == 4
     assert repeated(a, 2, site).id == repeated(a, 2, site).id
+
+
+@pytest.mark.parametrize("size", [1, 9, 1_000, 12_000_000])
+def test_parts_grow_until_they_are_as_large_as_asked(size: int) -> None:
+    """Each by a quarter at most from the second on, which all have soon."""
+    sizes = list(islice(sizes_of_parts(size), 20))
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == size
+    assert all(later <= earlier * 5 // 4 + 1 for earlier, later in pairwise(sizes[1:]))
 
 
 def test_parts_have_all_lines_in_their_order() -> None:

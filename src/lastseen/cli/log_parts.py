@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import repeat
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import BinaryIO
@@ -25,12 +25,12 @@ MOST_WORKERS = 3
 
 
 def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
-    """Yield the lines of a stream in parts of about so many bytes; the first are smaller, so that all soon have one.
+    """Yield the lines of a stream in parts of about so many bytes; the first are smaller, see `sizes_of_parts`.
 
     Raises `BrokenFile` or `OSError` after the part that came before.
     """
     chunks: list[tuple[int, bytes]] = []
-    found, sizes = 0, chain((size // 8, size // 4, size // 4, size // 2), repeat(size))
+    found, sizes = 0, sizes_of_parts(size)
     enough = next(sizes)
     try:
         for number, chunk in read_chunks(stream):
@@ -45,6 +45,20 @@ def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
         raise
     if chunks:
         yield chunks
+
+
+def sizes_of_parts(size: int) -> Iterator[int]:
+    """Yield how large each part is to be, so that saving begins soon and then waits for nobody.
+
+    A part is read while the one before is saved, which takes a quarter longer for as many bytes; the first two are read
+    at once.
+    """
+    yield size // 8
+    growing = size // 4
+    while growing < size:
+        yield growing
+        growing += growing // 4 + 1
+    yield from repeat(size)
 
 
 @dataclass(slots=True)
