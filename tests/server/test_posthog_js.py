@@ -30,6 +30,7 @@ from tests.server.running import eventually
 LIBRARY = Path(__file__).parent.parent / "data" / "posthog-js" / "array.js"
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
 MINUTE = 60
+DAY = 86_400
 
 PAGE = """<!doctype html><title>Shop {path}</title><script src="/posthog.js"></script>
 <script>
@@ -180,6 +181,11 @@ def move_on(shop: Shop, window: BrowserContext, minutes: float) -> None:
     window.add_init_script(SHIFT.format(milliseconds=round(shop.clock.ahead * 1_000)))
 
 
+def minutes_to_noon(shop: Shop) -> float:
+    """Return how long it is until the middle of a day in UTC."""
+    return (DAY / 2 - shop.clock.now()) % DAY / MINUTE
+
+
 def test_a_visitor_is_followed_as_a_person_would(shop: Shop, window: BrowserContext) -> None:
     """From a letter to a page, a reload, a name, a second tab, a pause: one visit. After 31 minutes another."""
     began = SystemClock.now()
@@ -256,6 +262,7 @@ def test_two_people_at_one_browser(shop: Shop, window: BrowserContext) -> None:
 def test_without_a_cookie(shop: Shop, window: BrowserContext) -> None:
     """A site that keeps nothing in the browser has one visitor all the same, and one visit."""
     shop.options = "cookieless_mode: 'always'"
+    move_on(shop, window, minutes_to_noon(shop))  # at midnight everybody becomes somebody else
     page = window.new_page()
     shop.visit(page, "/")
     shop.visit(page, "/second")
