@@ -345,7 +345,7 @@ def test_helpers_end_with_the_one_that_was_killed(alone: Path) -> None:
     deadline = time.monotonic() + 30
     while any(is_running(helper) for helper in helpers):
         assert time.monotonic() < deadline, "a helper is still there"
-        wait_a_moment(subprocess.Popen([sys.executable, "-c", "pass"]))
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
 def children_of(parent: int) -> list[int]:
