@@ -96,8 +96,8 @@ class DirectProtocol(HttpToolsProtocol):
         held = self._held
         if held:
             self._held, data = b"", held + data
-        parts = split(data) if self._is_free() else None
-        if parts is None:
+        parts = split(data)
+        if parts is None or not self._is_free():
             super().data_received(data)
             return
         head, body, missing = parts

@@ -76,8 +76,11 @@ def split(data: bytes) -> tuple[bytes, bytes, int] | None:
 
     The head is without the digits of the length. None for anything else, and for more than one request.
     """
+    # First of all, as most requests of a server may be others.
+    if not data.startswith(FIRST_LINE):
+        return None
     end = data.find(_END, 0, LONGEST_KNOWN)
-    if end < 0 or not data.startswith(FIRST_LINE):
+    if end < 0:
         return None
     for name in _LENGTHS:
         found = data.find(name, 0, end)
