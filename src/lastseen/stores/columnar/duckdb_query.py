@@ -148,10 +148,11 @@ class Statement:
         return f"SELECT {', '.join(columns)} FROM {source}{group}"
 
     def _passing(self) -> str:
-        """Return the table of visits with an event that passes: one look serves rows and totals."""
+        """Return the visits with an event that passes: one look serves totals and rows, unless these are of events."""
+        if any(each.is_of_events for each in self._question.by):
+            return f"({self._rows.of_visits((), ())})"
         if "passing" not in self._rows.tables:
-            by = [each for each in self._question.by if not each.is_of_events]
-            self._rows.tables["passing"] = self._rows.of_visits(by, ())
+            self._rows.tables["passing"] = self._rows.of_visits(self._question.by, ())
         return "passing"
 
     def _started(self) -> str:

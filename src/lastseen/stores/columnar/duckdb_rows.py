@@ -57,15 +57,20 @@ PAIR_COLUMNS = ", e.pair, e.spot, e.{previous} >= $start AS is_old"
 # Pairs that count although their first visit does not pass; those are few where most visits pass.
 # As a list, or the engine would take them for the most and remember all the others.
 LATER_OF_FAILED = """
-SELECT DISTINCT kept.pair, kept.k0
+SELECT kept.pair, any_value(kept.visitor) AS visitor, any_value(kept.k0) AS k0
 FROM (SELECT * FROM kept WHERE is_old) AS kept
 SEMI JOIN (SELECT unnest(list(e.pair)) AS pair FROM settled AS e WHERE {failed}) AS failed ON failed.pair = kept.pair
 ANTI JOIN (SELECT pair FROM again_on_page WHERE is_old IS NOT TRUE) AS passed ON passed.pair = kept.pair
+GROUP BY kept.pair
 """
 LATER_OF_ALL = """
-SELECT kept.* FROM (SELECT DISTINCT pair, k0 FROM kept WHERE is_old) AS kept
+SELECT kept.*
+FROM (
+    SELECT pair, any_value(visitor) AS visitor, any_value(k0) AS k0 FROM kept WHERE is_old GROUP BY pair
+) AS kept
 ANTI JOIN (SELECT pair FROM kept WHERE is_old IS NOT TRUE) AS passed ON passed.pair = kept.pair
 """
+NONE_LATER = "SELECT pair, visitor, k0 FROM kept WHERE false"
 # Who was on a page in a visit that is not settled counts unless a settled one is counted.
 WITH_NEW = """
 SELECT {figures}, k0, is_old FROM kept
@@ -81,9 +86,12 @@ SELECT *, 1 = row_number() OVER (PARTITION BY visitor, k0) AS is_first,
 FROM ({{unsettled}}) AS e
 """
 MET = """
-SELECT DISTINCT kept.visitor, kept.k0, true AS is_met
-FROM (SELECT * FROM kept WHERE {condition} AND spot IN (SELECT spot FROM others WHERE is_first)) AS kept
+SELECT kept.visitor, kept.k0, true AS is_met
+FROM (SELECT * FROM kept WHERE is_old IS NOT TRUE AND spot IN (SELECT spot FROM others WHERE is_first)) AS kept
 SEMI JOIN others ON others.visitor = kept.visitor AND others.k0 IS NOT DISTINCT FROM kept.k0
+UNION ALL
+SELECT later.visitor, later.k0, true
+FROM later SEMI JOIN others ON others.visitor = later.visitor AND others.k0 IS NOT DISTINCT FROM later.k0
 """
 
 
@@ -118,16 +126,15 @@ class Rows:
         previous = "previous_start" if self._terms.question.bots is Bots.WITH else "previous_start_of_kind"
         with_pairs = columns + PAIR_COLUMNS.format(previous=previous)
         self.tables["kept"] = self._settled(with_pairs, ("page",))
-        filters = [each for each in self._terms.question.filters if each.dimension.name != "page"]
-        if not filters:
-            self.tables["later"] = "SELECT pair, k0 FROM kept WHERE false"
+        if all(each.dimension.name == "page" for each in self._terms.question.filters):
+            self.tables["later"] = NONE_LATER
         elif self.keeps_most:
             self.tables.setdefault("again_on_page", "SELECT pair, is_old FROM kept WHERE false")
             self.tables["later"] = LATER_OF_FAILED.format(failed=self._failed(previous))
         else:
             self.tables["later"] = LATER_OF_ALL
         self.tables["others"] = OTHERS.format(unsettled=self._unsettled(columns))
-        self.tables["met"] = MET.format(condition="true" if filters else "is_old IS NOT TRUE")
+        self.tables["met"] = MET
         others = ", ".join(f"others.{name}" for name in FIGURES.split(", "))
         return WITH_NEW.format(figures=FIGURES, others=others)
 
