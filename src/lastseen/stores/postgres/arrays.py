@@ -37,8 +37,10 @@ def joined(texts: Sequence[str]) -> tuple[str, str]:
     return separator.join(texts), separator
 
 
-def floats(cursor: Cursor, numbers: Sequence[float]) -> Any:
-    """Return the numbers as a parameter for this cursor; its driver may know no binary ones."""
+def floats(cursor: Cursor | None, numbers: Sequence[float]) -> Any:
+    """Return the numbers as a parameter for this cursor, whose driver may know no binary ones; for a `Wire` without."""
+    if cursor is None:
+        return float8_array(array("d", numbers))
     adapters = getattr(cursor, "adapters", None)
     if adapters is None:
         return list(numbers)

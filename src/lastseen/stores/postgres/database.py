@@ -123,7 +123,25 @@ class PostgresDatabase:
 
         Everything travels together where the driver can do that: look at `rowcount` after the end.
         """
-        with self._connection(self._deadline) as raw, _pipeline(raw) or _transaction_of(raw, None, [(BEGIN, None)]):
+        with self._connection(self._deadline) as raw, self._write(raw) as cursor:
+            yield cursor
+
+    def record(self, statement: str, parameters: Callable[[Cursor | None], Sequence[Any]]) -> int:
+        """Run one statement of activity as `write` does; return how many rows it touched.
+
+        `parameters` are written for a cursor; or, where the statement needs none, for a `Wire`.
+        """
+        with self._connection(self._deadline) as raw:
+            if (wire := wire_of(raw)) is not None:
+                wire.begin([(LIMITS_OF_ACTIVITY, self._limits)])
+                return wire.run([(statement, parameters(None))])[0].touched
+            with self._write(raw) as cursor:
+                cursor.execute(statement, parameters(cursor))
+            return cursor.rowcount
+
+    @contextmanager
+    def _write(self, raw: Any) -> Iterator[Cursor]:
+        with _pipeline(raw) or _transaction_of(raw, None, [(BEGIN, None)]):
             _cursor(raw).execute(LIMITS_OF_ACTIVITY, self._limits)
             yield _cursor(raw)
 

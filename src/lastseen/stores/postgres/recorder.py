@@ -66,9 +66,7 @@ class PostgresTableRecorder:
         if not updates:
             return 0
         keys, seconds = sorted_seconds(updates)
-        with self._database.write() as cursor:
-            cursor.execute(self._statement, (*joined(keys), floats(cursor, seconds)))
-        return cursor.rowcount
+        return self._database.record(self._statement, lambda cursor: (*joined(keys), floats(cursor, seconds)))
 
 
 def _upsert(shape: TableShape) -> str:

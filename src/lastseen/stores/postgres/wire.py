@@ -24,7 +24,7 @@ from psycopg.errors import error_from_result
 
 from lastseen.stores.postgres.database import Statement
 
-_BINARY = pq.Format.BINARY
+_TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _COMMAND_OK, _TUPLES_OK, _COPY_IN = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN
 _PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _RECEIVED = frozenset({_COMMAND_OK, _TUPLES_OK, _COPY_IN})
@@ -59,23 +59,24 @@ class Wire:
     def run(self, statements: Iterable[Statement]) -> list[Answer]:
         """Run statements in one round trip. Raises the driver's error of the first that fails; no later one runs.
 
-        Parameters are sequences, or None; each is cast to its type in the statement, or compared to what has one.
+        Parameters are sequences, or None; each is cast to its type in the statement, or compared to what has one. Bytes
+        are what is binary already.
         What breaks it off otherwise leaves a connection that can only be closed.
         """
         pgconn, first = self._pgconn, self._first
         together = [*first, *statements]
         if not together:
             return []
-        ready = [(*_named(statement), [*map(_encoded, parameters or ())]) for statement, parameters in together]
+        ready = [(*_named(statement), *_written(parameters or ())) for statement, parameters in together]
         self._first = []
         pgconn.enter_pipeline_mode()
         # The results in their order: None for an answer, the name for a statement that was prepared.
         sent: list[bytes | None] = []
-        for name, text, values in ready:
+        for name, text, values, formats in ready:
             if name not in self._prepared and name not in sent:
                 pgconn.send_prepare(name, text)
                 sent.append(name)
-            pgconn.send_query_prepared(name, values, None, _BINARY)
+            pgconn.send_query_prepared(name, values, formats, _BINARY)
             sent.append(None)
         pgconn.pipeline_sync()
         results = self._until_sync()
@@ -84,7 +85,8 @@ class Wire:
         self._prepared.update(name for result, name in arrived if name is not None and result.status == _COMMAND_OK)
         for result in results:
             _refuse_failed(result)
-        return [self._answer(result) for result, name in arrived if name is None][len(first) :]
+        answers = [result for result, name in arrived if name is None]
+        return [self._answer(result) for result in answers[len(first) :]]
 
     def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
         """Begin a `COPY FROM STDIN` with rows in its text format; call `finish_copy` before anything else."""
@@ -178,10 +180,16 @@ def _named(statement: str) -> tuple[bytes, bytes]:
     return b"lastseen_" + hashlib.sha256(statement.encode()).hexdigest()[:32].encode(), text.encode()
 
 
+def _written(parameters: Iterable[Any]) -> tuple[list[bytes | None], list[pq.Format]]:
+    return [_encoded(value) for value in parameters], [
+        _BINARY if type(value) is bytes else _TEXT for value in parameters
+    ]
+
+
 def _encoded(value: Any) -> bytes | None:
     """Write a parameter as text, a sequence as an array."""
-    if value is None:
-        return None
+    if value is None or type(value) is bytes:
+        return value
     text = "{" + ",".join(map(_item, value)) + "}" if isinstance(value, (list, tuple)) else str(value)
     if "\0" in text:
         raise psycopg.DataError("PostgreSQL cannot hold the character NUL in a text")
