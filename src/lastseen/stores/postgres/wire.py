@@ -28,7 +28,7 @@ _TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _COMMAND_OK, _TUPLES_OK, _COPY_IN = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN
 _PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _RECEIVED = frozenset({_COMMAND_OK, _TUPLES_OK, _COPY_IN})
-_PARAMETER = re.compile("%[sb]")
+_PLACE = re.compile("%[sb%]")
 
 
 class Answer(NamedTuple):
@@ -176,7 +176,7 @@ def _named(statement: str) -> tuple[bytes, bytes]:
     Named after its text: should a pooler lead us to a session of somebody else's, the name means the same there.
     """
     numbers = count(1)
-    text = _PARAMETER.sub(lambda _: f"${next(numbers)}", statement)
+    text = _PLACE.sub(lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", statement)
     return b"lastseen_" + hashlib.sha256(statement.encode()).hexdigest()[:32].encode(), text.encode()
 
 
