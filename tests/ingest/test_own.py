@@ -162,17 +162,19 @@ def test_a_form_for_two_sites_is_noted() -> None:
     assert (received.write_key, received.other_key) == ("wk_1", True)
 
 
-def test_events_without_a_moment_are_in_the_order_in_which_they_were_sent() -> None:
-    """All have that of the arrival, and the order of ids decides; with moments of their own, a retry gives the same."""
-    sent = [{"name": f"step {number}", "distinct_id": "v"} for number in range(300)]
-    assert sorted(ids_of(sent)) == ids_of(sent)
-    told = [{**event, "at": NOW / MICROS} for event in sent]
-    assert ids_of(told[7:]) == ids_of(told)[7:]
-    assert sorted(ids_of(told)) != ids_of(told)
+@pytest.mark.parametrize("ids", [False, True], ids=["none", "ids"])
+def test_events_without_a_moment_happened_in_the_order_in_which_they_were_sent(ids: bool) -> None:
+    """One after the other and the last on arrival, whatever their ids are; the others at their own moments."""
+    sent = [{"name": f"step {number}", **({"id": f"{300 - number:03d}"} if ids else {})} for number in range(300)]
+    moments = [event.at for event in decode([*sent[:100], VIEW, *sent[100:]]).events]
+    assert moments.pop(100) == NOW - 60 * MICROS
+    assert moments == list(range(NOW - 299, NOW + 1))
 
 
-def ids_of(events: list[dict[str, Any]]) -> list[str]:
-    return [event.id or "" for event in decode(events).events]
+def test_the_senders_clock_says_nothing_of_what_has_no_moment() -> None:
+    """One that is an hour ahead moves what it timed."""
+    body = {"sent_at": "2026-11-22T13:00:00Z", "events": [{"name": "a"}, {"name": "b", "at": "2026-11-22T12:58:00Z"}]}
+    assert [event.at for event in decode(body).events] == [NOW, NOW - 120 * MICROS]
 
 
 @pytest.mark.parametrize("value", [VIEW, [VIEW, VIEW], {"events": [VIEW]}], ids=["one", "an array", "under events"])

@@ -111,7 +111,7 @@ def decode_lines(body: bytes, origin: Origin) -> Received:
             collector.add(index, _decode_event(line) if b"\\u0000" not in line else _lenient_event(parse(line)))
         except (ValueError, RecursionError):
             collector.add_unreadable(index, line)
-    return collector.received
+    return collector.finish()
 
 
 def decode_form(body: bytes, origin: Origin) -> Received:
@@ -139,7 +139,7 @@ def _collected(
         if index == MAX_EVENTS:
             _refuse_too_many(index + 1)
         collector.add(index, event)
-    return collector.received
+    return collector.finish()
 
 
 def _decode_each(body: bytes, origin: Origin) -> Received:
@@ -161,7 +161,7 @@ def _decode_each(body: bytes, origin: Origin) -> Received:
         except msgspec.ValidationError as error:
             collector.drop(index, "malformed", str(error))
             collector.received.name_site(event.get("write_key") if isinstance(event, dict) else None)
-    return collector.received
+    return collector.finish()
 
 
 def _lenient_event(value: Any) -> WireEvent:
@@ -176,7 +176,7 @@ def _refuse_too_many(count: int) -> None:
 class _Collector:
     """Turns the events of one request into raw ones, in their order."""
 
-    __slots__ = ("_identical", "_is_browser", "_origin", "_skew", "received")
+    __slots__ = ("_identical", "_is_browser", "_origin", "_skew", "_untimed", "received")
 
     def __init__(self, origin: Origin, sent_at: Any) -> None:
         self.received = Received()
@@ -184,6 +184,15 @@ class _Collector:
         self._is_browser = is_browser(origin.user_agent)
         self._skew = 0 if sent_at is None else skew(micros_of(sent_at), origin.received_at)
         self._identical: Counter[str] | None = None
+        self._untimed: list[int] = []
+        """Places of events without a moment."""
+
+    def finish(self) -> Received:
+        """Return all; without moments, events happened in their order, a microsecond apart, the last on arrival."""
+        events = self.received.events
+        for before, place in enumerate(reversed(self._untimed[:-1]), 1):
+            events[place] = msgspec.structs.replace(events[place], at=events[place].at - before)
+        return self.received
 
     def drop(self, index: int, cause: str, reason: str) -> None:
         self.received.dropped.append(Dropped(index=index, cause=cause, reason=reason[:200]))
@@ -202,21 +211,24 @@ class _Collector:
         name = event.name.strip()
         if not name:
             return self.drop(index, "no name", "name is missing")
-        received_at = at = self._origin.received_at
+        received_at = told = self._origin.received_at
         if event.at is not None:
-            told = micros_of(event.at)
-            if told is None:
+            moment = micros_of(event.at)
+            if moment is None:
                 reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds or parts of them since 1970"
                 return self.drop(index, "no moment", reason)
-            at = told
+            told = moment
         distinct_id = None
         if event.distinct_id is not None and event.distinct_id != "":
             distinct_id = id_text(event.distinct_id)
             if distinct_id is None:
                 return self.drop(index, "bad id", "distinct_id must be text of at most 200 characters")
-        event_id = (event.id and id_text(event.id)) or self._id_of(event, at)
-        at += self._skew
-        at = at if at <= received_at else received_at
+        event_id = (event.id and id_text(event.id)) or self._id_of(event, told)
+        at = received_at
+        if event.at is None:
+            self._untimed.append(len(self.received.events))
+        elif told + self._skew < received_at:
+            at = told + self._skew
         self.received.events.append(self._raw(event, name[:MAX_NAME_LENGTH], event_id, at, distinct_id))
         return None
 
@@ -254,7 +266,7 @@ class _Collector:
 
         From an id that is too long alone, which is the same again when the event is.
         The moment is that of the client's clock, which is the same when it tries again; without one it is that of the
-        arrival, a repetition is another event, and those of a request happened in the order in which they stand there.
+        arrival, and a repetition is another event.
         """
         if isinstance(event.id, str) and event.id and not event.id.isspace():
             return derived_id(event.id)
@@ -267,5 +279,4 @@ class _Collector:
             self._identical = Counter()
         before = self._identical[content]
         self._identical[content] += 1
-        place = len(self.received.events) if event.at is None else None
-        return dated_id(at, f"{content} {before}".encode(), b"", place)
+        return dated_id(at, f"{content} {before}".encode(), b"")

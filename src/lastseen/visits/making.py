@@ -237,16 +237,13 @@ def derived_id(site: Site, raw: RawEvent, distinct_id: str) -> str:
     return dated_id(raw.at, text, site.import_secret[:64])
 
 
-def dated_id(at: int, content: bytes, key: bytes, place: int | None = None) -> str:
+def dated_id(at: int, content: bytes, key: bytes) -> str:
     """Return 32 hexadecimal digits: 48 bits of the moment in milliseconds, and 80 of a hash of the content under a key.
 
     Begun like a UUID of version 7 (https://www.rfc-editor.org/rfc/rfc9562#section-5.7), so that what happened together
-    lies together in a database's index, and new ids are appended there. With a place among what has the same moment,
-    below 65,536, that follows the moment in place of 16 bits of the hash: events of one moment are in the order of
-    their ids.
+    lies together in a database's index, and new ids are appended there.
     """
-    moment, digest = f"{at // 1_000 & _48_BITS:012x}", blake2b(content, digest_size=10, key=key).hexdigest()
-    return moment + digest if place is None else f"{moment}{place:04x}{digest[4:]}"
+    return f"{at // 1_000 & _48_BITS:012x}{blake2b(content, digest_size=10, key=key).hexdigest()}"
 
 
 def is_prefetch(purpose: str | None) -> bool:
