@@ -45,10 +45,33 @@ class ActivityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "lifespan":
+        # In one piece: every call would cost a thirtieth of all this, at every request.
+        kind = scope["type"]
+        if kind == "lifespan":
             await serve_lifespan(self.app, self._tracking.tracker, scope, receive, send)
             return
-        request, app = self._begin(scope, receive, send), self.app
+        app, tracking = self.app, self._tracking
+        request: _WatchedRequest | None = None
+        try:
+            path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
+            # Before the first of the excluded ones in the alphabet there is none.
+            if path < tracking.first_excluded or not tracking.excludes(path):
+                headers = scope["headers"]
+                has_body = tracking.reads_body and kind == "http" and (_JSON in headers or _has_json(headers))
+                now = tracking.now
+                if has_body or tracking.reads_principal:
+                    request = _WatchedRequest()
+                    request.native, request.tracking, request.arrived_at = scope, tracking, now()
+                    request.server_receive, request.server_send = receive, send
+                    request.recorded = request.app_reads = False
+                    request.decode_text = tracking.decode_text
+                    if not has_body or tracking.decode_text is None:
+                        request.look_closely(settled=not has_body)
+                else:
+                    tracking.record(ASGIFacts(scope, now()))
+        except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
+            tracking.tell(error)
+            request = None
         if request is None:
             await app(scope, receive, send)
             return
@@ -57,33 +80,6 @@ class ActivityMiddleware:
         finally:
             if not request.recorded or request.decode_text is None:
                 request.finish()
-
-    def _begin(self, scope: Scope, receive: Receive, send: Send) -> _WatchedRequest | None:
-        """Record at once what can be; return what must be watched for the rest."""
-        tracking = self._tracking
-        try:
-            path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
-            # Before the first of the excluded ones in the alphabet there is none.
-            if path >= tracking.first_excluded and tracking.excludes(path):
-                return None
-            headers = scope["headers"]
-            has_body = tracking.reads_body and scope["type"] == "http" and (_JSON in headers or _has_json(headers))
-            now = tracking.now
-            if not has_body and not tracking.reads_principal:
-                tracking.record(ASGIFacts(scope, now()))
-                return None
-            # Filled in here: a call of `__init__` would cost a twentieth of all this, at every request.
-            request = _WatchedRequest()
-            request.native, request.tracking, request.arrived_at = scope, tracking, now()
-            request.server_receive, request.server_send = receive, send
-            request.recorded = request.app_reads = False
-            request.decode_text = tracking.decode_text
-            if not has_body or tracking.decode_text is None:
-                request.look_closely(settled=not has_body)
-        except Exception as error:  # noqa: BLE001 - a request never fails for its tracking
-            tracking.tell(error)
-            return None
-        return request
 
 
 def _path_below_root(scope: Scope) -> str:
@@ -225,8 +221,12 @@ class _WatchedRequest(_ScopeFacts):
         if not self.recorded:
             tracking, decode, client = self.tracking, self.decode_text, None
             try:
-                if decode is not None and not message["more_body"] and len(message["body"]) <= tracking.peek_limit:
-                    client = decode(message["body"]).client
+                if (
+                    decode is not None
+                    and not message["more_body"]
+                    and len(body := message["body"]) <= tracking.peek_limit
+                ):
+                    client = decode(body).client
             except Exception:  # noqa: BLE001 - whatever it is, it is looked at closely
                 client = None
             try:
