@@ -46,6 +46,16 @@ class MissingExtra(LastSeenError, ImportError):
     """An optional dependency is missing; the message says what to install."""
 
 
+def missing_extra(error: ImportError, message: str, *modules: str) -> MissingExtra:
+    """Return what to raise when an import failed because one of these modules is not installed.
+
+    Raises the error itself when anything else is wrong: a module that is there but cannot be loaded says why.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name not in modules:
+        raise error
+    return MissingExtra(message)
+
+
 class InvalidCursor(LastSeenError, ValueError):
     """A page cursor is not one that a listing returned; start again without it."""
 

@@ -7,7 +7,7 @@ import secrets
 import unicodedata
 from typing import Any, Protocol
 
-from lastseen.errors import MissingExtra
+from lastseen.errors import missing_extra
 
 MIN_LENGTH = 12
 RECOMMENDED_LENGTH = 15
@@ -84,7 +84,7 @@ class Argon2Hasher:
             from argon2 import PasswordHasher as Hasher
             from argon2 import exceptions
         except ImportError as error:
-            raise MissingExtra("accounts need argon2-cffi: pip install 'lastseen[server]'") from error
+            raise missing_extra(error, "accounts need argon2-cffi: pip install 'lastseen[server]'", "argon2") from error
         self._hasher = Hasher(**cost)
         self._wrong = (exceptions.VerificationError, exceptions.InvalidHashError)
         self._nobodys = _nobodys_hash(self._hasher)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lastseen.client.call import Call
-from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.errors import ConfigurationError, missing_extra
 
 if TYPE_CHECKING:
     import httpx
@@ -22,7 +22,7 @@ def _httpx() -> Any:
     try:
         import httpx
     except ImportError as error:
-        raise MissingExtra("the client needs httpx: pip install 'lastseen[client]'") from error
+        raise missing_extra(error, "the client needs httpx: pip install 'lastseen[client]'", "httpx") from error
     return httpx
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, cast
 
-from lastseen.errors import MissingExtra
+from lastseen.errors import missing_extra
 from lastseen.server.body import AsgiApp
 from lastseen.server.ingest.direct import DirectEvents
 
@@ -110,7 +110,9 @@ def run_granian(app: AsgiApp, listener: socket.socket, announce: Announce, signa
         from granian.constants import Interfaces
         from granian.server.embed import Server
     except ImportError as error:
-        raise MissingExtra("http_server is granian, which is not installed: pip install granian") from error
+        raise missing_extra(
+            error, "http_server is granian, which is not installed: pip install granian", "granian"
+        ) from error
     host, port = listener.getsockname()[:2]
     # It has proved that the port is free; granian shares no port with a socket that does not share.
     listener.close()

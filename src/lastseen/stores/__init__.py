@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from lastseen.accounts.store import AccountStore
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.store import ClientStore
-from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.errors import ConfigurationError, missing_extra
 from lastseen.sessions.store import SessionStore
 from lastseen.stores.connections import SUPPORTED, Connections, recognise
 from lastseen.stores.table import ActivityTable
@@ -198,5 +198,6 @@ def _own_pool(url: str, size: int, deadline: timedelta) -> Connections:
     try:
         from lastseen.stores.postgres.pool import OwnPool
     except ImportError as error:
-        raise MissingExtra("PostgreSQL needs its driver: pip install 'lastseen[postgres]'") from error
+        message = "PostgreSQL needs its driver: pip install 'lastseen[postgres]'"
+        raise missing_extra(error, message, "psycopg", "psycopg_pool") from error
     return OwnPool(url, size=size, deadline=deadline)

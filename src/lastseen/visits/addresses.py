@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
-from lastseen.errors import MissingExtra
+from lastseen.errors import missing_extra
 from lastseen.visits.utm import UtmParams
 
 CLICK_IDS = ("gclid", "fbclid", "msclkid", "ttclid", "twclid", "li_fat_id")
@@ -198,7 +198,9 @@ def _private_suffix() -> Callable[[str], str | None]:
         # Reading the list takes 70 ms.
         from publicsuffixlist import PublicSuffixList
     except ImportError as error:
-        raise MissingExtra("domains need the public suffix list: pip install 'lastseen[server]'") from error
+        raise missing_extra(
+            error, "domains need the public suffix list: pip install 'lastseen[server]'", "publicsuffixlist"
+        ) from error
     found: Callable[[str], str | None] = PublicSuffixList().privatesuffix
     return found
 

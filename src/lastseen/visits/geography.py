@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lastseen.errors import ConfigurationError, MissingExtra
+from lastseen.errors import ConfigurationError, missing_extra
 from lastseen.visits.event import Geo
 
 _CACHED = 1 << 14
@@ -24,7 +24,7 @@ class Geography:
         try:
             import maxminddb
         except ImportError as error:
-            raise MissingExtra("geography needs its extra: pip install 'lastseen[geo]'") from error
+            raise missing_extra(error, "geography needs its extra: pip install 'lastseen[geo]'", "maxminddb") from error
         try:
             self._reader = maxminddb.open_database(str(path))
         except (OSError, maxminddb.InvalidDatabaseError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lastseen.errors import MissingExtra
+from lastseen.errors import missing_extra
 from lastseen.visits.event import Device
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _parsed(text: str) -> Result:
         # Its rules take 150 ms to read.
         import ua_parser
     except ImportError as error:
-        raise MissingExtra("devices need ua-parser: pip install 'lastseen[server]'") from error
+        raise missing_extra(error, "devices need ua-parser: pip install 'lastseen[server]'", "ua_parser") from error
     # Its engine takes UTF-8, which half of a surrogate pair has no place in.
     return ua_parser.parse(text if text.isascii() else text.encode("utf-8", "replace").decode())
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lastseen.errors import MissingExtra, StoreUnavailable
+from lastseen.errors import StoreUnavailable, missing_extra
 from lastseen.reports.copy import CopyInUse, ReportCopy
 
 MEMORY_LIMIT = "2GB"
@@ -29,7 +29,7 @@ def open_copy(folder: Path | None, address: str, truth: str, *, or_a_temporary_o
     try:
         from lastseen.stores.columnar.duckdb import DuckDBCopy
     except ImportError as error:
-        raise MissingExtra("reports need DuckDB: pip install 'lastseen[server]'") from error
+        raise missing_extra(error, "reports need DuckDB: pip install 'lastseen[server]'", "duckdb") from error
     if folder is None:
         return DuckDBCopy(None, truth=truth, memory=MEMORY_LIMIT)
     paths = [folder / name for name in _names(address)]
@@ -48,7 +48,7 @@ def look_at_copies(folder: Path, address: str) -> Iterator[tuple[str, str]]:
     try:
         import duckdb
     except ImportError as error:
-        raise MissingExtra("reports need DuckDB: pip install 'lastseen[server]'") from error
+        raise missing_extra(error, "reports need DuckDB: pip install 'lastseen[server]'", "duckdb") from error
     for name in _names(address):
         path = folder / name
         if not path.is_file():
