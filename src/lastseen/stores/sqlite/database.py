@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
@@ -24,6 +25,13 @@ _REFUSED_FOR_EVER = {
     sqlite3.SQLITE_RANGE,
 }
 _REFUSING = (sqlite3.DataError, sqlite3.IntegrityError)
+
+LOOK_AGAIN_AFTER = 0.001
+"""Seconds between two looks whether another process is still writing.
+
+SQLite's own wait grows to a tenth of a second a look (`sqliteDefaultBusyCallback`), which seldom meets the gap between
+two transactions of a process that writes without a pause, as an import does: a server beside it waited for seconds.
+"""
 
 
 class Database(Protocol):
@@ -100,7 +108,7 @@ class SQLiteDatabase:
         """Lend the writing connection inside one transaction: committed at the end, rolled back by an error."""
         with self._locks["write"], _translated(self):
             connection = self._connection("write")
-            with _immediate_transaction(connection):
+            with _immediate_transaction(connection, patience=self._deadline.total_seconds()):
                 yield connection
 
     def expect_bulk(self) -> None:
@@ -133,9 +141,12 @@ class SQLiteDatabase:
     def _connection(self, purpose: str) -> sqlite3.Connection:
         if purpose not in self._connections:
             self._connections[purpose] = self._open()
-            if purpose == "write" and self._synchronous == "FULL":
-                # Two megabytes, SQLite's own measure, are a third slower where rows come by the ten thousand.
-                self._connections[purpose].execute("PRAGMA cache_size = -32768")
+            if purpose == "write":
+                # Whoever begins a transaction waits by itself, and within one nothing has to wait.
+                self._connections[purpose].execute("PRAGMA busy_timeout = 0")
+                if self._synchronous == "FULL":
+                    # Two megabytes, SQLite's own measure, are a third slower where rows come by the ten thousand.
+                    self._connections[purpose].execute("PRAGMA cache_size = -32768")
         return self._connections[purpose]
 
     def _open(self) -> sqlite3.Connection:
@@ -194,8 +205,8 @@ class LentSQLiteDatabase:
 
 
 @contextmanager
-def _immediate_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
+def _immediate_transaction(connection: sqlite3.Connection, *, patience: float = 0.0) -> Iterator[None]:
+    _begin(connection, patience)
     try:
         yield
         connection.execute("COMMIT")
@@ -203,6 +214,20 @@ def _immediate_transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _begin(connection: sqlite3.Connection, patience: float) -> None:
+    """Begin to write, waiting for another writer for so many seconds beyond what the connection itself waits."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(LOOK_AGAIN_AFTER)
+        else:
+            return
 
 
 @contextmanager
