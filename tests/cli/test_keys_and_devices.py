@@ -36,6 +36,15 @@ def there(request: pytest.FixtureRequest, call: Command, tmp_path: Path) -> Call
     return lambda *arguments: call(*arguments, "--database", database)
 
 
+def test_a_key_without_a_name_is_refused(there: Callable[..., Done]) -> None:
+    """It would be a blank in every list."""
+    refused = there("keys", "create", "")
+    assert refused.code != 0
+    assert "name" in refused.err
+    assert "Traceback" not in refused.err
+    assert not [key for key in there("keys", "list", "--json").document["keys"] if not key["name"]]
+
+
 def test_keys_are_made_listed_rotated_and_revoked(there: Callable[..., Done]) -> None:
     """The secret is printed by what makes it, and by nothing else."""
     made = there("keys", "create", "till 7", "--scope", "activity:write", "--expires-in", "90d", "--json").document

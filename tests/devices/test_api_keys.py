@@ -277,6 +277,15 @@ def test_impossible_keys_are_refused(keys: ApiKeys, options: dict[str, Any]) -> 
     assert keys.list().keys == ()
 
 
+@pytest.mark.parametrize("name", ["", " \t"])
+def test_a_key_has_a_name(keys: ApiKeys, name: str) -> None:
+    """One without is a blank in every list; the negative control is one of a single letter."""
+    with pytest.raises(InvalidValue, match="name must not be empty"):
+        keys.create(name)
+    assert keys.list().keys == ()
+    assert keys.create("x")[0].name == "x"
+
+
 def test_a_prefix_that_is_taken_is_chosen_again(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two keys never share one."""
     first, _ = keys.create("a")

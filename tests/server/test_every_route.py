@@ -282,12 +282,12 @@ def test_nobody_gives_more_than_they_have(world: World) -> None:
         ({"device_id": "far-device"}, 404),
         ({"group_id": "near"}, 201),
     ):
-        assert near.post("/api/v1/keys", json=limits).status_code == status, limits
+        assert near.post("/api/v1/keys", json={"name": "another", **limits}).status_code == status, limits
     for group_id in ("far", None):
         assert near.patch("/api/v1/devices/near-device", json={"group_id": group_id}).status_code == 404
     device = world.with_key(world.near_device)
     assert device.patch("/api/v1/devices/near-device", json={"group_id": "far"}).status_code == 403
-    answer = world.bob.post("/api/v1/keys", json={"scopes": ["sessions:read"], "group_id": "near"})
+    answer = world.bob.post("/api/v1/keys", json={"name": "another", "scopes": ["sessions:read"], "group_id": "near"})
     assert answer.status_code == 403
 
 

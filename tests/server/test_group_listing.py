@@ -90,7 +90,7 @@ def ada(fleet: Fleet) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def member(fleet: Fleet, ada: httpx.Client) -> Iterator[httpx.Client]:
     """Ask with a key of one group."""
-    made = ada.post("/api/v1/keys", json={"scopes": sorted(GROUP_SCOPES), "group_id": "near"}).json()
+    made = ada.post("/api/v1/keys", json={"name": "member", "scopes": sorted(GROUP_SCOPES), "group_id": "near"}).json()
     headers = {"x-api-key": made["secret"]}
     with httpx.Client(base_url=fleet.server.address, headers=headers, timeout=DEADLINE) as client:
         yield client

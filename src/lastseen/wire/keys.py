@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from lastseen.devices.key import ApiKey, Scope
-from lastseen.wire.devices import Id, Name
+from lastseen.wire.devices import Id, RequiredName
 
 Seconds = Annotated[int, Meta(ge=0, le=366 * 86_400)]
 
@@ -19,7 +19,7 @@ class NewApiKey(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=
     Nobody can make a key that may do more than they may themselves.
     """
 
-    name: Name = ""
+    name: RequiredName
     scopes: list[Scope] = []
     device_id: Id | None = None
     group_id: Id | None = None
