@@ -139,7 +139,7 @@ class ApiKeys:
         It belongs to a device, to a group, to a site, or to none of them. Raises `InvalidValue`, and `NotFound` for a
         device or a group that is not there or not `within`; whether there is such a site is the caller's to know.
         """
-        if isinstance(name, str) and not name.strip():
+        if not str(name).strip():
             raise InvalidValue("name must not be empty: it tells the key apart in every list")
         now = self._now()
         if expires_at is not None:
