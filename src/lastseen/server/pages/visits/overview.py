@@ -20,7 +20,7 @@ from lastseen.server.pages.hint import event_line, script_line
 from lastseen.server.pages.live import Page, show_live, show_part, with_tag
 from lastseen.server.pages.visits.addresses import VISITS, visit_exports
 from lastseen.server.pages.visits.elsewhere import latest_visits
-from lastseen.server.pages.visits.panels import chart_of, panel_metric, panel_of, tiles_of
+from lastseen.server.pages.visits.panels import chart_of, panel_of, panel_question, tiles_of
 from lastseen.server.pages.visits.rows import visit_rows
 from lastseen.server.pages.visits.view import PAGE, RANGES, TILES, View, bucket_of, days_of
 from lastseen.server.pages.visits.words import days_words, filter_words
@@ -112,7 +112,7 @@ def _figures(seen: LastSeen, view: View) -> dict[str, Any]:
     bucket = bucket_of(whole.period)
     series = seen.reports.ask(view.question(view.metric, by=bucket.value, compare=True))
     panels = [
-        panel_of(view, place, seen.reports.ask(view.question(panel_metric(dimension), by=dimension)))
+        panel_of(view, place, seen.reports.ask(panel_question(view, dimension)))
         for place, dimension in enumerate(view.shown)
     ]
     first, last = days_of(whole.period)

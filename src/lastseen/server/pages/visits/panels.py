@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from lastseen.reports.answer import Answer, Figure, Row
 from lastseen.reports.period import Period, moment_of
-from lastseen.reports.question import Filter, Operator
+from lastseen.reports.question import MAX_FILTERS, Filter, Operator, Question
 from lastseen.reports.terms import Dimension, Metric, TimeBucket
 from lastseen.server.pages.exports import Link
 from lastseen.server.pages.visits.addresses import report_exports
 from lastseen.server.pages.visits.view import PANEL_CHOICES, TILES, View
 from lastseen.server.pages.visits.words import DIMENSIONS, METRICS, change_words, figure_words, value_words
+from lastseen.visits.event import PAGEVIEW
 
 _TITLES = {
     "source": "Sources",
@@ -24,6 +25,7 @@ _TITLES = {
 }
 _METRICS = {"page": Metric.PAGE_VIEWS, "entry": Metric.VISITS, "exit": Metric.VISITS, "event": Metric.EVENTS}
 """What the panels count; visitors where nothing else is named."""
+_VIEWED = Filter(Dimension("event"), Operator.IS, (PAGEVIEW,))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,9 +90,20 @@ class Panel:
     exports: Sequence[Link]
 
 
-def panel_metric(dimension: str) -> Metric:
-    """Return what a panel with this dimension counts."""
-    return _METRICS.get(dimension, Metric.VISITORS)
+def panel_question(view: View, dimension: str, limit: int = 10) -> Question:
+    """Return the question that a panel with this dimension answers.
+
+    Pages are those that were viewed: not every address, or lack of one, that another event has. Where the view asks for
+    certain events, they are what is counted.
+    """
+    metric = _METRICS.get(dimension, Metric.VISITORS)
+    if metric is not Metric.PAGE_VIEWS:
+        return view.question(metric, by=dimension, limit=limit)
+    if any(each.dimension.name == "event" for each in view.filters):
+        return view.question(Metric.EVENTS, by=dimension, limit=limit)
+    question = view.question(metric, by=dimension, limit=limit)
+    # Without room for one more filter there may be rows of nothing behind the others.
+    return replace(question, filters=(*question.filters, _VIEWED)[:MAX_FILTERS])
 
 
 def tiles_of(view: View, answer: Answer) -> list[Tile]:
@@ -139,13 +152,14 @@ def panel_of(view: View, place: int, answer: Answer) -> Panel:
     """Return one panel; `place` is its place among the panels."""
     key = list(PANEL_CHOICES)[place]
     dimension = view.shown[place]
+    metric = answer.question.metrics[0]
     largest = max((row.figures[0] or 0 for row in answer.rows), default=0) or 1
     choices = PANEL_CHOICES[key]
     return Panel(
         key=key,
         title=_TITLES[key],
         column=DIMENSIONS[dimension],
-        metric=METRICS[panel_metric(dimension)],
+        metric=METRICS[metric],
         tabs=[
             Tab(
                 key=f"{key}-{choice}",
@@ -158,7 +172,7 @@ def panel_of(view: View, place: int, answer: Answer) -> Panel:
         if len(choices) > 1
         else [],
         rows=[_panel_row(view, dimension, row, largest) for row in answer.rows],
-        exports=report_exports(view.question(panel_metric(dimension), by=dimension, limit=1_000)),
+        exports=report_exports(panel_question(view, dimension, limit=1_000)),
     )
 
 
