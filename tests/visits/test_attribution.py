@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from lastseen.visits.addresses import MAX_ADDRESS_LENGTH, read_page, read_referrer, registrable_domain
@@ -155,3 +157,32 @@ REFERRERS = [
 def test_channels_of_referrers(domain: str | None, url: str | None, referrer: str | None, channel: str) -> None:
     """Without a campaign an advertisement's click id tells, then the referrer; Facebook marks all its links."""
     assert channel_of(None, domain, url, referrer) == channel
+
+
+def test_what_is_remembered_of_channels_is_bounded_in_size() -> None:
+    """Addresses of 2,000 characters, each another one, leave nothing behind; the negative control are short names."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(3_000):
+            long = f"{number:06}" + "x" * 2_000
+            assert (
+                channel_of(None, "google.com", f"/?gclid=&q={long}", f"https://google.com/?q={long}")
+                == "Organic Search"
+            )
+            assert channel_of(None, "example.net", None, f"https://{long}.example.net/") == "Referral"
+            assert channel_of(UtmParams(source=long, medium="cpc", campaign=None), None) == "Paid Other"
+        grown = tracemalloc.get_traced_memory()[0] - before
+        assert grown < 1_000_000
+        for number in range(3_000):
+            assert channel_of(UtmParams(source=f"partner-{number}", medium="cpc", campaign=None), None) == "Paid Other"
+        assert tracemalloc.get_traced_memory()[0] - before > grown + 100_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("query", ["a=1&gclid=1", "gc%6Cid=1", "gclid=%31", "li%5Ffat_id=1&gclid=2"])
+def test_a_click_id_is_found_however_it_is_written(query: str) -> None:
+    """The negative control has the value of none."""
+    assert channel_of(None, None, f"/?{query}") == "Paid Search"
+    assert channel_of(None, None, f"/?{query.replace('1', '').replace('2', '').replace('%3', '')}") == "Direct"

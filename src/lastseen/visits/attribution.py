@@ -75,9 +75,11 @@ _SHORT_DOMAINS = {
 }
 _PAID_SEARCH_CLICKS = frozenset({"gclid", "msclkid"})
 _PAID_SOCIAL_CLICKS = frozenset({"ttclid", "twclid", "li_fat_id"})
+_REMEMBERED = 1 << 13
+_LONGEST_REMEMBERED = 300
+"""Characters; so what is remembered takes some megabytes at most, whatever is sent."""
 
 
-@lru_cache(maxsize=1 << 14)
 def channel_of(
     utm: UtmParams | None, referrer_domain: str | None, url: str | None = None, referrer: str | None = None
 ) -> str:
@@ -90,7 +92,9 @@ def channel_of(
     nothing: it is on every link that leads away from there.
     """
     if utm is not None:
-        return _by_campaign(_low(utm.source), _low(utm.medium), _low(utm.campaign))
+        names = (utm.source, utm.medium, utm.campaign)
+        is_short = sum(len(name) for name in names if name) <= _LONGEST_REMEMBERED
+        return (_known_campaign if is_short else _of_campaign)(*names)
     clicks = _click_ids(url)
     if clicks & _PAID_SEARCH_CLICKS:
         return "Paid Search"
@@ -98,7 +102,16 @@ def channel_of(
         return "Paid Social"
     if referrer_domain is None:
         return DIRECT
-    return _by_referrer(referrer_domain, _host(referrer) or referrer_domain)
+    host = _host(referrer) or referrer_domain
+    is_short = len(referrer_domain) + len(host) <= _LONGEST_REMEMBERED
+    return (_known_referrer if is_short else _by_referrer)(referrer_domain, host)
+
+
+def _of_campaign(source: str | None, medium: str | None, campaign: str | None) -> str:
+    return _by_campaign(_low(source), _low(medium), _low(campaign))
+
+
+_known_campaign = lru_cache(maxsize=_REMEMBERED)(_of_campaign)
 
 
 def _by_campaign(source: str, medium: str, campaign: str) -> str:
@@ -165,6 +178,9 @@ def _by_referrer(domain: str, host: str) -> str:
     return REFERRAL
 
 
+_known_referrer = lru_cache(maxsize=_REMEMBERED)(_by_referrer)
+
+
 def _names(source: str) -> frozenset[str]:
     """Return what a source may be known by: itself, or the names in its domain but for the last one, the country's."""
     if "." not in source:
@@ -188,6 +204,7 @@ def _host(address: str | None) -> str | None:
 
 
 def _click_ids(url: str | None) -> frozenset[str]:
-    if url is None or "?" not in url:
+    # Without these no name of theirs is there, however it is written; most queries are read no further.
+    if url is None or "?" not in url or not ("id=" in url or "%" in url):
         return frozenset()
     return frozenset(name for name, value in parse_qsl(url.partition("?")[2]) if value)
