@@ -14,7 +14,7 @@ import pytest
 
 from lastseen.clock import to_micros
 from lastseen.visits.event import Event
-from lastseen.visits.fold import fold, fold_visitors, in_order
+from lastseen.visits.fold import fold
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.visit import StartReason
 from tests.visits.streams import event
@@ -105,8 +105,8 @@ def test_the_messages_of_a_community_have_their_known_number_of_sessions(
 ) -> None:
     """59,835 messages of 1,350 senders, sessions ended by a longer silence alone."""
     rule = VisitRule(timeout=timedelta(seconds=seconds), max_duration=A_CENTURY)
-    visits = list(fold_visitors(((sender, in_order(sent)) for sender, sent in messages.items()), rule))
+    visits = [visit for sender, sent in messages.items() for visit in fold(sent, rule, sender)]
     assert len(visits) == expected
     assert sum(visit.event_count for visit in visits) == 59_835
     at_least = VisitRule(timeout=timedelta(seconds=seconds, microseconds=-1), max_duration=A_CENTURY)
-    assert len(list(fold_visitors(((one, in_order(sent)) for one, sent in messages.items()), at_least))) > expected
+    assert sum(len(fold(sent, at_least, sender)) for sender, sent in messages.items()) > expected

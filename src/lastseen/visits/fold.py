@@ -59,16 +59,6 @@ def fold_sorted(
     return done
 
 
-def fold_visitors(visitors: Iterable[tuple[str, Sequence[Event]]], rule: VisitRule) -> Iterator[Visit]:
-    """Fold many visitors, each given with all of its events in order: for rebuilds and imports."""
-    limits = limits_of(rule)
-    done: list[Visit] = []
-    for visitor_id, events in visitors:
-        _Fold(limits, visitor_id, _NOBODY, done).go_on(None, events)
-        yield from done
-        done.clear()
-
-
 def resume(
     visit: Visit | None,
     later_events: Iterable[Event],
