@@ -89,10 +89,13 @@ def each_once(events: Sequence[Event]) -> Sequence[Event]:
 
 
 def check(events: Iterable[Event]) -> None:
-    """Refuse ids with the one character that some databases cut a text at; others refuse it themselves."""
+    """Refuse what has a column of its own with the one character that some databases cut a text at, or refuse.
+
+    Other text that none can hold they refuse themselves.
+    """
     for event in events:
-        if "\0" in event.id or "\0" in event.distinct_id:
-            raise InvalidData(f"no database can hold the id of the event {event.id!r} or of its visitor")
+        if "\0" in event.id or "\0" in event.distinct_id or "\0" in event.name or "\0" in (event.url or ""):
+            raise InvalidData(f"no database can hold NUL in an id, the name or the address of the event {event.id!r}")
 
 
 def _order(event: Event) -> tuple[int, str]:

@@ -6,10 +6,13 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from operator import attrgetter
+from typing import Any
 
+import msgspec
 import pytest
 
 from lastseen.clock import to_micros
+from lastseen.errors import InvalidData
 from lastseen.testing.factories import moment
 from lastseen.testing.streams import SITE, alias, batches, event, folded, identify, stream
 from lastseen.testing.visit_copies import MINUTE, ROUNDS, RULE, Replica, save, stored
@@ -79,6 +82,25 @@ class VisitSavingContract:
         assert dict(store.visits_of_visitors(SITE, [text])) == {}
         assert store.end(SITE, text, moment(), "timeout") is False
         assert store.refold(SITE, [text], RULE) == 0
+
+    @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "a\udfff"])
+    @pytest.mark.parametrize("field", ["id", "distinct_id", "name", "url"])
+    def test_text_that_no_database_can_hold_is_refused(self, store: VisitStore, field: str, text: str) -> None:
+        """Together with the batch that it is in; the same batch without it is saved."""
+        bad = msgspec.structs.replace(event("bad", at=MINUTE), **{field: text})
+        with pytest.raises(InvalidData):
+            save(store, event("e1"), bad)
+        assert store.count_events(EventQuery(site_id=SITE)) == 0
+        assert save(store, event("e1"), event("bad", at=MINUTE)).new == 2
+
+    @pytest.mark.parametrize("properties", [{"\ud800": 1}, {"a": ["\udfff"]}, {"a": object()}])
+    def test_properties_that_cannot_be_written_as_json_are_refused(
+        self, store: VisitStore, properties: dict[str, Any]
+    ) -> None:
+        """As text that no database can hold; the negative control is what JSON can write."""
+        with pytest.raises(InvalidData):
+            save(store, event("e1", properties=properties))
+        assert save(store, event("e1", properties={"\0": "\0"})).new == 1
 
     def test_the_same_event_again_changes_nothing(self, store: VisitStore) -> None:
         """In one batch, in two, and when the copy says something else under the same id."""

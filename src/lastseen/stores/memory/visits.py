@@ -11,8 +11,11 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from lastseen.clock import to_micros
-from lastseen.errors import InvalidCursor
+from lastseen.errors import InvalidCursor, InvalidData
+from lastseen.stores.text import can_be_asked
 from lastseen.stores.visit_bases import as_before
+from lastseen.stores.visit_batch import check
+from lastseen.stores.visit_rows import body_of
 from lastseen.visits.event import Event
 from lastseen.visits.fold import as_open, close_overdue, fold
 from lastseen.visits.identity import Link, link_of, refused, resolve
@@ -45,6 +48,15 @@ class _Site:
         return sorted(found, key=lambda event: event.order)
 
 
+def _refuse_what_no_database_holds(events: Sequence[Event]) -> None:
+    """Raise `InvalidData` where the stores on a database do: what works here works there, too."""
+    check(events)
+    for event in events:
+        if not can_be_asked(event.id, event.distinct_id, event.name):
+            raise InvalidData(f"no database can hold half a character, as in the event {event.id!r}")
+        body_of(event)
+
+
 class MemoryVisits:
     """See `VisitStore`; every method holds one lock."""
 
@@ -57,6 +69,7 @@ class MemoryVisits:
     def save(self, events: Sequence[Event], rules: Callable[[str], VisitRule]) -> SaveResult:
         """See `VisitStore`."""
         rule_of = {event.site_id: rules(event.site_id) for event in events}
+        _refuse_what_no_database_holds(events)
         with self._lock:
             new = [event for event in events if self._insert(event)]
             changed: list[Visit] = []
