@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from lastseen import LastSeen
-from lastseen.errors import StoreUnavailable
+from lastseen.errors import ConfigurationError, StoreUnavailable
 from lastseen.visits.event import Event
 from lastseen.visits.store import EventQuery, VisitQuery
 from lastseen.web.page_views import MOST_WAITING, PageViewMiddleware, PageViews, WSGIPageViewMiddleware, page_view
@@ -135,6 +135,58 @@ def test_wsgi(seen: LastSeen, views: PageViews) -> None:
     wsgi_get(counted, "/", HTTP_SEC_PURPOSE="prefetch")
     views.close()
     assert [event.url for event in events(seen)] == ["https://example.org/%C3%BC?utm_source=x"]
+
+
+FORWARDED: list[list[tuple[str, str]]] = [
+    [("x-forwarded-for", "203.0.113.1")],
+    [("x-forwarded-for", "203.0.113.2")],
+    [("x-forwarded-for", "6.6.6.6, 203.0.113.2")],
+    [("x-forwarded-for", "203.0.113.2"), ("x-forwarded-for", "198.51.100.8")],
+]
+"""Two people behind a proxy, or two of them; what a client makes up in front of that does not count."""
+
+
+def visitors(seen: LastSeen) -> int:
+    return len({event.distinct_id for event in events(seen)})
+
+
+@pytest.mark.parametrize(("trusted", "people"), [(["198.51.100.0/24"], 2), ([], 1), (["192.0.2.1"], 1)])
+def test_visitors_behind_a_trusted_proxy_are_told_apart(seen: LastSeen, trusted: list[str], people: int) -> None:
+    """By what it says whom it speaks for; whoever is not trusted says nothing."""
+    views = PageViews(seen, trusted_proxies=trusted)
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(app=PageViewMiddleware(application(), views), client=("198.51.100.7", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://www.example.org", headers=FIREFOX) as client:
+            for fields in FORWARDED:
+                assert (await client.get("/", headers=fields)).status_code == 200
+
+    asyncio.run(run())
+    assert views.close() == 0
+    assert visitors(seen) == people
+
+
+@pytest.mark.parametrize(("trusted", "people"), [(["198.51.100.0/24"], 2), ([], 1)])
+def test_wsgi_behind_a_trusted_proxy(seen: LastSeen, trusted: list[str], people: int) -> None:
+    """The same; servers of WSGI join what comes several times."""
+    views = PageViews(seen, trusted_proxies=trusted)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/html")])
+        return [b"hello"]
+
+    counted = WSGIPageViewMiddleware(app, views)
+    for fields in FORWARDED:
+        said = ",".join(value for _, value in fields)
+        wsgi_get(counted, "/", REMOTE_ADDR="198.51.100.7", HTTP_X_FORWARDED_FOR=said)
+    assert views.close() == 0
+    assert visitors(seen) == people
+
+
+def test_a_proxy_that_is_no_network_is_refused(seen: LastSeen) -> None:
+    """With the name of the option."""
+    with pytest.raises(ConfigurationError, match="trusted_proxies"):
+        PageViews(seen, trusted_proxies=["the proxy"])
 
 
 def test_a_request_survives_its_counting(seen: LastSeen, views: PageViews) -> None:

@@ -11,9 +11,9 @@ from lastseen.errors import StoreError
 from lastseen.ingest.commit import GroupCommit, OnCommit
 from lastseen.ingest.figures import Figures
 from lastseen.ingest.known_sites import KnownSites
-from lastseen.ingest.proxies import TrustedProxies
 from lastseen.ingest.spool import Damage, Spool
 from lastseen.visits.making import Places
+from lastseen.visits.proxies import TrustedProxies
 
 _MICROSECOND = timedelta(microseconds=1)
 

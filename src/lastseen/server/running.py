@@ -16,7 +16,6 @@ from lastseen.accounts.manager import Accounts
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, utc
 from lastseen.errors import ConfigurationError
-from lastseen.ingest.proxies import TrustedProxies
 from lastseen.ingest.service import Ingest
 from lastseen.server.application import create_app
 from lastseen.server.chores import HOUR, MINUTE, Chores
@@ -33,6 +32,7 @@ from lastseen.settings import Settings
 from lastseen.stores.absence import may_pass
 from lastseen.visits.cookieless import Salts
 from lastseen.visits.geography import Geography
+from lastseen.visits.proxies import TrustedProxies
 
 GARBAGE_FROM = 20_000
 """Objects more than there were. The default of 700 is less than a hundred requests under way make."""

@@ -29,6 +29,7 @@ from lastseen.forking import reset_in_forked_children
 from lastseen.visits.cookieless import CookielessVisitors, Salts, open_visits
 from lastseen.visits.event import PAGEVIEW, Event
 from lastseen.visits.making import EventMaker, Places, RawEvent, is_prefetch
+from lastseen.visits.proxies import TrustedProxies
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
@@ -44,6 +45,9 @@ class PageViews:
 
     While the database is away they wait in memory, `MOST_WAITING` at most; what is dropped is counted by its reason:
     `full`, `unreadable` (the request), `refused` (the database refuses it for ever) and `unsaved` (at the end).
+
+    `trusted_proxies` are addresses and networks of proxies whose `X-Forwarded-For` says whose request it is; without
+    them all visitors behind a proxy have its address. Raises `ConfigurationError` for what is no network.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class PageViews:
         exclude: Iterable[str] = DEFAULT_EXCLUDED,
         geography: Places | None = None,
         kept_parameters: frozenset[str] = frozenset(),
+        trusted_proxies: Iterable[str] = (),
         clock: Clock = SYSTEM_CLOCK,
         logger: logging.Logger | None = None,
     ) -> None:
+        self.proxies = TrustedProxies(trusted_proxies)
         self.excludes = excluded_paths(exclude)
         self.dropped: Counter[str] = Counter()
         self.saved = 0
@@ -171,6 +177,7 @@ def page_view(views: PageViews, url: str, headers: Callable[[str], str | None], 
     if is_prefetch(headers("sec-purpose") or headers("purpose")):
         return None
     now = views.now()
+    forwarded_for = headers("x-forwarded-for")
     return RawEvent(
         name=PAGEVIEW,
         at=now,
@@ -179,7 +186,7 @@ def page_view(views: PageViews, url: str, headers: Callable[[str], str | None], 
         url=url,
         referrer=headers("referer"),
         user_agent=headers("user-agent"),
-        address=address,
+        address=views.proxies.visitor(address, None if forwarded_for is None else forwarded_for.encode("latin-1")),
     )
 
 
@@ -247,7 +254,11 @@ class PageViewMiddleware:
 
 class _ASGIHeaders:
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._headers = {bytes(name).lower(): bytes(value) for name, value in headers}
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in headers:
+            key, before = bytes(name).lower(), self._headers.get(bytes(name).lower())
+            # RFC 9110, 5.3: several are one list.
+            self._headers[key] = bytes(value) if before is None else before + b", " + bytes(value)
 
     def __call__(self, name: str) -> str | None:
         value = self._headers.get(name.encode())

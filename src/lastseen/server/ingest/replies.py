@@ -16,6 +16,7 @@ from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.service import Ingest
 from lastseen.ingest.unpack import too_large
 from lastseen.server.body import ClientGone, Message, Receive, Send
+from lastseen.visits.proxies import forwarded_for
 from lastseen.web.sessions.threads import in_thread
 
 JSON = b"application/json"
@@ -176,7 +177,11 @@ def origin_of(scope: Any, headers: Headers, ingest: Ingest) -> Origin:
     client = scope.get("client")
     return Origin(
         received_at=round(ingest.clock.now() * 1_000_000),
-        address=ingest.proxies.visitor(client[0] if client else None, headers.get(b"x-forwarded-for")),
+        address=ingest.proxies.visitor(
+            client[0] if client else None,
+            # There may be several; of the headers only the last one is left.
+            forwarded_for(scope["headers"]) if b"x-forwarded-for" in headers else None,
+        ),
         user_agent=user_agent_of(headers),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from lastseen.errors import ConfigurationError
 
@@ -43,7 +43,18 @@ class TrustedProxies:
             parsed = ip_address(address)
         except ValueError:
             return False
-        return any(parsed in network for network in self._networks)
+        # A server that listens on all addresses of IPv6 sees those of IPv4 in its form (RFC 4291, 2.5.5.2).
+        mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+        return any(parsed in network or (mapped is not None and mapped in network) for network in self._networks)
+
+
+def forwarded_for(fields: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return what the `X-Forwarded-For` of a request say together, given its fields with their names in lower case.
+
+    Some proxies append to the one that is there, others add one of their own (RFC 9110, 5.3: both mean the same).
+    """
+    found = [value for name, value in fields if name == b"x-forwarded-for"]
+    return b",".join(found) if found else None
 
 
 def _address(entry: str) -> str | None:

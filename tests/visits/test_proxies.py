@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lastseen.errors import ConfigurationError
-from lastseen.ingest.proxies import TrustedProxies
+from lastseen.visits.proxies import TrustedProxies, forwarded_for
 
 OURS = ("127.0.0.1", "10.0.0.0/8", "::1")
 
@@ -27,6 +27,8 @@ OURS = ("127.0.0.1", "10.0.0.0/8", "::1")
         (OURS, "127.0.0.1", b"198.51.100.4, <script>", "127.0.0.1"),
         (OURS, "127.0.0.1", b"\xff,,", "127.0.0.1"),
         (OURS, None, b"198.51.100.4", None),
+        (OURS, "::ffff:10.1.2.3", b"198.51.100.4", "198.51.100.4"),
+        (OURS, "::ffff:11.1.2.3", b"198.51.100.4", "::ffff:11.1.2.3"),
     ],
 )
 def test_the_visitors_address(
@@ -40,3 +42,13 @@ def test_a_network_that_is_none_is_told() -> None:
     """With the name of the setting."""
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
         TrustedProxies(["the proxy"])
+
+
+@pytest.mark.parametrize(
+    ("values", "together"),
+    [([], None), ([b"a"], b"a"), ([b"a, b", b"c"], b"a, b,c")],
+)
+def test_several_fields_are_one_list(values: list[bytes], together: bytes | None) -> None:
+    """In their order; some proxies add a field of their own behind the one that is there."""
+    fields = [(b"host", b"x"), *((b"x-forwarded-for", value) for value in values), (b"x-forwarded-host", b"y")]
+    assert forwarded_for(fields) == together
