@@ -366,6 +366,32 @@ def test_only_one_whole_head_with_a_plain_length_is_looked_up(data: bytes) -> No
     assert usual == (FIRST_LINE + b"A: b\r\ncontent-length: \r\nC: d", b"{", 1)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "content-length"])
+@pytest.mark.parametrize("behind", ["", "\r\nC: d"])
+def test_the_same_head_again_is_found_as_any_head_is(shop: Shop, name: str, behind: str) -> None:
+    """Whatever arrives: body and missing bytes are those of `split` where that finds this head, and nothing else."""
+    direct = DirectEvents(shop.ingest, Metrics(), shop.gate.direct.in_flight)
+    head = FIRST_LINE + f"A: b\r\n{name}: {behind}".encode()
+    fields = [(b"a", b"b"), (b"content-length", b"2"), *([(b"c", b"d")] if behind else [])]
+    direct.learn(head, fields)
+    known = direct.recall(head)
+    assert known is not None
+    found = 0
+    for before in (f"A: b\r\n{name}: ", f"A: c\r\n{name}: ", "A: b\r\nContent-length: "):
+        for digits in ("", "0", "2", "02", "+2", " 2", "2 ", str(LARGEST), str(LARGEST + 1), "1" * 9):
+            for after in (behind, "\r\nC: e", "\r\nC: d\r\nE: f", "\r\n"):
+                for body in ("", "{", "{}", "{}\r\n", "{}\r\n\r\n"):
+                    data = FIRST_LINE + f"{before}{digits}{after}\r\n\r\n{body}".encode()
+                    parts = split(data)
+                    expected = parts[1:] if parts is not None and parts[0] == head else None
+                    assert known.rest_of(data) == expected
+                    assert known.rest_of(data[:-1]) == (
+                        cut[1:] if (cut := split(data[:-1])) is not None and cut[0] == head else None
+                    )
+                    found += expected is not None
+    assert found
+
+
 @pytest.mark.parametrize(
     ("lines", "fields"),
     [

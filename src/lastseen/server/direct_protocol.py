@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from lastseen.server.ingest.direct import DirectEvents, split, stopping_answer
+from lastseen.server.ingest.direct import DirectEvents, KnownHead, split, stopping_answer
 from lastseen.server.ingest.replies import Headers
 
 NEWEST_TESTED = (0, 54)
@@ -80,6 +80,10 @@ class DirectProtocol(HttpToolsProtocol):
     """Whether uvicorn has begun to read a request and not come to its end."""
     _held = b""
     """The beginning of a request whose head is known."""
+    _known: KnownHead | None = None
+    """The head that came last of those that are known; most programs send one only."""
+    _address: str | None = None
+    """Whose requests those are that come with it."""
 
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol`."""
@@ -96,25 +100,41 @@ class DirectProtocol(HttpToolsProtocol):
         held = self._held
         if held:
             self._held, data = b"", held + data
-        parts = split(data)
-        if parts is None or not self._is_free():
-            super().data_received(data)
+        rest = None if self._known is None else self._known.rest_of(data)
+        if rest is None:
+            rest = self._recalled(data)
+        known = self._known
+        if rest is None or known is None:
             return
-        head, body, missing = parts
-        known = self.direct.recall(head)
-        if known is None:
+        body, missing = rest
+        if not self._is_free():
             super().data_received(data)
-            if not missing and not self._is_amid and self.headers is not None:
-                self.direct.learn(head, self.headers)
         elif missing:
             self._wait_for_the_rest(data, had_waited=bool(held))
         else:
             cycle = _DirectCycle(self, known.headers)
-            if self.direct.take(known, self.client, body, cycle.done):
+            if self.direct.take(known, self._address, body, cycle.done):
                 self._unset_keepalive_if_required()
                 self.cycle = cycle  # type: ignore[assignment] # see _DirectCycle
             else:
                 super().data_received(data)
+
+    def _recalled(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return body and missing bytes of a request whose head is known; anything else is uvicorn's, which has it."""
+        parts = split(data)
+        if parts is None:
+            super().data_received(data)
+            return None
+        head, body, missing = parts
+        known = self.direct.recall(head)
+        if known is not None:
+            self._known, self._address = known, self.direct.address_of(known, self.client)
+            return body, missing
+        is_free = self._is_free()
+        super().data_received(data)
+        if is_free and not missing and not self._is_amid and self.headers is not None:
+            self.direct.learn(head, self.headers)
+        return None
 
     def _is_free(self) -> bool:
         """Return whether a request that begins now would be answered at once."""

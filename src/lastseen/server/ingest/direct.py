@@ -14,6 +14,7 @@ from time import perf_counter
 
 from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
+from lastseen.ingest.own import Received
 from lastseen.ingest.service import Ingest
 from lastseen.server.ingest.events import (
     IN_A_THREAD_FROM,
@@ -64,11 +65,27 @@ Done = Callable[[bytes, bytes, bytes], object]
 class KnownHead:
     """What the fields of a head say."""
 
+    before: bytes
+    """What is written before the digits of the length."""
+    after: bytes
+    """What is written behind them, with the empty line."""
     headers: Headers
+    key: str | None
+    """The write key; see `plain_key`."""
     user_agent: str | None
     decode: Decoder
     fields_for_one: bytes
     """The fields of the answer to one event."""
+
+    def rest_of(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return body and missing bytes as `split` does where it finds this very head, in half the time; else None."""
+        if not data.startswith(self.before):
+            return None
+        first = len(self.before)
+        last = data.find(b"\r", first, first + _MOST_DIGITS + 1)
+        if last < 0 or not data.startswith(self.after, last):
+            return None
+        return _measured(data[first:last], data[last + len(self.after) :])
 
 
 def split(data: bytes) -> tuple[bytes, bytes, int] | None:
@@ -90,14 +107,16 @@ def split(data: bytes) -> tuple[bytes, bytes, int] | None:
         return None
     first = found + len(name)
     last = data.find(b"\r\n", first, end + 2)
-    digits = data[first:last]
+    rest = _measured(data[first:last], data[end + 4 :])
+    return None if rest is None else (data[:first] + data[last:end], *rest)
+
+
+def _measured(digits: bytes, body: bytes) -> tuple[bytes, int] | None:
+    """Return the body and how many bytes it lacks of this length; None for more than that, and for no plain length."""
     if not digits.isdigit() or len(digits) > _MOST_DIGITS:
         return None
-    body = data[end + 4 :]
-    missing = int(digits) - len(body)
-    if missing < 0 or len(body) + missing > LARGEST:
-        return None
-    return data[:first] + data[last:end], body, missing
+    length, there = int(digits), len(body)
+    return None if length < there or length > LARGEST else (body, length - there)
 
 
 class DirectEvents:
@@ -135,16 +154,34 @@ class DirectEvents:
             return
         if len(self._heads) >= MOST_KNOWN:
             del self._heads[next(iter(self._heads))]
-        fields_for_one = _written(json_start(headers, 200, ONE)["headers"])
-        self._heads[head] = KnownHead(headers, user_agent_of(headers), decoder, fields_for_one)
+        first = _place_of_length(head)
+        self._heads[head] = KnownHead(
+            before=head[:first],
+            after=head[first:] + _END,
+            headers=headers,
+            key=plain_key(headers, Received()),
+            user_agent=user_agent_of(headers),
+            decode=decoder,
+            fields_for_one=_written(json_start(headers, 200, ONE)["headers"]),
+        )
 
-    def take(self, known: KnownHead, client: tuple[str, int] | None, body: bytes, done: Done) -> bool:
-        """Take a request and call `done` later, when its events are durable; False: nothing was done, ask the route."""
+    def address_of(self, known: KnownHead, client: tuple[str, int] | None) -> str | None:
+        """Return whose requests they are that this client sends with this head."""
+        return self._ingest.proxies.visitor(client[0] if client else None, known.headers.get(b"x-forwarded-for"))
+
+    def take(self, known: KnownHead, address: str | None, body: bytes, done: Done) -> bool:
+        """Take a request and call `done` later, when its events are durable; False: nothing was done, ask the route.
+
+        `address` is that of `address_of`.
+        """
         began = perf_counter()
         ingest, size = self._ingest, len(body)
         try:
-            received = known.decode(body, self._origin(known, client))
-            intake = ingest.sites.recall_fresh(plain_key(known.headers, received))
+            origin = Origin(
+                received_at=round(ingest.clock.now() * 1_000_000), address=address, user_agent=known.user_agent
+            )
+            received = known.decode(body, origin)
+            intake = ingest.sites.recall_fresh(plain_key(known.headers, received) if received.write_key else known.key)
             if intake is None or received.dropped or not received.events:
                 return False
             self.in_flight.enter(size)
@@ -168,13 +205,10 @@ class DirectEvents:
             loop.call_soon(answer, (), error)
         return True
 
-    def _origin(self, known: KnownHead, client: tuple[str, int] | None) -> Origin:
-        ingest = self._ingest
-        return Origin(
-            received_at=round(ingest.clock.now() * 1_000_000),
-            address=ingest.proxies.visitor(client[0] if client else None, known.headers.get(b"x-forwarded-for")),
-            user_agent=known.user_agent,
-        )
+
+def _place_of_length(head: bytes) -> int:
+    """Return where the digits of the length were in a head that is without them."""
+    return next(head.find(name) + len(name) for name in _LENGTHS if name in head)
 
 
 def fields_of(head: bytes) -> Fields:
