@@ -74,6 +74,7 @@ class PartSaver:
 
     def read(self, chunks: Chunks) -> PartReport:
         """Read a part, and keep its events until they are saved or the next part is read."""
+        self._batches = []
         lines, has_host = 0, False
         events: list[Event] = []
         bad_lines: list[tuple[int, str]] = []
@@ -96,11 +97,13 @@ class PartSaver:
         rule, size = self._site.rule, self._batch
         self._batches = [prepare(events[start : start + size], rule) for start in range(0, len(events), size)]
         self._events = []
+        if self._batches and isinstance(self._store, TakesBulk):
+            self._store.stage(self._batches[0])
 
     def save(self) -> int:
         """Save what was prepared; return how many events were not there yet."""
-        batches, self._batches = self._batches, []
-        return sum(self._store.visits.save(batch, lambda _site: self._site.rule).new for batch in batches)
+        # They are forgotten with the next part: to free so much takes time in which the next one waits for this answer.
+        return sum(self._store.visits.save(batch, lambda _site: self._site.rule).new for batch in self._batches)
 
     def write_back(self) -> None:
         """Let the store tidy up after transactions, this one's and others', where it does that beside them."""

@@ -146,11 +146,23 @@ def _save_prepared(transaction: VisitTransaction, batch: PreparedBatch, rules: M
 
 
 def _result(folding: _Folding, new: int, given: int) -> SaveResult:
-    """Write what has changed and return it."""
+    return SaveResult(new=new, duplicates=given - new, visits=_written(folding))
+
+
+def _written(folding: _Folding) -> tuple[Visit, ...]:
+    """Write what has changed and return those visits."""
     outcome = folding.outcome
     folding.transaction.write(outcome)
-    visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
-    return SaveResult(new=new, duplicates=given - new, visits=visits)
+    return tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
+
+
+def fold_added(
+    transaction: VisitTransaction, held: Held, events: Iterable[Event], rules: Mapping[str, VisitRule]
+) -> tuple[Visit, ...]:
+    """Fold the visitors of events that were just added and link no ids; write what has changed, return those visits."""
+    folding = _Folding(transaction, held, rules)
+    folding.take(events)
+    return _written(folding)
 
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:

@@ -122,16 +122,19 @@ JOIN lastseen_visits AS v ON v.visitor = CAST(wanted.key AS INTEGER) AND v.start
 
 HIGHEST_VISIT = "SELECT coalesce(max(no), 0) FROM lastseen_visits"
 
-PUT_VISIT = """
-INSERT INTO lastseen_visits (
-    no, seq, active_slot,
-    site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+UNLESS_NEW = """
 ON CONFLICT (site_id, id) DO UPDATE SET
     no = excluded.no, seq = excluded.seq, active_slot = excluded.active_slot, visitor = excluded.visitor,
     started_at = excluded.started_at, last_activity_at = excluded.last_activity_at, is_open = excluded.is_open,
     is_bot = excluded.is_bot, start_reason = excluded.start_reason, entry_url = excluded.entry_url, body = excluded.body
 """
+
+PUT_VISIT = f"""
+INSERT INTO lastseen_visits (
+    no, seq, active_slot,
+    site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, start_reason, entry_url, body
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {UNLESS_NEW}
+"""  # noqa: S608 - constants
 
 # The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
 EXTEND_VISIT = "UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, body = ? WHERE no = ?"
@@ -186,8 +189,7 @@ class SQLiteVisitTransaction:
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
-        before = self._seq
-        self._seq += len(events)
+        before = self.take_numbers(len(events))
         bodies = events.bodies if isinstance(events, PreparedBatch) else map(body_of, events)
         rows = list(map(event_row, count(before + 1), events, bodies, repeat(held.by_key)))
         if self.connection.executemany(ADD_EVENT, rows).rowcount == len(events):
@@ -255,6 +257,12 @@ class SQLiteVisitTransaction:
         self._note(outcome)
         self.connection.execute(COUNT, (self._seq,))
         self.memory.count = self._seq
+
+    def take_numbers(self, count: int) -> int:
+        """Keep so many numbers of the counter for what is written; return the one before the first."""
+        before = self._seq
+        self._seq += count
+        return before
 
     def _write_visits(self, outcome: Outcome) -> None:
         first = self._seq + 1
