@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lastseen import LastSeen, Outcome, TrackerSettings
 from lastseen.activity.clients import ClientActivity
 from lastseen.activity.recorder import ActivityRecorder
 from lastseen.activity.tracker import ActivityTracker
+from lastseen.server.ingest.metrics import IngestMetrics
+from lastseen.server.metrics import Metrics
+from lastseen.server.running import _open
+from lastseen.settings import load_settings
 from lastseen.stores.memory import MemoryClients, MemoryStore
 from lastseen.testing import ManualClock
+from lastseen.web.environment import open_for_application
 
+PLACES = str(Path(__file__).parent / "data" / "GeoIP2-City-Test.mmdb")
 LATER = TrackerSettings(flush_interval=timedelta(hours=1), max_buffer_size=None)
 
 
@@ -114,3 +124,50 @@ def test_reports_follow_no_longer_once_it_ends() -> None:
         seen.stop_recording()
         follower.join(30)
         assert not follower.is_alive
+
+
+def endings() -> int:
+    """Return how many things are to be closed at the end of this process."""
+    gc.collect()
+    partials = [each for each in gc.get_objects() if type(each) is partial]
+    return sum(each.func.__name__ == "_close_at_exit" for each in partials if hasattr(each.func, "__name__"))
+
+
+def test_what_is_closed_leaves_nothing_for_the_end_of_the_process(postgres_url: str, tmp_path: Path) -> None:
+    """Whoever opens and closes again and again; the negative control is what is still open."""
+    before = endings()
+    for url in (f"sqlite:///{tmp_path}/lastseen.db", postgres_url):
+        for _ in range(3):
+            with LastSeen.open(url, migrate=True, tracking=LATER) as seen:
+                seen.clients.record("c")
+                seen.devices.record_seen("d")
+                assert endings() > before
+    del seen
+    assert endings() == before
+
+
+def test_what_an_application_closes_early_is_not_kept_until_its_end(tmp_path: Path) -> None:
+    """The negative control is what was opened for it and is not closed yet."""
+    one, other = (open_for_application(f"sqlite:///{tmp_path}/lastseen.db", migrate=True) for _ in range(2))
+    known = [weakref.ref(one), weakref.ref(other)]
+    one.close()
+    del one, other
+    gc.collect()
+    assert [reference() is None for reference in known] == [True, False]
+    left = known[1]()
+    assert left is not None
+    left.close()
+
+
+def test_a_server_closes_its_geography(tmp_path: Path) -> None:
+    """The file is a map of memory until then."""
+    settings = load_settings(
+        {"database_url": f"sqlite:///{tmp_path}/lastseen.db", "data_folder": tmp_path, "geo_database": PLACES}, {}
+    )
+    metrics = Metrics()
+    opened = _open(settings, metrics, IngestMetrics(metrics.registry))
+    assert opened.geography is not None
+    assert opened.geography.locate("81.2.69.142") is not None
+    opened.stop()
+    assert opened.close() == 0
+    assert opened.geography.locate("81.2.69.160") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -201,6 +202,8 @@ class LastSeen:
             reports.close()
         unsaved += sum(devices.close() for devices in self._devices) + sum(keys.close() for keys in self._keys)
         self.store.close()
+        # Of an application that let this close at its end, and did so before.
+        atexit.unregister(self.close)
         return unsaved
 
     def __enter__(self) -> LastSeen:

@@ -23,6 +23,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 
 from lastseen.activity.backoff import jittered, retry_delay
@@ -85,6 +86,8 @@ class ActivityTracker:
         self._random = random or Random().random  # noqa: S311 - no secret
         self._closed, self._closes_by = False, 0.0
         self._unsaved = 0
+        # Of its own, so that it alone is taken back.
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
         self.reset_after_fork()
         reset_in_forked_children(self)
 
@@ -293,7 +296,7 @@ class ActivityTracker:
         except RuntimeError:  # too many threads, or the interpreter is on its way out: the next record tries again
             return
         self._thread = thread
-        atexit.register(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     def _run(self) -> None:
         while not self._closed:
@@ -349,6 +352,7 @@ class ActivityTracker:
         with self.lock:
             left = self._buffer.drop()
             self._unsaved += left
+        atexit.unregister(self._at_exit)
         if left:
             self._logger.error("closed with unsaved activity unsaved=%d", left)
         return self._unsaved

@@ -100,6 +100,7 @@ class _Opened:
     seen: LastSeen
     accounts: Accounts
     ingest: Ingest
+    geography: Geography | None
     set_up_token: str | None
 
     def stop(self) -> None:
@@ -111,6 +112,8 @@ class _Opened:
     def close(self) -> int:
         """Save what waits; returns how many things could not be saved."""
         self.ingest.close()
+        if self.geography is not None:
+            self.geography.close()
         self.accounts.close()
         return self.seen.close()
 
@@ -133,9 +136,12 @@ def _open(settings: Settings, metrics: Metrics, commits: IngestMetrics) -> _Open
         accounts = Accounts(seen.store.accounts, seen.store.sessions)
         opening.callback(accounts.close)
         token = _set_up_token(accounts, settings.host)
-        ingest = _open_ingest(seen, settings, commits)
+        geography = None if settings.geo_database is None else Geography(settings.geo_database)
+        if geography is not None:
+            opening.callback(geography.close)
+        ingest = _open_ingest(seen, settings, commits, geography)
         opening.pop_all()
-    return _Opened(seen=seen, accounts=accounts, ingest=ingest, set_up_token=token)
+    return _Opened(seen=seen, accounts=accounts, ingest=ingest, geography=geography, set_up_token=token)
 
 
 @contextmanager
@@ -165,12 +171,12 @@ def _chores(seen: LastSeen, accounts: Accounts) -> Chores:
     return chores
 
 
-def _open_ingest(seen: LastSeen, settings: Settings, commits: IngestMetrics) -> Ingest:
+def _open_ingest(seen: LastSeen, settings: Settings, commits: IngestMetrics, geography: Geography | None) -> Ingest:
     return Ingest(
         seen,
         settings.data_folder / "spool",
         settings.spool_limit,
-        geography=None if settings.geo_database is None else Geography(settings.geo_database),
+        geography=geography,
         kept_parameters=frozenset(settings.kept_url_parameters),
         proxies=TrustedProxies(settings.trusted_proxies),
         on_commit=commits.committed,

@@ -51,7 +51,8 @@ class OwnPool:
         self.reset_after_fork()
         reset_in_forked_children(self)
         # Registered before any tracker's own ending, so it runs after the last flush.
-        atexit.register(_close_at_exit, weakref.ref(self))
+        self._at_exit = partial(_close_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
 
     def reset_after_fork(self) -> None:
         """Leave the parent's connections alone: they are kept, because closing them would end the parent's."""
@@ -101,6 +102,8 @@ class OwnPool:
             if link is not None:
                 link.close()
             self._free(None)
+        # What is opened after this ends with its pool, or with the process.
+        atexit.unregister(self._at_exit)
 
     def _take(self, timeout: float) -> Link:
         until = time.monotonic() + timeout
