@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from lastseen.stores.sqlite.many_rows import Insertion
 from lastseen.stores.sqlite.visit_memory import Memory
 from lastseen.stores.sqlite.visit_values import SLOT, event_row, slot_of, visit_row
 from lastseen.stores.visit_batch import PreparedBatch
@@ -50,9 +51,7 @@ ADD_IDENTITY = "INSERT INTO lastseen_identities (no, site_id, distinct_id, visit
 
 REGROUP = "UPDATE lastseen_identities SET visitor = ?, seq = ? WHERE no = ?"
 
-ADD_EVENT = """
-INSERT INTO lastseen_events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site_id, id) DO NOTHING
-"""
+ADD_EVENTS = Insertion("lastseen_events", 9, "ON CONFLICT (site_id, id) DO NOTHING")
 
 ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE seq > ?"
 
@@ -192,7 +191,7 @@ class SQLiteVisitTransaction:
         before = self.take_numbers(len(events))
         bodies = events.bodies if isinstance(events, PreparedBatch) else map(body_of, events)
         rows = list(map(event_row, count(before + 1), events, bodies, repeat(held.by_key)))
-        if self.connection.executemany(ADD_EVENT, rows).rowcount == len(events):
+        if ADD_EVENTS.run(self.connection, rows) == len(events):
             return events
         added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
         return [event for seq, event in enumerate(events, before + 1) if seq in added]
