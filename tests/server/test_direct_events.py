@@ -24,6 +24,7 @@ from lastseen.server import direct_protocol, http_servers
 from lastseen.server.body import Receive, Scope, Send
 from lastseen.server.direct_protocol import protocol_with
 from lastseen.server.http_servers import StopSignals, run_uvicorn
+from lastseen.server.ingest import replies
 from lastseen.server.ingest.direct import FIRST_LINE, LARGEST, LONGEST_KNOWN, MOST_KNOWN, DirectEvents, split
 from lastseen.server.ingest.gate import IngestGate
 from lastseen.server.limits import RateLimits
@@ -289,6 +290,29 @@ def test_who_leaves_before_the_answer_costs_nobody_else_anything(shop: Shop) -> 
         assert client.ask(request(one(), X_Case="leaving"))[0] == 200
     in_flight = shop.gate.direct.in_flight
     eventually(lambda: (in_flight.requests, in_flight.size) == (0, 0), "nothing is under way")
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("sent", [0, 20])
+def test_who_goes_without_a_word_holds_no_place_for_ever(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, is_known: bool, sent: int
+) -> None:
+    """A body that does not come is given up, on both roads; the negative control is one that came in time."""
+    monkeypatch.setattr(direct_protocol, "HELD_FOR", 0.05)
+    monkeypatch.setattr(replies, "BODY_WITHIN", 0.2)
+    case = new_case()
+    with shop.connect() as client:
+        if is_known:
+            assert client.ask(request(one(), X_Case=case))[0] == 200
+        head, end, body = request(one(), X_Case=case).partition(b"\r\n\r\n")
+        client.socket.sendall(head + end + body[:sent])
+        status, fields, said = client.answer()
+        assert (status, fields["connection"], client.is_closed()) == (408, "close", True)
+        assert "did not come" in said["detail"]
+    in_flight = shop.gate.direct.in_flight
+    eventually(lambda: (in_flight.requests, in_flight.size) == (0, 0), "nothing is under way")
+    with shop.connect() as client:
+        assert client.ask(request(one(), X_Case=case))[0] == 200
 
 
 def test_what_has_begun_is_answered_when_the_server_stops(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ def _version() -> tuple[int, ...]:
     return tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
 
 
+HELD_FOR = 5
+"""Seconds."""
+
+
 class _Silent:
     """Takes the place of the event that an ASGI application waits for."""
 
@@ -153,12 +157,18 @@ class DirectProtocol(HttpToolsProtocol):
         else:
             self._unset_keepalive_if_required()
             self._held = data
+            # In place of uvicorn's own timer, and taken back like that: by what comes next.
+            self.timeout_keep_alive_task = self.loop.call_later(HELD_FOR, self._hand_on)
+
+    def _hand_on(self) -> None:
+        """Let uvicorn begin what was held: whoever waits for the rest of it knows when to give up."""
+        held, self._held = self._held, b""
+        if held and not self.transport.is_closing():
+            super().data_received(held)
 
     def shutdown(self) -> None:
         """See `HttpToolsProtocol`; what is under way is answered."""
-        if self._held:
-            held, self._held = self._held, b""
-            super().data_received(held)
+        self._hand_on()
         super().shutdown()
         if isinstance(self.cycle, _DirectCycle) and not self.cycle.response_complete:
             self.tasks.add(self.cycle)

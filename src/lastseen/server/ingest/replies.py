@@ -21,6 +21,8 @@ from lastseen.web.sessions.threads import in_thread
 
 JSON = b"application/json"
 RETRY_AFTER = 5
+BODY_WITHIN = 120
+"""Seconds: ten mebibytes over less than a megabit a second."""
 NO_KEY_NOW = "the database is away, so that this key cannot be looked up now; try again"
 CLIENT_GONE = 499
 """Not sent to anybody: what the metrics call a request whose client left."""
@@ -38,10 +40,34 @@ _ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-stor
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """Return the body as it was sent; raises `Unacceptable` (413) as soon as it passes the limit, and `ClientGone`."""
+    """Return the body as it was sent; raises `ClientGone`, and `Unacceptable`: 413 as soon as it passes the limit.
+
+    And 408 when it has not come within `BODY_WITHIN`: whoever went without a word would hold its place for ever.
+    """
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
         raise too_large(limit)
+    task, is_late = asyncio.current_task(), False
+
+    def give_up() -> None:
+        nonlocal is_late
+        is_late = True
+        if task is not None:
+            task.cancel()
+
+    # As `asyncio.timeout` does, in a quarter of its time.
+    timer = asyncio.get_running_loop().call_later(BODY_WITHIN, give_up)
+    try:
+        return await _received(receive, limit)
+    except asyncio.CancelledError:
+        if not is_late or task is None or task.uncancel():
+            raise
+        raise Unacceptable(408, f"the body did not come within {BODY_WITHIN} s; send it again") from None
+    finally:
+        timer.cancel()
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         return _within(bytes(message.get("body", b"")), limit)
@@ -81,7 +107,7 @@ def json_start(headers: Headers, status: int, body: bytes, media_type: bytes = J
         fields.append((b"retry-after", str(RETRY_AFTER).encode()))
     if status == 405:  # noqa: PLR2004
         fields.append((b"allow", b"POST, OPTIONS"))
-    if status == 413:  # noqa: PLR2004 - the rest of the body is not read
+    if status in {408, 413}:  # the rest of the body is not read
         fields.append((b"connection", b"close"))
     return {"type": "http.response.start", "status": status, "headers": fields}
 
