@@ -189,9 +189,10 @@ class _Collector:
 
     def finish(self) -> Received:
         """Return all; without moments, events happened in their order, a microsecond apart, the last on arrival."""
-        events = self.received.events
-        for before, place in enumerate(reversed(self._untimed[:-1]), 1):
-            events[place] = msgspec.structs.replace(events[place], at=events[place].at - before)
+        if len(self._untimed) > 1:
+            events = self.received.events
+            for before, place in enumerate(reversed(self._untimed[:-1]), 1):
+                events[place] = msgspec.structs.replace(events[place], at=events[place].at - before)
         return self.received
 
     def drop(self, index: int, cause: str, reason: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from lastseen.stores.sqlite.many_rows import Insertion
 from lastseen.stores.sqlite.visit_memory import Memory
-from lastseen.stores.sqlite.visit_values import SLOT, event_row, slot_of, visit_row
+from lastseen.stores.sqlite.visit_values import SLOT, event_rows, slot_of, visit_row
 from lastseen.stores.visit_batch import PreparedBatch
 from lastseen.stores.visit_rows import (
     Identity,
@@ -190,7 +190,7 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         before = self.take_numbers(len(events))
         bodies = events.bodies if isinstance(events, PreparedBatch) else map(body_of, events)
-        rows = list(map(event_row, count(before + 1), events, bodies, repeat(held.by_key)))
+        rows = event_rows(before + 1, events, bodies, held.by_key)
         if ADD_EVENTS.run(self.connection, rows) == len(events):
             return events
         added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 from lastseen.stores.visit_rows import Identity, text_of
@@ -19,20 +20,24 @@ def slot_of(micros: int) -> int:
     return micros // SLOT
 
 
-def event_row(seq: int, event: Event, body: str, identities: Mapping[Key, Identity]) -> tuple[Any, ...]:
-    """Return the row of an event; `body` is its other fields as JSON."""
-    site_id = event.site_id
-    return (
-        seq,
-        site_id,
-        event.id,
-        identities[site_id, event.distinct_id].no,
-        event.at,
-        event.name,
-        event.received_at,
-        event.flags,
-        body,
-    )
+def event_rows(
+    first: int, events: Iterable[Event], bodies: Iterable[str], identities: Mapping[Key, Identity]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of events, numbered from `first` on; `bodies` are their other fields as JSON."""
+    return [
+        (
+            seq,
+            event.site_id,
+            event.id,
+            identities[event.site_id, event.distinct_id].no,
+            event.at,
+            event.name,
+            event.received_at,
+            event.flags,
+            body,
+        )
+        for seq, event, body in zip(count(first), events, bodies, strict=False)
+    ]
 
 
 def visit_row(no: int, seq: int, item: tuple[int, Visit], texts: Mapping[str, str]) -> tuple[Any, ...]:
