@@ -45,9 +45,9 @@ def wire(pool: OwnPool) -> Iterator[Wire]:
 def test_statements_travel_together_and_answer_one_by_one(wire: Wire) -> None:
     """Each tells its rows and how many it touched, the same statement twice too, and again when it is prepared."""
     for turn in range(2):
-        added, (rows, found), (again, _) = wire.run([(ADD, ([turn], ["a"])), (ALL, None), (ALL, ())])
-        assert (added.touched, found) == (1, turn + 1)
-        assert rows == again == [(number, "a") for number in range(turn + 1)]
+        added, found, again = wire.run([(ADD, ([turn], ["a"])), (ALL, None), (ALL, ())])
+        assert (added.touched, found.touched) == (1, turn + 1)
+        assert found.rows == again.rows == [(number, "a") for number in range(turn + 1)]
 
 
 def test_texts_arrive_as_they_are(wire: Wire) -> None:
@@ -90,11 +90,46 @@ def test_what_begins_a_transaction_travels_with_its_first_statement(wire: Wire, 
     assert wire.run([("SHOW application_name", None)])[0].rows == [("lastseen",)]
 
 
+def test_answers_come_in_the_order_in_which_was_asked(wire: Wire) -> None:
+    """Also to what was sent before anything was answered, with what is prepared by the first of them."""
+    for number in range(3):
+        assert wire.send([(ADD, ([number], ["a"])), (ALL, None)])
+    assert not wire.send([])
+    for number in range(3):
+        added, found = wire.receive()
+        assert (added.touched, found.touched) == (1, number + 1)
+    assert wire.run([(ALL, None)])[0].touched == 3
+
+
+def test_something_else_goes_on_until_the_answer_is_there(wire: Wire) -> None:
+    """A step at a time; what ends before is no reason not to wait, and what fails leaves the answer to be read."""
+    steps = iter(range(10**9))
+    wire.send([("SELECT pg_sleep(0.05)", None)])
+    assert wire.receive(steps)[0].touched == 1
+    assert next(steps) > 1
+    wire.send([("SELECT pg_sleep(0.05)", None)])
+    assert wire.receive(iter([None]))[0].touched == 1
+    wire.send([("SELECT pg_sleep(0.05)", None)])
+    with pytest.raises(ZeroDivisionError):
+        wire.receive(1 // (1 - number) for number in range(3))
+    assert wire.receive()[0].touched == 1
+    assert wire.run([(ALL, None)])[0].rows == []
+
+
+def test_nothing_is_run_while_other_answers_are_still_to_come(wire: Wire) -> None:
+    """Else it would take theirs for its own. Who gives them up can go on, whatever they are."""
+    wire.send([(DIVIDE, (0,))])
+    wire.send([(ALL, None)])
+    with pytest.raises(psycopg.OperationalError, match="still to come"):
+        wire.run([("SELECT 7", None)])
+    wire.give_up()
+    assert wire.run([("SELECT 7", None)])[0].rows == [(7,)]
+
+
 def test_copied_rows_are_there_when_the_copy_is_finished(wire: Wire) -> None:
-    """Also more of them than the socket holds."""
+    """Also more of them than the socket holds; what is asked next waits for them."""
     text = "x" * BIG
     wire.copy(COPY, (f"{number}\t{text}\n".encode() for number in range(20)))
-    wire.finish_copy()
     assert wire.run([(ALL, None)])[0].rows == [(number, text) for number in range(20)]
 
 

@@ -10,11 +10,12 @@ from contextlib import suppress
 import psycopg
 import pytest
 
-from lastseen.errors import StoreError
+from lastseen.errors import InvalidData, StoreError
 from lastseen.stores import Store, open_store
+from lastseen.stores.postgres.visit_adding import COPY_FROM
 from lastseen.stores.postgres.visit_holding import BeginAgainError
 from lastseen.stores.postgres.visit_statements import AlreadyThereError
-from lastseen.stores.postgres.visit_transaction import COPY_FROM, PostgresVisitTransaction
+from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.visit_saving import Held
 from lastseen.stores.visit_saving import save as save_in
 from lastseen.testing.streams import SITE, event, folded, identify
@@ -23,12 +24,17 @@ from lastseen.visits.event import Event
 from tests.servers import ask, database_of
 
 NUMBERS = "SELECT distinct_id, no FROM lastseen_identities ORDER BY no"
+OWNERS = """
+SELECT DISTINCT split_part(e.id, '-', 1), i.distinct_id FROM lastseen_events AS e
+JOIN lastseen_identities AS i ON i.no = e.identity ORDER BY 1, 2
+"""
 EMPTY = "TRUNCATE lastseen_identities, lastseen_identity_links, lastseen_events, lastseen_visits, lastseen_visit_writes"
 NUMBER_AGAIN = "ALTER SEQUENCE lastseen_identity_numbers RESTART"
 HOT = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'lastseen_visits'"
 OUR_SESSIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lastseen' AND datname = current_database()"
 )
+OUR_PIDS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'lastseen' AND datname = current_database()"
 SOMEBODY_WAITS = "SELECT 1 FROM pg_locks WHERE NOT granted"
 VISITORS = 200
 
@@ -61,6 +67,21 @@ def test_a_number_that_is_somebody_elses_now_is_not_believed(store: Store, postg
     events = [event(f"{which}-{visitor}", visitor) for which in ("again", "later") for visitor in ("bob", "alice")]
     save(store.visits, *events)
     assert stored(store.visits) == folded(events, RULE)
+
+
+@pytest.mark.parametrize("count", [2, COPY_FROM], ids=["few", "many"])
+def test_events_that_were_added_under_such_a_number_are_added_again(
+    store: Store, postgres_url: str, count: int
+) -> None:
+    """They are on their way before it is known whose the numbers are."""
+    for visitor in ("alice", "bob"):
+        save(store.visits, event(f"first-{visitor}", visitor))
+    _put_back(postgres_url, "bob", "alice")
+    events = [event(f"{visitor}-{at}", visitor, at=at) for at in range(count) for visitor in ("alice", "bob")]
+    assert save(store.visits, *events).new == len(events)
+    assert ask(postgres_url, OWNERS) == [("again", "alice"), ("again", "bob"), ("alice", "alice"), ("bob", "bob")]
+    again = [event(f"again-{visitor}", visitor) for visitor in ("bob", "alice")]
+    assert stored(store.visits) == folded([*again, *events], RULE)
 
 
 def test_a_number_that_nobody_has_any_more_is_looked_up(store: Store, postgres_url: str) -> None:
@@ -176,6 +197,38 @@ def test_events_are_copied_as_if_all_were_new(store: Store, postgres_url: str, *
     result = save(store.visits, *batch)
     assert (result.new, result.duplicates) == ((1, 1) if is_there else (0, 2))
     assert stored(store.visits) == folded([event("e1"), *batch], RULE)
+
+
+@pytest.mark.parametrize("count", [2, COPY_FROM], ids=["few", "many"])
+def test_an_event_that_cannot_be_written_leaves_nothing(store: Store, postgres_url: str, count: int) -> None:
+    """It is found while the server looks at the visitors: nothing of the batch stays, and the connection goes on."""
+    save(store.visits, event("e1"))
+    before = ask(postgres_url, OUR_PIDS)
+    bad = event("bad", at=5, properties={"text": "\ud800"})
+    batch = [event(f"other-{number}", at=10 + number) for number in range(count)]
+    with pytest.raises(InvalidData, match="'bad' cannot be written as JSON"):
+        save(store.visits, *batch, bad)
+    assert [each.id for each in store.visits.all_events(SITE)] == ["e1"]
+    save(store.visits, *batch)
+    assert stored(store.visits) == folded([event("e1"), *batch], RULE)
+    assert ask(postgres_url, OUR_PIDS) == before
+
+
+def test_events_wait_until_all_that_hangs_together_is_held(store: Store, postgres_url: str) -> None:
+    """A batch that links ids may have to begin again, with more to hold: nothing was written in vain by then."""
+    save(store.visits, event("e1", "anon"), identify("e2", "ann", "anon", 5))
+    batch = [event("e3", "other", 9), identify("e4", "ann", "other", 12)]
+    with (
+        store.visits._database.transaction(begins_late=True) as cursor,  # type: ignore[attr-defined] # as `save` does
+        PostgresVisitTransaction(cursor, may_copy=True, batch=batch) as transaction,
+    ):
+        with pytest.raises(BeginAgainError) as error:
+            save_in(transaction, batch, {SITE: RULE})
+        assert error.value.keys == [(SITE, "anon")]
+        cursor.execute("SELECT count(*) FROM lastseen_events")
+        assert cursor.fetchall() == [(2,)]
+    save(store.visits, *batch)
+    assert list(stored(store.visits)) == ["ann"]
 
 
 @pytest.mark.parametrize("index", [False, True], ids=["as migrated", "last activity indexed"])

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from lastseen.errors import LastSeenError
 from lastseen.stores.postgres.database import Statement
+from lastseen.stores.postgres.visit_adding import Adding
 from lastseen.stores.postgres.visit_statements import Rows, Statements, integers
 from lastseen.stores.visit_rows import Identity, identity_of, visit_of
 from lastseen.stores.visit_saving import Held, Key
@@ -68,6 +69,9 @@ PREPARE: Statement = (
 Numbers = tuple[int, int]
 """The number of an identity, and of the one that stands for its visitor."""
 
+Newest = dict[int, tuple[str, str] | None]
+"""By visitor, the JSON of the newest visit and where its row lies; None where there is none."""
+
 
 class BeginAgainError(LastSeenError):
     """What is held is not all that hangs together, or not as it was: begin another transaction; hold these keys too."""
@@ -107,9 +111,12 @@ class Holding:
         self._known = known
         self.rows: dict[int, tuple[Visit, str]] = {}
         """By visitor, the newest visit and where its row lies. Nobody moves it while the visitor is held."""
+        self._read: Newest = {}
 
-    def hold(self, keys: Collection[Key]) -> Held:
-        """Hold these identities, made where they are missing, and their visitors, each with its newest visit.
+    def hold(self, keys: Collection[Key], adding: Adding | None = None) -> Held:
+        """Hold these identities, made where they are missing, and their visitors.
+
+        Their newest visits are read, and wait for `load_newest`. Events of these identities may be added meanwhile.
 
         Raises `BeginAgainError` instead of locking twice, which could end in a circle.
         """
@@ -118,18 +125,29 @@ class Holding:
         if len(numbers) < len(keys):
             numbers |= self._make(sorted(key for key in keys if key not in numbers))
             first = []
+            if len(numbers) < len(keys):
+                raise BeginAgainError
         visitors = sorted({visitor for _, visitor in numbers.values()})
         wanted = sorted({no for both in numbers.values() for no in both})
-        *_, rows, newest = self._statements.ask_all(
-            [*first, (HOLD, (integers(wanted),)), (NEWEST_VISITS, (integers(visitors),))]
-        )
+        statements = self._statements
+        statements.begin_asking([*first, (HOLD, (integers(wanted),)), (NEWEST_VISITS, (integers(visitors),))])
+        if adding is None:
+            statements.wait(iter(()))
+        else:
+            statements.wait(adding.begin(numbers))
+            adding.go_on()
+        *_, rows, newest = statements.end_asking()
         held = _held(rows)
-        changed = [key for key in keys if (one := held.by_key.get(key)) is None or one.visitor not in held.by_no]
+        changed = [
+            key
+            for key in keys
+            if (one := held.by_key.get(key)) is None or one.no != numbers[key][0] or one.visitor not in held.by_no
+        ]
         if changed:
             self._known.forget(changed)
             raise BeginAgainError
         self._known.remember(held.by_no.values())
-        self._set_newest([held.by_no[no] for no in visitors if no in held.by_no], newest)
+        self._read = _newest(visitors, newest)
         return held
 
     def hold_those_there(self, keys: Collection[Key]) -> Held:
@@ -139,22 +157,23 @@ class Holding:
         return _held(self._statements.ask(HOLD, (integers(numbers),)))
 
     def load_newest(self, visitors: Collection[Identity]) -> None:
-        """Set the newest visits of these visitors."""
-        self._set_newest(visitors, self._statements.ask(NEWEST_VISITS, (integers([one.no for one in visitors]),)))
+        """Set the newest visits of these visitors; as they were read when the visitors were held, but only once."""
+        read, self._read = self._read, {}
+        unread = [one.no for one in visitors if one.no not in read]
+        if unread:
+            read |= _newest(unread, self._statements.ask(NEWEST_VISITS, (integers(unread),)))
+        for one in visitors:
+            one.is_loaded, found = True, read[one.no]
+            if found is None:
+                one.visit = None
+            else:
+                text, row = found
+                one.visit, _ = self.rows[one.no] = visit_of(text), row
 
     def _make(self, keys: Collection[Key]) -> Mapping[Key, Numbers]:
         columns = _columns(keys)
         *_, rows = self._statements.ask_all([PREPARE, (MAKE_IDENTITIES, columns), (FIND_IDENTITIES, columns)])
         return {(site_id, distinct_id): (no, visitor) for site_id, distinct_id, no, visitor in rows}
-
-    def _set_newest(self, visitors: Iterable[Identity], rows: Rows) -> None:
-        newest = {no: (visit_of(text), row) for no, text, row in rows}
-        for one in visitors:
-            one.is_loaded = True
-            if one.no in newest:
-                one.visit, _ = self.rows[one.no] = newest[one.no]
-            else:
-                one.visit = None
 
 
 def _held(rows: Rows) -> Held:
@@ -162,6 +181,13 @@ def _held(rows: Rows) -> Held:
     for row in rows:
         held.add(identity_of(row))
     return held
+
+
+def _newest(visitors: Iterable[int], rows: Rows) -> Newest:
+    newest: Newest = dict.fromkeys(visitors)
+    for no, text, row in rows:
+        newest[no] = text, row
+    return newest
 
 
 def _columns(keys: Collection[Key]) -> list[list[str]]:

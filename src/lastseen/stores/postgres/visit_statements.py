@@ -11,7 +11,7 @@ from lastseen.errors import LastSeenError
 from lastseen.stores.postgres.database import Cursor, Statement, wire_of
 
 if TYPE_CHECKING:
-    from lastseen.stores.postgres.wire import Wire
+    from lastseen.stores.postgres.wire import Answer, Wire
 
 UNIQUE_VIOLATION = "23505"
 
@@ -23,7 +23,7 @@ class AlreadyThereError(LastSeenError):
 
 
 class Statements:
-    """Runs statements in their order; rows that are being copied have arrived before the next statement runs.
+    """Runs statements in their order; rows that are being added have arrived before the next statement runs.
 
     On a connection of our own, statements whose parameters are no mapping take the shorter way.
     """
@@ -32,7 +32,9 @@ class Statements:
         self._cursor: Any = cursor
         self._wire = wire_of(getattr(cursor, "connection", None))
         self._copying = ExitStack()
-        self._waiting: list[Statement] = []
+        self._is_adding = False
+        self._answers: Sequence[Answer] = []
+        self._asked: list[Rows] = []
         self.can_copy = hasattr(cursor, "copy")
         """Whether the driver is psycopg 3."""
         self.can_add = self._wire is not None
@@ -40,34 +42,43 @@ class Statements:
     def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
         """Send blocks of a `COPY FROM STDIN`, in its text format, and return while the server still writes them."""
         self.finish()
+        if self._wire is not None:
+            self._wire.copy(statement, blocks)
+            return
         with ExitStack() as stack:
-            wire = self._wire
-            if wire is not None:
-                wire.copy(statement, blocks)
-                stack.push(lambda kind, *_: wire.finish_copy() if kind is None else wire.give_up_copy())
-            else:
-                copy = stack.enter_context(self._cursor.copy(statement))
-                for block in blocks:
-                    copy.write(block)
+            copy = stack.enter_context(self._cursor.copy(statement))
+            for block in blocks:
+                copy.write(block)
             self._copying = stack.pop_all()
 
     def add(self, statement: str, parameters: Any) -> None:
-        """Run this together with the next statements and before them, which raises `AlreadyThereError` as copying does.
+        """Run what adds rows, and return while the server still does. One that is there is found as when copying.
 
-        Only where `can_add`.
+        Only where `can_add`, and nothing is being added.
         """
-        self._waiting.append((statement, parameters))
+        if self._wire is not None:
+            self._is_adding = self._wire.send([(statement, parameters)])
 
     def finish(self) -> None:
-        """Wait for the rows that are being copied. Raises `AlreadyThereError` when one of them is there already."""
+        """Wait for the rows that are being added. Raises `AlreadyThereError` when one of them is there already."""
         with _only_new_rows():
             self._copying.close()
+            if self._wire is not None:
+                self._wire.finish_copy()
+                self._receive_added(self._wire)
+
+    def _receive_added(self, wire: Wire) -> None:
+        if self._is_adding:
+            self._is_adding = False
+            wire.receive()
 
     def give_up(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Break off the copying that an error has left; without one there is none."""
+        """Break off what an error has left; without one there is nothing."""
         self._copying.__exit__(kind, error, traceback)
+        if self._wire is not None:
+            self._wire.give_up()
 
     def run(self, statement: str, parameters: Any = None) -> int:
         """Run one statement; return how many rows it touched."""
@@ -85,14 +96,36 @@ class Statements:
         """Run statements that return rows, in one round trip where the driver can; return the rows of each."""
         return [rows for rows, _ in self._execute(statements, asks=True)]
 
+    def begin_asking(self, statements: Iterable[Statement]) -> None:
+        """Do as `ask_all`, but go on where the driver can: `wait`, then get the rows by `end_asking`."""
+        self.finish()
+        if self._wire is None:
+            self._asked = self.ask_all(statements)
+        else:
+            self._wire.send(statements)
+
+    def wait(self, meanwhile: Iterator[object]) -> None:
+        """Wait for the answers; go on with something `meanwhile`, a step at a time, which may end before or not."""
+        if self._wire is not None:
+            self._answers = self._wire.receive(meanwhile)
+
+    def end_asking(self) -> list[Rows]:
+        """Return the rows of each statement."""
+        if self._wire is not None:
+            self._asked = [answer.rows for answer in self._answers]
+            self._answers = []
+        return self._asked
+
     def _execute(self, statements: Iterable[Statement], *, asks: bool) -> Iterable[tuple[Rows, int]]:
         """Return the rows of each statement if it asks, and how many rows it touched."""
-        self.finish()
+        # Made while rows are still being added.
         statements = list(statements)
         if self._wire is not None:
             if not any(isinstance(parameters, Mapping) for _, parameters in statements):
-                return self._run_on(self._wire, statements)
+                answers = self._run_on(self._wire, statements)
+                return [(answer.rows if asks else [], answer.touched) for answer in answers]
             self._run_on(self._wire, [])
+        self.finish()
         if not self.can_copy:
             # One after the other: they share the cursor.
             return [_outcome(self._run(self._cursor, *statement), asks=asks) for statement in statements]
@@ -100,10 +133,11 @@ class Statements:
             cursors = [self._run(self._another_cursor(), *statement) for statement in statements]
         return [_outcome(cursor, asks=asks) for cursor in cursors]
 
-    def _run_on(self, wire: Wire, statements: Sequence[Statement]) -> Sequence[tuple[Rows, int]]:
-        waiting, self._waiting = self._waiting, []
-        with _only_new_rows() if waiting else nullcontext():
-            return wire.run([*waiting, *statements])[len(waiting) :]
+    def _run_on(self, wire: Wire, statements: Iterable[Statement]) -> Sequence[Answer]:
+        with _only_new_rows():
+            is_sent = wire.send(statements)
+            self._receive_added(wire)
+        return wire.receive() if is_sent else []
 
     def _another_cursor(self) -> Any:
         return type(self._cursor)(self._cursor.connection, row_factory=self._cursor.row_factory)

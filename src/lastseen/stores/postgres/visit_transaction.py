@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from lastseen.stores.postgres.database import Cursor, Statement
-from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities
+from lastseen.stores.postgres.visit_adding import Adding, numbered_of
+from lastseen.stores.postgres.visit_holding import BeginAgainError, Holding, KnownIdentities, Numbers
 from lastseen.stores.postgres.visit_statements import Statements, integers
-from lastseen.stores.postgres.visit_values import COPY_EVENTS, event_blocks, event_row
+from lastseen.stores.postgres.visit_values import NEW_EVENTS, SEPARATOR, event_columns
 from lastseen.stores.visit_batch import bodies_of
 from lastseen.stores.visit_questions import in_order
 from lastseen.stores.visit_rows import (
@@ -57,14 +58,6 @@ LINKS = f"""{REACHED}
 SELECT l.link, l.owner FROM reached
 JOIN lastseen_identity_links AS l ON l.site_id = %(site)s AND l.one = reached.id
 """  # noqa: S608 - constants
-
-NEW_EVENTS = """
-INSERT INTO lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body)
-SELECT * FROM unnest(
-    %b::integer[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::bigint[], %b::integer[],
-    %b::text[]
-)
-"""
 
 ADD_EVENTS = f"{NEW_EVENTS} ON CONFLICT (site_id, id) DO NOTHING"
 
@@ -188,15 +181,13 @@ FROM unnest(%b::bigint[], %b::text[]) AS changed (no, marks) WHERE i.no = change
 """
 
 
-COPY_FROM = 100
-"""So many events are copied; fewer take less as rows of a statement, which needs no round trips of its own."""
-
-
 class PostgresVisitTransaction:
     """See `VisitTransaction`.
 
     `known` remembers numbers of identities; `more` are keys to hold as well. With `may_copy`, events that are there
     already end the transaction with `AlreadyThereError`, at the latest when it writes; a context manager, for that.
+    `batch` are then the events that will be inserted, where they are known: the server is given them while, or before,
+    it has answered what is held.
     """
 
     def __init__(
@@ -206,11 +197,13 @@ class PostgresVisitTransaction:
         known: KnownIdentities | None = None,
         more: Collection[Key] = (),
         may_copy: bool = False,
+        batch: Collection[Event] = (),
     ) -> None:
         self._statements = Statements(cursor)
         self._holding = Holding(self._statements, KnownIdentities() if known is None else known)
         self._more = more
         self._may_copy = may_copy and self._statements.can_copy
+        self._adding = Adding(self._statements, batch) if self._may_copy and batch else None
         self._seq = 0
 
     def __enter__(self) -> Self:
@@ -225,7 +218,10 @@ class PostgresVisitTransaction:
 
     def hold(self, keys: Collection[Key], linked: Collection[Key]) -> Held:
         """See `VisitTransaction`. Raises `BeginAgainError`."""
-        held = self._holding.hold({*keys, *self._more})
+        if linked:
+            # More may have to be held.
+            self._adding = None
+        held = self._holding.hold({*keys, *self._more}, self._adding)
         beyond = [key for key in self._reached(linked) if key not in held.by_key]
         if beyond:
             raise BeginAgainError(beyond)
@@ -245,16 +241,18 @@ class PostgresVisitTransaction:
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
-        numbered = dict(enumerate(sorted(events, key=_key_of), 1))
-        self._seq, bodies = len(numbered), bodies_of(events)
-        if self._may_copy and (len(events) >= COPY_FROM or not self._statements.can_add):
-            self._statements.copy(COPY_EVENTS, event_blocks(numbered, held.by_key, bodies))
-            return events
-        rows = [event_row(seq, event, held.by_key, bodies(event)) for seq, event in numbered.items()]
-        if self._may_copy:
-            self._statements.add(NEW_EVENTS, _columns(rows, 9))
-            return events
-        if self._statements.run(ADD_EVENTS, _columns(rows, 9)) == len(numbered):
+        self._seq = len(events)
+        if not self._may_copy:
+            return self._add_missing(events, _numbers(held))
+        if self._adding is None or self._adding.events != events:
+            adding = Adding(self._statements, events)
+            adding.begin(_numbers(held))
+            adding.go_on()
+        return events
+
+    def _add_missing(self, events: Collection[Event], numbers: Mapping[Key, Numbers]) -> Collection[Event]:
+        numbered = numbered_of(events)
+        if self._statements.run(ADD_EVENTS, event_columns(numbered, numbers, bodies_of(events))) == len(events):
             return events
         return [numbered[seq] for (seq,) in self._statements.ask(ADDED_EVENTS)]
 
@@ -327,7 +325,7 @@ class PostgresVisitTransaction:
     ) -> Iterator[Statement]:
         if going_on:
             places, moments, bodies = zip(*going_on, strict=True)
-            yield GO_ON, (self._seq, '{"' + '","'.join(places) + '"}', integers(moments), "\x1f".join(bodies))
+            yield GO_ON, (self._seq, '{"' + '","'.join(places) + '"}', integers(moments), SEPARATOR.join(bodies))
             self._seq += len(going_on)
         if outcome.removed:
             yield REMOVE_VISITS, _columns(outcome.removed, 2)
@@ -385,5 +383,5 @@ def _columns(rows: Collection[Sequence[Any]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def _key_of(event: Event) -> Key:
-    return event.site_id, event.id
+def _numbers(held: Held) -> Mapping[Key, Numbers]:
+    return {key: (one.no, one.visitor) for key, one in held.by_key.items()}

@@ -16,6 +16,7 @@ from lastseen.stores.postgres.visit_statements import AlreadyThereError
 from lastseen.stores.postgres.visit_transaction import PostgresVisitTransaction
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_bases import as_before, visitor_of
+from lastseen.stores.visit_batch import each_once
 from lastseen.stores.visit_saving import Key, Outcome, refold, rules_of, save
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
@@ -37,20 +38,24 @@ class PostgresVisits(PostgresVisitReading):
         """See `VisitStore`."""
         if not events:
             return SaveResult(new=0, duplicates=0)
-        rule_of = rules_of(events, rules)
+        rule_of, batch = rules_of(events, rules), each_once(events)
         more: set[Key] = set()
         may_copy = True
         while True:
             try:
                 with (
                     self._database.transaction(deadlines=1 + len(events) // EVENTS_IN_TIME, begins_late=True) as cursor,
-                    PostgresVisitTransaction(cursor, known=self._known, more=more, may_copy=may_copy) as transaction,
+                    PostgresVisitTransaction(
+                        cursor, known=self._known, more=more, may_copy=may_copy, batch=batch
+                    ) as transaction,
                 ):
-                    return save(transaction, events, rule_of)
+                    result = save(transaction, batch, rule_of)
+                    break
             except BeginAgainError as error:
                 more.update(error.keys)
             except AlreadyThereError:
                 may_copy = False
+        return SaveResult(new=result.new, duplicates=len(events) - result.new, visits=result.visits)
 
     def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
         """See `VisitStore`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import select
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import count
@@ -28,21 +28,48 @@ _TEXT, _BINARY = pq.Format.TEXT, pq.Format.BINARY
 _COMMAND_OK, _TUPLES_OK, _COPY_IN = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COPY_IN
 _PIPELINE_SYNC = pq.ExecStatus.PIPELINE_SYNC
 _RECEIVED = frozenset({_COMMAND_OK, _TUPLES_OK, _COPY_IN})
+_END = object()
 _PLACE = re.compile("%[sb%]")
 
 
-class Answer(NamedTuple):
+class Answer:
     """What became of a statement."""
 
-    rows: list[tuple[Any, ...]]
-    touched: int
-    """So many rows it changed or returned."""
+    __slots__ = ("_result", "_transformer")
+
+    def __init__(self, result: pq.abc.PGresult, transformer: Any) -> None:
+        self._result = result
+        self._transformer = transformer
+
+    @property
+    def touched(self) -> int:
+        """So many rows it changed or returned."""
+        return self._result.command_tuples or 0
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Those that it returned, read anew each time."""
+        result = self._result
+        if result.status == _COMMAND_OK:
+            return []
+        self._transformer.set_pgresult(result)
+        rows: list[tuple[Any, ...]] = self._transformer.load_rows(0, result.ntuples, tuple)
+        return rows
+
+
+class _Sent(NamedTuple):
+    """What waits for its answers."""
+
+    results: list[bytes | None]
+    """In their order: None for an answer, the name for a statement that is prepared."""
+    first: int
+    """So many answers come before those that were asked for."""
 
 
 class Wire:
     """The statements that are prepared on one connection. Whoever has the connection uses it alone."""
 
-    __slots__ = ("_first", "_pgconn", "_poller", "_prepared", "_transformer")
+    __slots__ = ("_first", "_is_copying", "_pgconn", "_poller", "_prepared", "_sent", "_transformer")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._pgconn = connection.pgconn
@@ -51,6 +78,8 @@ class Wire:
         self._transformer = Transformer(connection)
         self._prepared: set[bytes] = set()
         self._first: list[Statement] = []
+        self._sent: list[_Sent] = []
+        self._is_copying = False
 
     def begin(self, first: Iterable[Statement]) -> None:
         """Let these statements travel before whatever is run next."""
@@ -63,75 +92,106 @@ class Wire:
         are what is binary already.
         What breaks it off otherwise leaves a connection that can only be closed.
         """
+        if self._sent:
+            raise psycopg.OperationalError("answers to other statements are still to come")
+        return self.receive() if self.send(statements) else []
+
+    def send(self, statements: Iterable[Statement]) -> bool:
+        """Send statements, also behind others that were sent, each time to be received; return whether any were.
+
+        What is being copied arrives before, see `finish_copy`.
+        """
         pgconn, first = self._pgconn, self._first
         together = [*first, *statements]
-        if not together:
-            return []
         ready = [(*_named(statement), *_written(parameters or ())) for statement, parameters in together]
+        if self._is_copying:
+            self.finish_copy()
+        if not ready:
+            return False
         self._first = []
-        pgconn.enter_pipeline_mode()
-        # The results in their order: None for an answer, the name for a statement that was prepared.
-        sent: list[bytes | None] = []
+        if not self._sent:
+            pgconn.enter_pipeline_mode()
+        results: list[bytes | None] = []
+        self._sent.append(_Sent(results, len(first)))
         for name, text, values, formats in ready:
-            if name not in self._prepared and name not in sent:
+            if name not in self._prepared and not any(name in each.results for each in self._sent):
                 pgconn.send_prepare(name, text)
-                sent.append(name)
+                results.append(name)
             pgconn.send_query_prepared(name, values, formats, _BINARY)
-            sent.append(None)
+            results.append(None)
         pgconn.pipeline_sync()
-        results = self._until_sync()
-        pgconn.exit_pipeline_mode()
-        arrived = list(zip(results, sent, strict=True))
+        self._flush()
+        return True
+
+    def receive(self, meanwhile: Iterator[object] | None = None) -> list[Answer]:
+        """Return the answers to the oldest `send` that waits for them, as `run` does; go `meanwhile` on with something.
+
+        One step of it at a time, while nothing has arrived. It may end before, and its errors are raised.
+        """
+        sent = self._sent[0]
+        results = self._until_sync(meanwhile)
+        del self._sent[0]
+        if not self._sent:
+            self._pgconn.exit_pipeline_mode()
+        arrived = list(zip(results, sent.results, strict=True))
         self._prepared.update(name for result, name in arrived if name is not None and result.status == _COMMAND_OK)
         for result in results:
             _refuse_failed(result)
         answers = [result for result, name in arrived if name is None]
-        return [self._answer(result) for result in answers[len(first) :]]
+        return [Answer(result, self._transformer) for result in answers[sent.first :]]
+
+    def give_up(self) -> None:
+        """Wait for the answers to all that was sent or is being copied, whatever they are: it will be rolled back."""
+        for wait in [self.finish_copy] * self._is_copying + [self.receive] * len(self._sent):
+            with suppress(psycopg.Error):
+                wait()
 
     def copy(self, statement: str, blocks: Iterable[bytes]) -> None:
-        """Begin a `COPY FROM STDIN` with rows in its text format; call `finish_copy` before anything else."""
+        """Send rows of a `COPY FROM STDIN`, in its text format, and return while the server still writes them."""
         self.run([])
         pgconn = self._pgconn
         pgconn.send_query(statement.encode())
         _refuse_failed(self._result())
+        self._is_copying = True
         try:
             for block in blocks:
                 pgconn.put_copy_data(block)
                 self._flush()
         except Exception:
             pgconn.put_copy_end(b"given up")
-            self.give_up_copy()
+            self.give_up()
             raise
         pgconn.put_copy_end()
         self._flush()
 
     def finish_copy(self) -> None:
-        """Wait until the server has what was copied; raises the driver's error when it refuses it."""
-        result = self._result()
-        while self._next() is not None:
-            pass
-        _refuse_failed(result)
+        """Wait until the server has what was copied, if there is such; raises the driver's error when it refuses it."""
+        if self._is_copying:
+            self._is_copying = False
+            result = self._result()
+            while self._next() is not None:
+                pass
+            _refuse_failed(result)
 
-    def give_up_copy(self) -> None:
-        """Wait until the server has, or refuses, what was copied; either will be rolled back."""
-        with suppress(psycopg.Error):
-            self.finish_copy()
-
-    def _answer(self, result: pq.abc.PGresult) -> Answer:
-        if result.status == _COMMAND_OK:
-            return Answer([], result.command_tuples or 0)
-        self._transformer.set_pgresult(result)
-        return Answer(self._transformer.load_rows(0, result.ntuples, tuple), result.ntuples)
-
-    def _until_sync(self) -> list[pq.abc.PGresult]:
+    def _until_sync(self, meanwhile: Iterator[object] | None) -> list[pq.abc.PGresult]:
         results: list[pq.abc.PGresult] = []
         while True:
+            while meanwhile is not None and self._is_waiting():
+                # Nothing is half read here, should it raise something.
+                if next(meanwhile, _END) is _END:
+                    meanwhile = None
             result = self._result()
             if result.status == _PIPELINE_SYNC:
                 return results
             results.append(result)
             if self._next() is not None:
                 raise psycopg.OperationalError("the server sent two results for one statement")
+
+    def _is_waiting(self) -> bool:
+        """Return whether the next result has not arrived."""
+        if self._poller.poll(0):
+            self._pgconn.consume_input()
+        return bool(self._pgconn.is_busy())
 
     def _result(self) -> pq.abc.PGresult:
         result = self._next()
