@@ -119,6 +119,26 @@ def test_the_day_of_the_change_has_an_hour_less_and_one_more() -> None:
 
 
 @pytest.mark.parametrize(
+    ("compare", "before"),
+    [
+        (Compare.PREVIOUS, ("2024-04-19T00:00+02:00", "2024-04-26T01:00+03:00")),
+        (Compare.YEAR, ("2023-04-26T00:00+02:00", "2023-05-03T00:00+03:00")),
+    ],
+)
+def test_a_day_without_midnight_is_compared_with_whole_days(compare: Compare, before: tuple[str, str]) -> None:
+    """In Cairo the clocks skip the first hour of the day on which summer time begins."""
+    question = ask_for(
+        "visits", since=date(2024, 4, 26), until=date(2024, 5, 3), time_zone="Africa/Cairo", compare=compare
+    )
+    period = question.period(datetime(2024, 6, 1, tzinfo=UTC))
+    earlier = period.before(compare)
+    assert (
+        tuple(at.astimezone(period.zone).isoformat(timespec="minutes") for at in (earlier.start, earlier.end)) == before
+    )
+    assert len(earlier.buckets(TimeBucket.DAY)) == len(period.buckets(TimeBucket.DAY)) == 7
+
+
+@pytest.mark.parametrize(
     ("since", "until", "compare", "before"),
     [
         ("2026-05-01", "2026-06-01", Compare.PREVIOUS, ("2026-03-31", "2026-05-01")),

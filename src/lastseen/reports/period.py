@@ -50,15 +50,19 @@ class Period:
         """Return what it is compared with."""
         if compare is Compare.YEAR:
             return Period(start=self._year_before(self.start), end=self._year_before(self.end), zone=self.zone)
-        first, last = _local(self.start, self.zone), _local(self.end, self.zone)
-        if first.time() == last.time() == time():
+        first, last = self._day_begun_at(self.start), self._day_begun_at(self.end)
+        if first is not None and last is not None:
             # Days on the calendar: a range with a change of the clocks in it is an hour longer or shorter.
-            earlier = first - (last - first)
-            return Period(start=moment_of(earlier, self.zone), end=self.start, zone=self.zone)
+            return Period(start=moment_of(first - (last - first), self.zone), end=self.start, zone=self.zone)
         return Period(start=self.start - (self.end - self.start), end=self.start, zone=self.zone)
 
+    def _day_begun_at(self, moment: datetime) -> date | None:
+        """Return the day that begins at a moment; None for any other. Not always at midnight, which clocks may skip."""
+        day = _local(moment, self.zone).date()
+        return day if moment_of(day, self.zone) == moment else None
+
     def _year_before(self, moment: datetime) -> datetime:
-        local = _local(moment, self.zone)
+        local = self._day_begun_at(moment) or _local(moment, self.zone)
         try:
             earlier = local.replace(year=local.year - 1)
         except ValueError:
