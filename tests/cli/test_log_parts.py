@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 from collections.abc import Callable
 from itertools import islice, pairwise
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,27 @@ def test_parts_grow_until_they_are_as_large_as_asked(size: int) -> None:
     assert sizes == sorted(sizes)
     assert sizes[-1] == size
     assert all(later <= earlier * 5 // 4 + 1 for earlier, later in pairwise(sizes[1:]))
+
+
+@pytest.mark.parametrize("is_compressed", [True, False], ids=["gzip", "plain"])
+def test_the_last_parts_of_a_file_are_smaller(tmp_path: Path, *, is_compressed: bool) -> None:
+    """Each is half of what is left, about, as long as that is worth a part; where nothing tells they stay large."""
+    whole = b"".join(b"%d\n" % number for number in range(1_200_000))
+    path = tmp_path / "log"
+    path.write_bytes(gzip.compress(whole, 1) if is_compressed else whole)
+    progress = FileProgress([path])
+    with path.open("rb") as stream:
+        assert progress.left() == inf
+        progress.begin("log", path, stream)
+        parts = list(parts_of(decompressed(stream), 1_000_000, progress.left))
+        assert progress.left() == 0
+    assert b"".join(chunk for part in parts for _, chunk in part) == whole
+    sizes = [sum(len(chunk) for _, chunk in part) for part in parts]
+    assert max(sizes) >= 1_000_000
+    assert max(sizes[-3:]) < 800_000
+    assert sizes[-1] < 300_000
+    parts = list(parts_of(io.BytesIO(whole), 1_000_000))
+    assert max(sum(len(chunk) for _, chunk in part) for part in parts[-3:]) >= 1_000_000
 
 
 def test_parts_have_all_lines_in_their_order() -> None:

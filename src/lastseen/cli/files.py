@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,6 +60,7 @@ class FileProgress:
         )
         self._task: TaskID | None = None
         self._stream: BinaryIO | None = None
+        self._size = 0
         self._lines = 0
 
     def __enter__(self) -> FileProgress:
@@ -74,7 +76,7 @@ class FileProgress:
         """Show a file; how far it is read is told from its compressed bytes."""
         size = self._sizes.get(path)
         self._task = self._bar.add_task(name, total=size)
-        self._stream = stream if size is not None else None
+        self._stream, self._size = (None, 0) if size is None else (stream, size)
 
     def tick(self) -> None:
         """Move on now and then."""
@@ -86,6 +88,12 @@ class FileProgress:
         """Move on to how far the file is read."""
         if self._task is not None and self._stream is not None:
             self._bar.update(self._task, completed=self._stream.tell())
+
+    def left(self) -> float:
+        """Return how many times as much as was read of the file is still unread; infinite where that is not known."""
+        if self._stream is None or not (read := self._stream.tell()):
+            return inf
+        return max(self._size - read, 0) / read
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

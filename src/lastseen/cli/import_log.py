@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -144,11 +145,17 @@ def import_files(files: list[Path], importer: Importer, summary: Summary, progre
         try:
             with opened(path) as stream:
                 progress.begin(name, path, stream)
-                for chunks in parts_of(decompressed(stream), size):
+                # Behind the end of any other file there is more to come.
+                left = progress.left if path is files[-1] else _much
+                for chunks in parts_of(decompressed(stream), size, left):
                     importer.take(name, chunks, repetitions)
         except (BrokenFile, OSError) as error:
             summary.note_unreadable(name, error, progress)
     importer.finish()
+
+
+def _much() -> float:
+    return inf
 
 
 def _print_summary(summary: Summary, site: str, *, as_json: bool, stopped: BaseException | None) -> None:

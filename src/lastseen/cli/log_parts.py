@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
+from math import inf
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import BinaryIO
@@ -24,13 +25,15 @@ MOST_WORKERS = 3
 """One saves at a time, which takes about as long as reading does."""
 
 
-def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
+def parts_of(stream: BinaryIO, size: int, left: Callable[[], float] = lambda: inf) -> Iterator[Chunks]:
     """Yield the lines of a stream in parts of about so many bytes; the first are smaller, see `sizes_of_parts`.
 
-    Raises `BrokenFile` or `OSError` after the part that came before.
+    `left` says how many times as much as was read is still to come: the last parts are smaller too, so that the
+    processes that save them end at about the same time. Raises `BrokenFile` or `OSError` after the part that came
+    before.
     """
     chunks: list[tuple[int, bytes]] = []
-    found, sizes = 0, sizes_of_parts(size)
+    found, whole, sizes = 0, 0, sizes_of_parts(size)
     enough = next(sizes)
     try:
         for number, chunk in read_chunks(stream):
@@ -38,7 +41,9 @@ def parts_of(stream: BinaryIO, size: int) -> Iterator[Chunks]:
             found += len(chunk)
             if found >= enough:
                 yield chunks
-                chunks, found, enough = [], 0, next(sizes)
+                whole += found
+                chunks, found = [], 0
+                enough = int(min(next(sizes), max(whole * left() / 2, size // 8)))
     except (BrokenFile, OSError):
         if chunks:
             yield chunks
