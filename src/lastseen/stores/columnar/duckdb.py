@@ -70,6 +70,8 @@ class DuckDBCopy:
         self._writer: duckdb.DuckDBPyConnection | None = None
         self._readers: set[duckdb.DuckDBPyConnection] = set()
         self._is_closed = False
+        self._is_gone = False
+        """Thrown away, and not made again yet: that could not be done."""
         self._facts: dict[str, str] = {}
         self._connection = self._open()
 
@@ -100,7 +102,10 @@ class DuckDBCopy:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         if self._path is None:
             return duckdb.connect(MEMORY, config=self._options)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"the copy for reports cannot be made: {error}") from error
         try:
             return duckdb.connect(str(self._path), config=self._options)
         except duckdb.IOException as error:
@@ -171,9 +176,11 @@ class DuckDBCopy:
         with self._writing:
             was_closed, self._is_closed = self._is_closed, True
             try:
+                self._is_gone = True
                 self._let_go()
                 self._delete_files()
                 self._connection = self._open()
+                self._is_gone = False
             finally:
                 self._is_closed = was_closed
 
@@ -211,9 +218,14 @@ class DuckDBCopy:
                 except OSError as error:
                     raise StoreUnavailable(f"the copy for reports cannot be made again: {error}") from error
 
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        if self._is_gone and not self._is_closed:
+            raise CopyBroken("the copy for reports was thrown away and could not be made again")
+        return self._connection.cursor()
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with _translated(), self._connection.cursor() as cursor:
+        with _translated(), self._cursor() as cursor:
             self._readers.add(cursor)
             try:
                 if self._is_closed:
@@ -226,7 +238,7 @@ class DuckDBCopy:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._writing, _translated(), self._connection.cursor() as cursor:
+        with self._writing, _translated(), self._cursor() as cursor:
             self._writer = cursor
             cursor.execute("BEGIN")
             try:
