@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -256,3 +258,19 @@ def test_other_time_types_are_refused(postgres_url: str, time_type: str) -> None
     ask(postgres_url, f"CREATE TABLE users (id text PRIMARY KEY, last_seen_at {time_type})")
     with pytest.raises(SchemaError, match="activity needs timestamp with time zone"):
         table_recorder(postgres_url, ActivityTable(table="users"))
+
+
+def test_a_recorder_that_nobody_needs_any_more_leaves_nothing_open(tmp_path: Path) -> None:
+    """A recorder for a file has no `close`; its connections end with it, also when its table was refused."""
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE users (id TEXT PRIMARY KEY, last_seen_at TIMESTAMP)")
+    with pytest.raises(SchemaError):
+        table_recorder(f"sqlite:///{path}", ActivityTable(table="others"))
+    recorder = table_recorder(f"sqlite:///{path}", ActivityTable(table="users", mode=WriteMode.UPSERT))
+    assert recorder.batch_record_activity(updates("a")) == 1
+    assert set(tmp_path.iterdir()) > {path}
+    del recorder
+    gc.collect()
+    # The last connection to close takes the write-ahead log with it.
+    assert set(tmp_path.iterdir()) == {path}

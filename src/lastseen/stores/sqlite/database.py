@@ -148,6 +148,11 @@ class SQLiteDatabase:
                 if connection is not None:
                     connection.close()
 
+    def __del__(self) -> None:
+        """Close what nobody closed, without the warning of Python 3.13: nobody can close a recorder."""
+        for connection in self._connections.values():
+            connection.close()
+
     def _connection(self, purpose: str) -> sqlite3.Connection:
         if purpose not in self._connections:
             self._connections[purpose] = self._open()
