@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from lastseen.visits.visit import Visit
 _NOTHING: Mapping[str, Any] = {}
 # Looking at a member of the enumeration takes a microsecond.
 _PASSIVE, _BOT = int(EventFlags.PASSIVE), int(EventFlags.BOT)
+_REMEMBERED = 1 << 12
+"""Addresses, which are cut at 2,000 characters where events are made; there are far fewer than views of them."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -71,6 +74,7 @@ def _visit_row(visit: Visit) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def page_of(url: str | None) -> str | None:
     """Return the path of an address, without host, query and fragment; `/` where it has none."""
     if url is None:
