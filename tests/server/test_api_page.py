@@ -30,7 +30,7 @@ def test_the_page_lists_and_tries_operations(server: ServerProcess, page: Page) 
 
 @pytest.mark.parametrize("width", [1200, 360])
 def test_the_page_is_accessible(new_server: ServerProcess, page: Page, width: int) -> None:
-    """axe-core finds nothing serious in what Swagger UI draws, open and answered; nothing scrolls the page sideways."""
+    """axe-core finds nothing in what Swagger UI draws, open and answered; nothing scrolls the page sideways."""
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{new_server.address}{PAGE}")
     operation = page.locator("#operations-groups-CreateGroup")
@@ -39,7 +39,7 @@ def test_the_page_is_accessible(new_server: ServerProcess, page: Page, width: in
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("201")
     found = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}] == []
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
