@@ -175,8 +175,10 @@ class OwnPool:
             "keepalives_interval": 10,
             "keepalives_count": 3,
         }
+        # Whatever the database keeps its texts in: `Wire` and `Link` write UTF-8.
+        required = {"autocommit": True, "client_encoding": "UTF8"}
         try:
-            connection = _Connection.connect(**{**defaults, **self._options, "autocommit": True})
+            connection = _Connection.connect(**{**defaults, **self._options, **required})
             connection.wire = Wire(connection)
             opening.set_result(Link(connection, generation))
         except BaseException as error:  # noqa: BLE001 - raised to the caller, who waits for this thread
