@@ -292,6 +292,39 @@ def test_who_leaves_before_the_answer_costs_nobody_else_anything(shop: Shop) -> 
     eventually(lambda: (in_flight.requests, in_flight.size) == (0, 0), "nothing is under way")
 
 
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "h2c\r\nupgrade: x"])
+@pytest.mark.parametrize("piece", [0, 1, 10])
+def test_a_wish_for_another_protocol_costs_no_body(shop: Shop, wish: str, piece: int) -> None:
+    """Java's own client asks for HTTP/2 with every request; what a body says of that is left as it is."""
+    fields = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": wish, "HTTP2-Settings": "AAEAAEAAAAIAAAABAAMAAABk"}
+    stored = shop.eyes.event_count()
+    with shop.connect() as client:
+        for _ in range(2):
+            body = json.dumps(event(properties={"a": "\r\nUpgrade: h2c\r\n"}), indent=1).encode()
+            head, end, _ = request(body, X_Case=new_case(), **fields).partition(b"\r\n\r\n")
+            client.socket.sendall(head + end + body[:piece] if piece else head + end + body)
+            if piece:
+                client.socket.sendall(body[piece:])
+            assert client.answer()[0] == 200
+    with shop.connect() as client:
+        lines = b"\r\nUpgrade: h2c\r\n".join([one().replace(b"\n", b""), one()])
+        assert client.ask(request(lines, Content_Type="text/plain", X_Case=new_case()))[2]["dropped"] == 1
+    assert shop.eyes.event_count() == stored + 4
+
+
+def test_a_wish_that_is_cut_leaves_the_head_as_it_is(shop: Shop) -> None:
+    """Of a head in pieces nothing is taken out: what stands before that line would go on with the rest of it."""
+    with shop.connect() as client:
+        fields = {"Origin": "https://a.test", "Upgrade": "h2c"}
+        for place in range(len("\r\nUpgrade: h2c\r\n")):
+            head, end, body = request(one(), X_Case=new_case(), **fields).partition(b"\r\n\r\n")
+            cut = head.index(b"\r\nUpgrade: ") + place
+            client.socket.sendall(head[:cut])
+            client.socket.sendall(head[cut:] + end + body)
+            status, told, _ = client.answer()
+            assert (status, told["access-control-allow-origin"]) == (200, "https://a.test")
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("sent", [0, 20])
 def test_who_goes_without_a_word_holds_no_place_for_ever(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, ClassVar
 
 import uvicorn
@@ -28,6 +29,9 @@ def _version() -> tuple[int, ...]:
 
 HELD_FOR = 5
 """Seconds."""
+
+
+_UPGRADE = re.compile(rb"\r\nUpgrade:[^\r\n]*(?=\r\n|$)", re.IGNORECASE).sub
 
 
 class _Silent:
@@ -127,7 +131,7 @@ class DirectProtocol(HttpToolsProtocol):
         """Return body and missing bytes of a request whose head is known; anything else is uvicorn's, which has it."""
         parts = split(data)
         if parts is None:
-            super().data_received(data)
+            self._feed(data)
             return None
         head, body, missing = parts
         known = self.direct.recall(head)
@@ -135,10 +139,21 @@ class DirectProtocol(HttpToolsProtocol):
             self._known, self._address = known, self.direct.address_of(known, self.client)
             return body, missing
         is_free = self._is_free()
-        super().data_received(data)
+        self._feed(data)
         if is_free and not missing and not self._is_amid and self.headers is not None:
             self.direct.learn(head, self.headers)
         return None
+
+    def _feed(self, data: bytes) -> None:
+        """Let uvicorn read a request without the wish to speak another protocol, with which it would drop the body.
+
+        A server may pass that over (RFC 9110, 7.8). Java's own client begins like this.
+        """
+        if b"pgrade:" in data and not self._is_amid:
+            head, end, body = data.partition(b"\r\n\r\n")
+            # Of a head that comes in pieces a line may be cut.
+            data = _UPGRADE(b"", head) + end + body if end else data
+        super().data_received(data)
 
     def _is_free(self) -> bool:
         """Return whether a request that begins now would be answered at once."""
