@@ -85,6 +85,11 @@ class Wire:
         """Let these statements travel before whatever is run next."""
         self._first = list(first)
 
+    @property
+    def is_beginning(self) -> bool:
+        """Whether nobody knows yet if what was to travel first has arrived well."""
+        return any(each.first for each in self._sent)
+
     def run(self, statements: Iterable[Statement]) -> list[Answer]:
         """Run statements in one round trip. Raises the driver's error of the first that fails; no later one runs.
 
