@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lastseen.stores.columnar.duckdb import DuckDBCopy
+from lastseen.stores.columnar.duckdb_settling import NEVER
 from lastseen.visits.store import VisitStore
 from lastseen.visits.visit import Visit
 from tests.reports.plain import Seen, path, truth_of
@@ -17,8 +19,8 @@ SELECT site, id, visitor, visit, visit_start, is_bot, is_first_on_page, moment, 
 SETTLED = "SELECT visit FROM visits WHERE is_settled"
 ROWS_OF_SETTLED = """
 SELECT site, visit, page, name, moment, visitor, visit_start, is_bot, is_first_on_page, is_first_in_visit,
-    is_first_of_name, pair, previous_start, previous_start_of_kind, duration, engaged_ms, is_bounce, source, entry,
-    country
+    is_first_of_name, events_on_page, events_in_visit, events_of_name, pair, previous_start,
+    previous_start_of_kind, duration, engaged_ms, is_bounce, source, entry, country
 FROM settled
 """
 PAIRS = """
@@ -64,7 +66,7 @@ def assert_equal(copy: DuckDBCopy, store: VisitStore, sites: Iterable[str] = ("d
     assert pairs == numbers == marked_numbers
 
 
-PAIR = 11
+PAIR = 14
 """The place of a pair's number, which may be any."""
 
 
@@ -76,12 +78,13 @@ def site_of(seen: Seen) -> str:
     return seen.event.site_id
 
 
-def settled_rows(seen: Iterable[Seen]) -> list[tuple[Any, ...]]:
+def settled_rows(seen: Sequence[Seen]) -> list[tuple[Any, ...]]:
     """Return the events of settled visits, each with its visit and when its visitor had seen the page before that."""
     found: list[tuple[Any, ...]] = []
     last: dict[tuple[Any, ...], int] = {}
-    before: dict[tuple[Any, ...], tuple[int | None, int | None]] = {}
+    before: dict[tuple[Any, ...], tuple[int, int]] = {}
     known: set[tuple[Any, ...]] = set()
+    sizes = sizes_of(seen)
 
     def is_first(*what: Any) -> bool:
         is_new = what not in known
@@ -99,13 +102,24 @@ def settled_rows(seen: Iterable[Seen]) -> list[tuple[Any, ...]]:
         marks = (is_first("page", *visit, page), is_first("visit", *visit), is_first("name", *visit, event.name))
         who = (v.site_id, v.visitor_id, page)
         if marks[0]:
-            before[(*visit, page)] = (last.get(who), last.get((*who, v.is_bot)))
+            before[(*visit, page)] = (last.get(who, NEVER), last.get((*who, v.is_bot), NEVER))
             last[who] = last[(*who, v.is_bot)] = v.start
+        counts = tuple(sizes[(*visit, *what)] for what in (("page", page), (), ("name", event.name)))
         figures = (duration_of(v), v.engaged_ms, v.is_bounce)
         of_visit = (source_of(v), path(v.landing_page), v.geo and v.geo.country)
         keys = (v.site_id, digest(*visit), page, event.name, event.at, digest(v.site_id, v.visitor_id))
-        found.append((*keys, v.start, v.is_bot, *marks, *before[(*visit, page)], *figures, *of_visit))
+        found.append((*keys, v.start, v.is_bot, *marks, *counts, *before[(*visit, page)], *figures, *of_visit))
     return found
+
+
+def sizes_of(seen: Iterable[Seen]) -> Counter[tuple[Any, ...]]:
+    """Return how many events there are in each visit, on each of its pages, and of each name."""
+    sizes: Counter[tuple[Any, ...]] = Counter()
+    for each in seen:
+        assert each.visit is not None
+        visit = (each.visit.site_id, each.visit.id)
+        sizes.update([visit, (*visit, "page", path(each.event.url)), (*visit, "name", each.event.name)])
+    return sizes
 
 
 def duration_of(visit: Visit) -> int:

@@ -168,7 +168,7 @@ def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None
     store = saved(tmp_path / "truth.db", simple(60, first=60))
     copy = DuckDBCopy(None, settle_from=0, quiet=0)
     feed(copy, store, 1_000)
-    linked = "SELECT count(*) FROM settled WHERE previous_start IS NULL AND is_first_on_page"
+    linked = "SELECT count(*) FROM settled WHERE previous_start < 0 AND is_first_on_page"
     firsts = rows(copy, linked)
     store.save(simple(30), lambda _: RULE)
     feed(copy, store, 1_000)

@@ -22,7 +22,7 @@ from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.stores.columnar.parquet import to_parquet
 from lastseen.visits.store import Changes
 
-FORMAT = "6"
+FORMAT = "7"
 """Another number makes every older file be thrown away and built again; raise it whenever tables or rows change."""
 MEMORY = ":memory:"
 _BETWEEN_INTERRUPTS = 0.02

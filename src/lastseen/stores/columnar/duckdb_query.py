@@ -20,7 +20,7 @@ from lastseen.reports.terms import Dimension, Grain, Metric, adds_up
 from lastseen.stores.columnar.duckdb_rows import Rows
 from lastseen.stores.columnar.duckdb_terms import METRICS, Terms
 
-NEW_VISITORS = "count(CASE WHEN v.is_old THEN NULL ELSE 1 END)"
+NEW_VISITORS = "count(*) FILTER (WHERE NOT v.is_old)"
 
 
 class Statement:

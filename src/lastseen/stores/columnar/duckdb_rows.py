@@ -1,15 +1,15 @@
 """Which rows of the copy a question about events counts, as DuckDB reads them. Pure.
 
 Events of settled visits bear what is true of their visit (`duckdb_settling`); those of the few others are joined with
-it. A visit counts once for each value that its events have: where a marked event passes, it stands for them, and only
-where it does not are the others looked at.
+it. A visit counts once for each value that its events have: where a marked event passes, it stands for them. Where it
+does not, the events that a filter stops tell whether there are others that pass: these are fewer than all.
 """
 
 # ruff: noqa: S608 - statements are put together of constants; everything that was asked for is bound
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lastseen.reports.question import Bots
@@ -35,32 +35,40 @@ class Mark(NamedTuple):
     """Which event of a visit stands for all that are the same in something."""
 
     condition: str
-    same: str
+    same: tuple[str, ...]
     """What makes the others the same."""
-    others: str
-    """The table of others that pass where the marked one does not."""
+    size: str
+    """How many are the same."""
+    again: str
+    """The table of those where the marked event does not pass, and another does."""
 
 
-SAME_VISIT = "failed.visit = e.visit"
 MARKS = {
-    (): Mark("e.is_first_in_visit", SAME_VISIT, "again_in_visit"),
-    ("page",): Mark("e.is_first_on_page", f"{SAME_VISIT} AND failed.page IS NOT DISTINCT FROM e.page", "again_on_page"),
-    ("event",): Mark(
-        "e.is_first_of_name", f"{SAME_VISIT} AND failed.name IS NOT DISTINCT FROM e.name", "again_of_name"
-    ),
+    (): Mark("e.is_first_in_visit", ("visit",), "e.events_in_visit", "again_in_visit"),
+    ("page",): Mark("e.is_first_on_page", ("visit", "pair"), "e.events_on_page", "again_on_page"),
+    ("event",): Mark("e.is_first_of_name", ("visit", "name"), "e.events_of_name", "again_of_name"),
 }
 FIGURES = "visitor, duration, engaged_ms, is_bounce"
+# Those that do not pass tell of the others: where they are fewer than all that are the same, another one passes.
+AGAIN = """
+SELECT {columns}
+FROM (SELECT * FROM failed AS e WHERE {mark.size} > 1{passing}) AS e
+SEMI JOIN (SELECT * FROM failed AS e WHERE {mark.size} > 1 AND {mark.condition}) AS marked ON {same}
+GROUP BY {keys} HAVING count(*) < any_value({mark.size})
+"""
 
 # Each visit once for every page that it saw. Settled ones have a pair of visitor and page; the first visit of each pair
 # in the range is not old, as its visitor saw the page before the range, if at all.
-PAIR_COLUMNS = ", e.pair, e.spot, e.{previous} >= $start AS is_old"
+IS_OLD = "e.{previous} >= $start"
 # Pairs that count although their first visit does not pass; those are few where most visits pass.
 # As a list, or the engine would take them for the most and remember all the others.
 LATER_OF_FAILED = """
 SELECT kept.pair, any_value(kept.visitor) AS visitor, any_value(kept.k0) AS k0
 FROM (SELECT * FROM kept WHERE is_old) AS kept
-SEMI JOIN (SELECT unnest(list(e.pair)) AS pair FROM settled AS e WHERE {failed}) AS failed ON failed.pair = kept.pair
-ANTI JOIN (SELECT pair FROM again_on_page WHERE is_old IS NOT TRUE) AS passed ON passed.pair = kept.pair
+SEMI JOIN (
+    SELECT unnest(list(e.pair)) AS pair FROM failed AS e WHERE e.is_first_on_page AND NOT ({is_old})
+) AS failed ON failed.pair = kept.pair
+ANTI JOIN (SELECT pair FROM again_on_page WHERE NOT is_old) AS passed ON passed.pair = kept.pair
 GROUP BY kept.pair
 """
 LATER_OF_ALL = """
@@ -68,14 +76,14 @@ SELECT kept.*
 FROM (
     SELECT pair, any_value(visitor) AS visitor, any_value(k0) AS k0 FROM kept WHERE is_old GROUP BY pair
 ) AS kept
-ANTI JOIN (SELECT pair FROM kept WHERE is_old IS NOT TRUE) AS passed ON passed.pair = kept.pair
+ANTI JOIN (SELECT pair FROM kept WHERE NOT is_old) AS passed ON passed.pair = kept.pair
 """
 NONE_LATER = "SELECT pair, visitor, k0 FROM kept WHERE false"
 # Who was on a page in a visit that is not settled counts unless a settled one is counted.
 WITH_NEW = """
 SELECT {figures}, k0, is_old FROM kept
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, k0, NULL FROM later
+SELECT NULL, NULL, NULL, NULL, k0, false FROM later
 UNION ALL
 SELECT {others}, others.k0, NOT others.is_first OR met.is_met IS NOT NULL
 FROM others LEFT JOIN met ON met.visitor = others.visitor AND met.k0 IS NOT DISTINCT FROM others.k0
@@ -87,7 +95,7 @@ FROM ({{unsettled}}) AS e
 """
 MET = """
 SELECT kept.visitor, kept.k0, true AS is_met
-FROM (SELECT * FROM kept WHERE is_old IS NOT TRUE AND spot IN (SELECT spot FROM others WHERE is_first)) AS kept
+FROM (SELECT * FROM kept WHERE NOT is_old AND spot IN (SELECT spot FROM others WHERE is_first)) AS kept
 SEMI JOIN others ON others.visitor = kept.visitor AND others.k0 IS NOT DISTINCT FROM kept.k0
 UNION ALL
 SELECT later.visitor, later.k0, true
@@ -106,7 +114,7 @@ class Rows:
     def of_events(self, by: Sequence[Dimension]) -> str:
         """Return each event of the range that passes, with its keys beside it (`k0`, and so on)."""
         terms = self._terms
-        keys = _named(terms.keys(by, "e.moment", "e"))
+        keys = "".join(f", {key} AS k{place}" for place, key in enumerate(terms.keys(by, "e.moment", "e")))
         of_visits = terms.conditions(of_events=False)
         passing = " AND ".join([HAPPENED, terms.bots("e"), *of_visits, *terms.conditions(of_events=True)])
         select = f"SELECT e.visitor, e.is_page_view, e.is_passive{keys}"
@@ -123,14 +131,17 @@ class Rows:
     def of_pages(self, by: Sequence[Dimension]) -> str:
         """Return each visit once for every page; all but those that are `is_old` stand for a visitor of the page."""
         columns = _columns(self._terms.keys(by, "e.visit_start", "e"))
-        previous = "previous_start" if self._terms.question.bots is Bots.WITH else "previous_start_of_kind"
-        with_pairs = columns + PAIR_COLUMNS.format(previous=previous)
+        is_old = IS_OLD.format(
+            previous="previous_start" if self._terms.question.bots is Bots.WITH else "previous_start_of_kind"
+        )
+        with_pairs = columns | {"pair": "e.pair", "spot": "e.spot", "is_old": is_old}
         self.tables["kept"] = self._settled(with_pairs, ("page",))
         if all(each.dimension.name == "page" for each in self._terms.question.filters):
             self.tables["later"] = NONE_LATER
         elif self.keeps_most:
+            self._tell_failed()
             self.tables.setdefault("again_on_page", "SELECT pair, is_old FROM kept WHERE false")
-            self.tables["later"] = LATER_OF_FAILED.format(failed=self._failed(previous))
+            self.tables["later"] = LATER_OF_FAILED.format(is_old=is_old)
         else:
             self.tables["later"] = LATER_OF_ALL
         self.tables["others"] = OTHERS.format(unsettled=self._unsettled(columns))
@@ -138,16 +149,17 @@ class Rows:
         others = ", ".join(f"others.{name}" for name in FIGURES.split(", "))
         return WITH_NEW.format(figures=FIGURES, others=others)
 
-    def _failed(self, previous: str) -> str:
-        """Return the conditions on the first visits of pairs that do not pass, or not with their first event."""
+    def _tell_failed(self) -> None:
+        """Have a table of the settled events that do not pass, of all the visits that began in the range."""
         terms = self._terms
         passing = " AND ".join([*terms.conditions(of_events=False), *terms.conditions(of_events=True)])
-        first = f"e.is_first_on_page AND (e.{previous} >= $start) IS NOT TRUE"
-        return f"{STARTED} AND {terms.bots('e')} AND {first} AND ({passing}) IS NOT TRUE"
+        self.tables.setdefault(
+            "failed", f"SELECT * FROM settled AS e WHERE {STARTED} AND {terms.bots('e')} AND ({passing}) IS NOT TRUE"
+        )
 
-    def _unsettled(self, columns: str) -> str:
+    def _unsettled(self, columns: Mapping[str, str]) -> str:
         source = UNSETTLED.format(end="start")
-        return f"SELECT DISTINCT {columns} FROM ({source}) AS e WHERE {self._passing()}"
+        return f"SELECT DISTINCT {_named(columns)} FROM ({source}) AS e WHERE {self._passing()}"
 
     def _passing(self) -> str:
         return " AND ".join([self._visits(), *self._terms.conditions(of_events=True)])
@@ -155,30 +167,33 @@ class Rows:
     def _visits(self) -> str:
         return " AND ".join([STARTED, self._terms.bots("e"), *self._terms.conditions(of_events=False)])
 
-    def _settled(self, columns: str, of_events: Sequence[str]) -> str:
+    def _settled(self, columns: Mapping[str, str], of_events: Sequence[str]) -> str:
         """Return the visits that are settled, each once for every value: see the module."""
         mark = MARKS.get(tuple(of_events))
         filters = self._terms.filters(of_events=True)
         # All events that are the same pass, or none.
         is_decided = {each.dimension.name for each in filters} <= set(of_events)
         if mark is None or not (is_decided or leave_most(filters)):
-            return f"SELECT DISTINCT {columns} FROM settled AS e WHERE {self._passing()}"
-        marked = f"SELECT {columns} FROM settled AS e WHERE {self._passing()} AND {mark.condition}"
+            return f"SELECT DISTINCT {_named(columns)} FROM settled AS e WHERE {self._passing()}"
+        marked = f"SELECT {_named(columns)} FROM settled AS e WHERE {self._passing()} AND {mark.condition}"
         if is_decided:
             return marked
-        passes = " AND ".join(self._terms.conditions(of_events=True))
-        failed = f"SELECT * FROM settled AS e WHERE {self._visits()} AND {mark.condition} AND ({passes}) IS NOT TRUE"
-        others = f"SELECT * FROM settled AS e WHERE {self._passing()} AND NOT {mark.condition}"
-        self.tables[mark.others] = (
-            f"SELECT DISTINCT {columns} FROM ({others}) AS e SEMI JOIN ({failed}) AS failed ON {mark.same}"
+        self._tell_failed()
+        self.tables[mark.again] = AGAIN.format(
+            columns=_named({name: f"any_value({column})" for name, column in columns.items()}),
+            passing="".join(f" AND {each}" for each in self._terms.conditions(of_events=False)),
+            same=" AND ".join(f"marked.{name} = e.{name}" for name in mark.same),
+            keys=", ".join(f"e.{name}" for name in mark.same),
+            mark=mark,
         )
-        return f"{marked} UNION ALL SELECT * FROM {mark.others}"
+        return f"{marked} UNION ALL SELECT * FROM {mark.again}"
 
 
-def _columns(keys: Sequence[str]) -> str:
-    figures = ", ".join(f"e.{name}" for name in FIGURES.split(", "))
-    return f"e.visit, {figures}{_named(keys)}"
+def _columns(keys: Sequence[str]) -> dict[str, str]:
+    """Return what is taken of each visit, by the name that it gets."""
+    figures = {name: f"e.{name}" for name in ["visit", *FIGURES.split(", ")]}
+    return figures | {f"k{place}": key for place, key in enumerate(keys)}
 
 
-def _named(keys: Sequence[str]) -> str:
-    return "".join(f", {key} AS k{place}" for place, key in enumerate(keys))
+def _named(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} AS {name}" for name, column in columns.items())

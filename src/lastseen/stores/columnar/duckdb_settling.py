@@ -2,7 +2,8 @@
 
 Reports look at these rows alone where a question is about events and visits at once: to join millions of the one with
 the other takes longer than all the rest. Marks say which event stands for its visit, for its page in the visit, for its
-name in the visit, so that nothing has to be remembered to count each once.
+name in the visit, so that nothing has to be remembered to count each once. Each row also says how many events its
+visit has, on this page, and of this name: those that a filter stops tell then whether there are others that pass.
 
 Reports by page count different visitors. To remember every pair of a visitor and a page costs six times what the rest
 of the question does, so each row bears the number of its pair, and when the visitor saw the page in the visit before:
@@ -40,6 +41,7 @@ CREATE TABLE IF NOT EXISTS settled (
     site VARCHAR, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR, is_page_view BOOLEAN,
     is_passive BOOLEAN, properties VARIANT, visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN,
     is_first_on_page BOOLEAN, is_first_in_visit BOOLEAN, is_first_of_name BOOLEAN,
+    events_on_page INTEGER, events_in_visit INTEGER, events_of_name INTEGER,
     pair BIGINT, spot UINTEGER, previous_start BIGINT, previous_start_of_kind BIGINT,
     duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN, {", ".join(f'"{name}" VARCHAR' for name in VISIT_DIMENSIONS)}
 );
@@ -51,23 +53,47 @@ SELECT hash(7::UHUGEINT, '/a'), hash(md5_number(''), '/of more than twelve bytes
 """
 """Another engine may mix otherwise: what it finds in a copy must be what it would have written there."""
 # A visit has the id of its first event, and a name counts by the first event that has it.
-MARKS = "events.id = visits.id AS is_first_in_visit, events.id = names.id AS is_first_of_name"
+MARKS = """
+    events.id = visits.id AS is_first_in_visit, events.id = names.id AS is_first_of_name,
+    seen.events_on_page, sizes.events_in_visit, names.events_of_name
+"""
 NAMES = """
-SELECT events.visit, events.name, arg_min(events.id, (events.moment, events.id)) AS id
+SELECT events.visit, events.name, arg_min(events.id, (events.moment, events.id)) AS id,
+    count(*)::INTEGER AS events_of_name
 FROM events {} WHERE events.visit IS NOT NULL GROUP BY events.visit, events.name
 """
+# Most pages are seen once in a visit, so that only what is more than that has to be grouped.
+EVENTS_ON_PAGE = "(1 + coalesce(more.events, 0))::INTEGER AS events_on_page"
+MORE = """
+LEFT JOIN (
+    SELECT events.visit, events.page, count(*) AS events
+    FROM events {} WHERE NOT events.is_first_on_page AND events.visit IS NOT NULL GROUP BY events.visit, events.page
+) AS more ON more.visit = seen.visit AND more.page IS NOT DISTINCT FROM seen.page
+"""
+SIZES_OF_VISITS = """
+JOIN (
+    SELECT visit, sum(events_on_page)::INTEGER AS events_in_visit FROM {} GROUP BY visit
+) AS sizes ON sizes.visit = events.visit
+"""
+OF_SETTLING = "JOIN settling ON settling.visit = events.visit AND settling.start = events.visit_start"
 # The visit before among people only, or bots only, and among both: questions leave one of them out, or neither.
 BEFORE = """
-    lag(seen.visit_start) OVER (PARTITION BY {pair} ORDER BY seen.visit_start, seen.visit) AS previous_start,
-    lag(seen.visit_start) OVER (
+    lag(seen.visit_start, 1, {never}) OVER (
+        PARTITION BY {pair} ORDER BY seen.visit_start, seen.visit
+    ) AS previous_start,
+    lag(seen.visit_start, 1, {never}) OVER (
         PARTITION BY {pair}, seen.is_bot ORDER BY seen.visit_start, seen.visit
     ) AS previous_start_of_kind
 """
 FIRST_ROW = """
     first_value(seen.rowid) OVER (PARTITION BY seen.visitor, seen.page ORDER BY seen.visit_start, seen.visit)
 """
-BEFORE_OF_PAIR = BEFORE.format(pair="seen.visitor, seen.page")
-BEFORE_OF_NUMBER = BEFORE.format(pair="seen.pair")
+NEVER = -(10**17)
+"""When a visitor saw a page before who never did: earlier than any range. A column with gaps would be packed in a way
+that takes five times as long to read."""
+BEFORE_IN_BATCH = BEFORE.format(pair="seen.visitor, seen.page", never="NULL")
+BEFORE_OF_PAIR = BEFORE.format(pair="seen.visitor, seen.page", never=NEVER)
+BEFORE_OF_NUMBER = BEFORE.format(pair="seen.pair", never=NEVER)
 # Not the newest of all: one clock that is a year ahead would have everything at rest that still goes on.
 AT_REST = """
 CREATE OR REPLACE TEMP TABLE settling AS
@@ -83,8 +109,9 @@ WHERE visits.visit = settling.visit AND visits.start = settling.start
 NEW_SEEN = f"""
 CREATE OR REPLACE TEMP TABLE new_seen AS
 SELECT seen.visitor, seen.page, seen.visit, seen.visit_start, seen.is_bot, {SPOT.format("seen")} AS spot,
-    {FIRST_ROW} AS place, {BEFORE_OF_PAIR}
+    {FIRST_ROW} AS place, {EVENTS_ON_PAGE}, {BEFORE_IN_BATCH}
 FROM settling JOIN events AS seen ON seen.visit = settling.visit AND seen.visit_start = settling.start
+{MORE.format(OF_SETTLING)}
 WHERE seen.is_first_on_page
 """  # noqa: S608 - put together of constants
 LATEST = """
@@ -102,9 +129,10 @@ ADD_SETTLED = f"""
 INSERT INTO settled
 SELECT {OF_EVENT}, {MARKS},
     coalesce(latest.pair, seen.place + 1 + (SELECT coalesce(max(pair), 0) FROM settled)), seen.spot,
-    coalesce(seen.previous_start, latest.start),
+    coalesce(seen.previous_start, latest.start, {NEVER}),
     coalesce(
-        seen.previous_start_of_kind, CASE WHEN seen.is_bot THEN latest.start_of_bot ELSE latest.start_of_person END
+        seen.previous_start_of_kind, CASE WHEN seen.is_bot THEN latest.start_of_bot ELSE latest.start_of_person END,
+        {NEVER}
     ),
     {OF_VISIT}
 FROM settling
@@ -112,7 +140,8 @@ JOIN visits ON visits.visit = settling.visit AND visits.start = settling.start
 JOIN events ON events.visit = settling.visit AND events.visit_start = settling.start
 JOIN new_seen AS seen ON seen.visit = events.visit AND seen.page IS NOT DISTINCT FROM events.page
 LEFT JOIN latest ON latest.visitor = seen.visitor AND latest.page IS NOT DISTINCT FROM seen.page
-LEFT JOIN ({NAMES.format("JOIN settling ON settling.visit = events.visit AND settling.start = events.visit_start")}
+{SIZES_OF_VISITS.format("new_seen")}
+LEFT JOIN ({NAMES.format(OF_SETTLING)}
 ) AS names ON names.visit = events.visit AND names.name = events.name
 """  # noqa: S608 - put together of constants
 LINKING_LATE = """
@@ -166,8 +195,10 @@ WHERE visits.visit = settling.visit AND visits.start = settling.start
 # Pairs have any number that no other has: that of their first row. The rows come in the order of events.
 BUILD_SEEN = f"""
 CREATE TEMP TABLE built_seen AS
-SELECT seen.visit, seen.page, {SPOT.format("seen")} AS spot, {FIRST_ROW} + 1 AS pair, {BEFORE_OF_PAIR}
+SELECT seen.visit, seen.page, {SPOT.format("seen")} AS spot, {FIRST_ROW} + 1 AS pair, {EVENTS_ON_PAGE},
+    {BEFORE_OF_PAIR}
 FROM events AS seen SEMI JOIN visits ON visits.visit = seen.visit AND visits.is_settled
+{MORE.format("")}
 WHERE seen.is_first_on_page
 """  # noqa: S608 - put together of constants
 BUILD_SETTLED = f"""
@@ -176,6 +207,7 @@ SELECT {OF_EVENT}, {MARKS}, seen.pair, seen.spot, seen.previous_start, seen.prev
 FROM events
 JOIN visits ON visits.visit = events.visit AND visits.is_settled
 JOIN built_seen AS seen ON seen.visit = events.visit AND seen.page IS NOT DISTINCT FROM events.page
+{SIZES_OF_VISITS.format("built_seen")}
 LEFT JOIN ({NAMES.format("")}
 ) AS names ON names.visit = events.visit AND names.name = events.name
 """  # noqa: S608 - put together of constants

@@ -14,12 +14,12 @@ from lastseen.visits.event import PAGEVIEW
 METRICS: Mapping[Metric, str] = {
     Metric.VISITORS: "count(DISTINCT v.visitor)",
     Metric.VISITS: "count(v.duration)",
-    Metric.BOUNCE_RATE: "count(CASE WHEN v.is_bounce THEN 1 END) / nullif(count(v.duration), 0)",
+    Metric.BOUNCE_RATE: "count(*) FILTER (WHERE v.is_bounce) / nullif(count(v.duration), 0)",
     Metric.AVERAGE_DURATION: "sum(v.duration) / nullif(count(v.duration), 0) / 1e6",
     Metric.MEDIAN_DURATION: "median(v.duration) / 1e6",
     Metric.ENGAGED_TIME: "coalesce(sum(v.engaged_ms), 0) / 1e3",
     Metric.AVERAGE_ENGAGED_TIME: "sum(v.engaged_ms) / nullif(count(v.duration), 0) / 1e3",
-    Metric.PAGE_VIEWS: "count(CASE WHEN e.is_page_view THEN 1 END)",
+    Metric.PAGE_VIEWS: "count(*) FILTER (WHERE e.is_page_view)",
     Metric.EVENTS: "count(*)",
     Metric.ACTIVE_VISITORS: "count(DISTINCT e.visitor) FILTER (WHERE NOT e.is_passive)",
 }
