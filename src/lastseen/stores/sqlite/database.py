@@ -157,7 +157,7 @@ class SQLiteDatabase:
         if purpose not in self._connections:
             self._connections[purpose] = self._open()
             if purpose == "write":
-                # Whoever begins a transaction waits by itself, and within one nothing has to wait.
+                # Whoever begins or ends a transaction waits by itself, and within one nothing has to wait.
                 self._connections[purpose].execute("PRAGMA busy_timeout = 0")
                 if self._synchronous == "FULL":
                     # Two megabytes, SQLite's own measure, are a third slower where rows come by the ten thousand.
@@ -221,29 +221,30 @@ class LentSQLiteDatabase:
 
 @contextmanager
 def _immediate_transaction(connection: sqlite3.Connection, *, patience: float = 0.0) -> Iterator[None]:
-    _begin(connection, patience)
-    with _ended(connection):
+    _run_alone(connection, "BEGIN IMMEDIATE", patience)
+    with _ended(connection, patience):
         yield
 
 
 @contextmanager
-def _ended(connection: sqlite3.Connection) -> Iterator[None]:
+def _ended(connection: sqlite3.Connection, patience: float = 0.0) -> Iterator[None]:
     """Commit at the end; an error rolls back."""
     try:
         yield
-        connection.execute("COMMIT")
+        # Without a write-ahead log, which not every file system can have, it waits for those who read.
+        _run_alone(connection, "COMMIT", patience)
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
 
 
-def _begin(connection: sqlite3.Connection, patience: float) -> None:
-    """Begin to write, waiting for another writer for so many seconds beyond what the connection itself waits."""
+def _run_alone(connection: sqlite3.Connection, statement: str, patience: float) -> None:
+    """Run what others may be in the way of, and wait for them for so many seconds beyond what the connection waits."""
     until = time.monotonic() + patience
     while True:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                 raise
