@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
+from operator import attrgetter
 
 from lastseen.stores.postgres.visit_statements import Statements
 from lastseen.stores.postgres.visit_values import COPY_EVENTS, NEW_EVENTS, event_blocks, event_columns
 from lastseen.stores.visit_batch import bodies_of
 from lastseen.stores.visit_saving import Key
 from lastseen.visits.event import Event
+
+_key_of = attrgetter("site_id", "id")
 
 COPY_FROM = 500
 """So many events are copied, which takes the server less; fewer are rows of a statement that needs no round trip."""
@@ -52,7 +55,3 @@ class Adding:
 def numbered_of(events: Iterable[Event]) -> Mapping[int, Event]:
     """Return events by their numbers in the transaction: in the order of their ids, or two could wait in a circle."""
     return dict(enumerate(sorted(events, key=_key_of), 1))
-
-
-def _key_of(event: Event) -> Key:
-    return event.site_id, event.id

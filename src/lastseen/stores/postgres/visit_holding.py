@@ -87,9 +87,10 @@ class KnownIdentities:
     def __init__(self) -> None:
         self._numbers: dict[Key, Numbers] = {}
 
-    def get(self, key: Key) -> Numbers | None:
-        """Return the numbers that were last seen, if any."""
-        return self._numbers.get(key)
+    def of(self, keys: Iterable[Key]) -> dict[Key, Numbers]:
+        """Return the numbers of those that were seen."""
+        numbers = self._numbers
+        return {key: known for key in keys if (known := numbers.get(key)) is not None}
 
     def remember(self, identities: Iterable[Identity]) -> None:
         """Remember the numbers of identities, and forget all others when they become too many."""
@@ -120,17 +121,19 @@ class Holding:
 
         Raises `BeginAgainError` instead of locking twice, which could end in a circle.
         """
-        numbers = {key: known for key in keys if (known := self._known.get(key)) is not None}
+        numbers = self._known.of(keys)
         first = [PREPARE]
         if len(numbers) < len(keys):
             numbers |= self._make(sorted(key for key in keys if key not in numbers))
             first = []
             if len(numbers) < len(keys):
                 raise BeginAgainError
-        visitors = sorted({visitor for _, visitor in numbers.values()})
-        wanted = sorted({no for both in numbers.values() for no in both})
+        standing = {visitor for _, visitor in numbers.values()}
+        visitors = integers(sorted(standing))
+        others = {no for no, _ in numbers.values()} - standing
+        wanted = integers(sorted(standing | others)) if others else visitors
         statements = self._statements
-        statements.begin_asking([*first, (HOLD, (integers(wanted),)), (NEWEST_VISITS, (integers(visitors),))])
+        statements.begin_asking([*first, (HOLD, (wanted,)), (NEWEST_VISITS, (visitors,))])
         if adding is None:
             statements.wait(iter(()))
         else:
@@ -147,7 +150,7 @@ class Holding:
             self._known.forget(changed)
             raise BeginAgainError
         self._known.remember(held.by_no.values())
-        self._read = _newest(visitors, newest)
+        self._read = _newest(standing, newest)
         return held
 
     def hold_those_there(self, keys: Collection[Key]) -> Held:

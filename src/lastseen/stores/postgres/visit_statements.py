@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 UNIQUE_VIOLATION = "23505"
 
-# Fails where no transaction has begun: rows that are added behind a beginning that fails (a pooler has lost what was
-# prepared) would be a transaction of their own, and stay, without their visits. They take this lock anyway.
-ONLY_IN_A_TRANSACTION: Statement = ("LOCK TABLE lastseen_events IN ROW EXCLUSIVE MODE", None)
-
 Rows = list[tuple[Any, ...]]
 
 
@@ -61,8 +57,7 @@ class Statements:
         Only where `can_add`, and nothing is being added.
         """
         if self._wire is not None:
-            alone = [ONLY_IN_A_TRANSACTION] if self._wire.is_beginning else []
-            self._is_adding = self._wire.send([*alone, (statement, parameters)])
+            self._is_adding = self._wire.send([(statement, parameters)])
 
     def finish(self) -> None:
         """Wait for the rows that are being added. Raises `AlreadyThereError` when one of them is there already."""
@@ -115,11 +110,10 @@ class Statements:
             self._answers = self._wire.receive(meanwhile)
 
     def end_asking(self) -> list[Rows]:
-        """Return the rows of each statement."""
-        if self._wire is not None:
-            self._asked = [answer.rows for answer in self._answers]
-            self._answers = []
-        return self._asked
+        """Return the rows of each statement, once: they may be many."""
+        answers, self._answers = self._answers, []
+        asked, self._asked = self._asked, []
+        return [answer.rows for answer in answers] if self._wire is not None else asked
 
     def _execute(self, statements: Iterable[Statement], *, asks: bool) -> Iterable[tuple[Rows, int]]:
         """Return the rows of each statement if it asks, and how many rows it touched."""

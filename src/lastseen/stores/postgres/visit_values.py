@@ -25,7 +25,7 @@ COPY_EVENTS = """
 COPY lastseen_events (seq, site_id, id, identity, at, name, received_at, flags, body) FROM STDIN
 """
 
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = 100
 # https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS; the driver writes a row value by value.
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
