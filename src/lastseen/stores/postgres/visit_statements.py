@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 UNIQUE_VIOLATION = "23505"
 
+# Fails where no transaction has begun: rows that are added behind a beginning that fails (a pooler has lost what was
+# prepared) would be a transaction of their own, and stay, without their visits. They take this lock anyway.
+ONLY_IN_A_TRANSACTION: Statement = ("LOCK TABLE lastseen_events IN ROW EXCLUSIVE MODE", None)
+
 Rows = list[tuple[Any, ...]]
 
 
@@ -57,7 +61,8 @@ class Statements:
         Only where `can_add`, and nothing is being added.
         """
         if self._wire is not None:
-            self._is_adding = self._wire.send([(statement, parameters)])
+            alone = [ONLY_IN_A_TRANSACTION] if self._wire.is_beginning else []
+            self._is_adding = self._wire.send([*alone, (statement, parameters)])
 
     def finish(self) -> None:
         """Wait for the rows that are being added. Raises `AlreadyThereError` when one of them is there already."""
