@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lastseen.errors import StoreError
+from lastseen.errors import StoreUnavailable
 from lastseen.stores import open_store
 from lastseen.stores.postgres.database import BEGIN
 from lastseen.stores.postgres.wire import _named
@@ -35,7 +35,7 @@ def test_nothing_is_saved_when_the_beginning_is_lost(postgres_url: str, count: i
         store.visits.save([event(number)], lambda _site: VisitRule())
     forget_prepared(store, BEGIN)
     later = [event(number) for number in range(3, 3 + count)]
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreUnavailable):
         store.visits.save(later, lambda _site: VisitRule())
     assert store.visits.count_events(EventQuery(site_id="default")) == 3
     assert store.visits.save(later, lambda _site: VisitRule()).new == count
