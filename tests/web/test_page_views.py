@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from lastseen import LastSeen
-from lastseen.errors import ConfigurationError, StoreUnavailable
+from lastseen.errors import ConfigurationError, InvalidData, StoreUnavailable
 from lastseen.visits.event import Event
 from lastseen.visits.store import EventQuery, VisitQuery
 from lastseen.web.page_views import MOST_WAITING, PageViewMiddleware, PageViews, WSGIPageViewMiddleware, page_view
@@ -246,6 +246,37 @@ def test_memory_is_bounded_while_the_disk_is_full(seen: LastSeen) -> None:
     assert views.dropped["full"] == 1
     is_full = False
     assert views.close() == 0
+
+
+def test_what_is_refused_is_counted_once_whatever_comes_between(seen: LastSeen) -> None:
+    """The database goes away while a batch with a bad page view is saved one by one."""
+    calls = 0
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, made: Any, rules: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 4:
+                raise StoreUnavailable("away")
+            if any("bad" in event.url for event in made):
+                raise InvalidData("refused for ever")
+            return store.save(made, rules)
+
+    store, seen.store.visits = seen.store.visits, Refusing()  # type: ignore[misc]
+    views = PageViews(seen)
+    for path in ("/a", "/bad", "/b"):
+        raw = page_view(views, path, lambda _name: None, "198.51.100.7")
+        assert raw is not None
+        views._waiting.append(raw)
+    raw = page_view(views, "/c", lambda _name: None, "198.51.100.7")
+    assert raw is not None
+    assert views.count(raw)
+    eventually(lambda: views.saved == 3, "all but one are saved")
+    assert views.close() == 0
+    assert (views.saved, views.dropped["refused"], len(events(seen))) == (3, 1, 3)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from lastseen.visits.cookieless import CookielessVisitors, Salts, open_visits
 from lastseen.visits.event import PAGEVIEW, Event
 from lastseen.visits.making import EventMaker, Places, RawEvent, is_prefetch
 from lastseen.visits.proxies import TrustedProxies
+from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID
 from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
@@ -148,18 +149,19 @@ class PageViews:
         try:
             self._seen.store.visits.save(self._made, lambda _site: rule)
             self.saved += len(self._made)
+            self._made = []
         except InvalidData:
-            self._save_one_by_one()
-        self._made = []
+            self._save_one_by_one(rule)
 
-    def _save_one_by_one(self) -> None:
-        for event in self._made:
+    def _save_one_by_one(self, rule: VisitRule) -> None:
+        # Each is counted once, also where the database goes away in between and the others wait.
+        while self._made:
             try:
-                rule = self._seen.sites.get(self._site_id).rule
-                self._seen.store.visits.save([event], lambda _site, rule=rule: rule)  # type: ignore[misc]
+                self._seen.store.visits.save(self._made[:1], lambda _site: rule)
                 self.saved += 1
             except InvalidData:
                 self.dropped["refused"] += 1
+            del self._made[0]
 
     def close(self, deadline: float = CLOSE_DEADLINE) -> int:
         """Save what waits, within so many seconds; return how many page views could not be saved. Safe twice."""
