@@ -121,7 +121,7 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     linked = {(key[0], end) for key, link in links.items() for end in link.ids}
     held = transaction.hold({(event.site_id, event.distinct_id) for event in batch} | linked, linked)
     new = transaction.insert(batch, held)
-    folding = _Folding(transaction, held, rules)
+    folding = Folding(transaction, held, rules)
     fresh: dict[str, list[Link]] = defaultdict(list)
     if links:
         for event in new:
@@ -131,50 +131,30 @@ def save(transaction: VisitTransaction, events: Sequence[Event], rules: Mapping[
     for site_id, of_site in fresh.items():
         folding.join(site_id, of_site)
     folding.take(new)
-    return _result(folding, len(new), len(events))
+    return folding.finish(len(new), len(events))
 
 
 def _save_prepared(transaction: VisitTransaction, batch: PreparedBatch, rules: Mapping[str, VisitRule]) -> SaveResult:
     held = transaction.hold({(batch.site_id, distinct_id) for distinct_id in batch.groups}, ())
     new = transaction.insert(batch, held)
-    folding = _Folding(transaction, held, rules)
+    folding = Folding(transaction, held, rules)
     if len(new) == len(batch) and batch.rule == rules[batch.site_id]:
         folding.take_prepared(batch)
     else:
         folding.take(new)
-    return _result(folding, len(new), len(batch))
-
-
-def _result(folding: _Folding, new: int, given: int) -> SaveResult:
-    return SaveResult(new=new, duplicates=given - new, visits=_written(folding))
-
-
-def _written(folding: _Folding) -> tuple[Visit, ...]:
-    """Write what has changed and return those visits."""
-    outcome = folding.outcome
-    folding.transaction.write(outcome)
-    return tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
-
-
-def fold_added(
-    transaction: VisitTransaction, held: Held, events: Iterable[Event], rules: Mapping[str, VisitRule]
-) -> tuple[Visit, ...]:
-    """Fold the visitors of events that were just added and link no ids; write what has changed, return those visits."""
-    folding = _Folding(transaction, held, rules)
-    folding.take(events)
-    return _written(folding)
+    return folding.finish(len(new), len(batch))
 
 
 def refold(transaction: VisitTransaction, visitors: Iterable[Identity], held: Held, rule: VisitRule) -> int:
     """Fold all events of some visitors again; return how many visits changed, appeared or vanished."""
-    folding = _Folding(transaction, held, {one.site_id: rule for one in held.by_no.values()})
+    folding = Folding(transaction, held, {one.site_id: rule for one in held.by_no.values()})
     folding.again(dict.fromkeys((visitor.no for visitor in visitors), BEGINNING), {})
     transaction.write(folding.outcome)
     outcome = folding.outcome
     return len(outcome.visits) + len(outcome.extended) + len(outcome.removed)
 
 
-class _Folding:
+class Folding:
     """Folds the visitors of one batch, each once, and collects what to write."""
 
     def __init__(self, transaction: VisitTransaction, held: Held, rules: Mapping[str, VisitRule]) -> None:
@@ -186,6 +166,13 @@ class _Folding:
         self._gone: set[int] = set()
         self._others: dict[str, dict[str, str]] = defaultdict(dict)
         self.outcome = Outcome()
+
+    def finish(self, new: int, given: int, begun: Sequence[Visit] = ()) -> SaveResult:
+        """Write what has changed and return it, together with visits that were written already."""
+        outcome = self.outcome
+        self.transaction.write(outcome)
+        visits = tuple(visit for _, visit in chain(outcome.visits, outcome.extended, outcome.begun))
+        return SaveResult(new=new, duplicates=given - new, visits=(*visits, *begun))
 
     def join(self, site_id: str, new_links: Sequence[Link]) -> None:
         """Apply new links: move identities between visitors, and fold the visitors that this changes."""

@@ -23,7 +23,7 @@ from lastseen.stores.sqlite.visit_transaction import (
 )
 from lastseen.stores.sqlite.visit_values import slot_of
 from lastseen.stores.visit_batch import PreparedBatch
-from lastseen.stores.visit_saving import Key, fold_added
+from lastseen.stores.visit_saving import Folding, Key
 from lastseen.visits.event import Event
 from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import SaveResult
@@ -150,8 +150,9 @@ def save_staged(transaction: SQLiteVisitTransaction, staged: Staged, rules: Mapp
     else:
         held = transaction.hold([staged.key(place) for place in range(1, len(batch.groups) + 1)], ())
         others = [batch[seq - before - 1] for (seq,) in run(ADDED_EVENTS, (before,))]
-    visits = fold_added(transaction, held, others, rules)
-    return SaveResult(new=new, duplicates=len(batch) - new, visits=(*visits, *begun))
+    folding = Folding(transaction, held, rules)
+    folding.take(others)
+    return folding.finish(new, len(batch), begun)
 
 
 def _add_visits(
