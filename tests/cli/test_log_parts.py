@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from itertools import islice, pairwise
 from math import inf
 from pathlib import Path
@@ -19,6 +21,8 @@ from lastseen.cli.log_reading import LogOptions, Repetitions, keys_of, repeated
 from lastseen.cli.log_saving import Beginning, Chunks, PartSaver
 from lastseen.errors import StoreError
 from lastseen.stores import open_store
+from lastseen.stores.sqlite.visit_staging import Staged, stage
+from lastseen.stores.visit_batch import PreparedBatch
 from lastseen.testing.streams import event
 from lastseen.visits.event import Event
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
@@ -102,6 +106,28 @@ def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part:
 
     assert imported(2, kill) == imported(0)
     assert len(helpers) == victims
+
+
+def test_what_can_be_done_before_a_transaction_is(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    """Every batch of a part is laid ready while others may write."""
+    kept_out: list[bool] = []
+
+    def note(connection: sqlite3.Connection, batch: PreparedBatch) -> Staged:
+        with closing(sqlite3.connect(tmp_path / "with-0.db", timeout=0)) as other:
+            try:
+                other.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                kept_out.append(True)
+            else:
+                kept_out.append(False)
+        return stage(connection, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lastseen.stores.sqlite.visits.stage", note)
+        summary, _, _ = imported(0)
+    assert summary.new == logs.EVENTS
+    assert len(kept_out) > logs.EVENTS / BATCH
+    assert not any(kept_out)
 
 
 def test_a_database_that_refuses_ends_the_import(imported: Callable[..., Imported], tmp_path: Path) -> None:
