@@ -145,7 +145,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"synchronous = {_SYNCHRONOUS}",
         ):
             connection.execute(f"PRAGMA {setting}").fetchall()
-    except sqlite3.Error:
+    except BaseException:  # a wrong byte is a `UnicodeDecodeError`, see `_ask`
         connection.close()
         raise
     return connection
