@@ -161,7 +161,8 @@ class Statement:
 
     def _with_tables(self, statement: str) -> str:
         """Put the tables that a statement names before it."""
-        looked_at_again = {"kept"} if self._rows.keeps_most else set()
+        # Each look at the settled events takes what a filter leaves at once; to keep it pays where many looks follow.
+        looked_at_again = {"kept" if "kept" in self._rows.tables else "failed"} if self._rows.keeps_most else set()
         tables = [
             f"{name} AS {'NOT MATERIALIZED' if name in looked_at_again else 'MATERIALIZED'} ({text})"
             for name, text in self._rows.tables.items()

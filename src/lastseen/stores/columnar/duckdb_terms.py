@@ -37,7 +37,7 @@ CONDITIONS: Mapping[Operator, str] = {
     Operator.UNKNOWN: "{column} IS NULL",
     Operator.KNOWN: "{column} IS NOT NULL",
 }
-WIDE = {Operator.IS_NOT, Operator.CONTAINS_NOT, Operator.NONE_OF, Operator.UNKNOWN, Operator.KNOWN}
+WIDE = {Operator.IS_NOT, Operator.CONTAINS_NOT, Operator.NONE_OF, Operator.UNKNOWN}
 BUCKETS: Mapping[TimeBucket, str] = {
     TimeBucket.HOUR: f"({{local}}) // {HOUR} * {HOUR} - ({{offset}})",
     TimeBucket.DAY: f"({{local}}) // {DAY}",
@@ -117,4 +117,11 @@ class Terms:
 
 def leave_most(filters: Sequence[Filter]) -> bool:
     """Return whether filters look as if most passed; a wrong guess costs time alone."""
-    return all(each.operator in WIDE or each.values == (PAGEVIEW,) for each in filters)
+    return all(map(_leaves_most, filters))
+
+
+def _leaves_most(condition: Filter) -> bool:
+    if condition.operator is Operator.KNOWN:
+        # Most events have a page and most visits a country, but a custom property is of some kinds of events.
+        return condition.dimension.property_name is None
+    return condition.operator in WIDE or condition.values == (PAGEVIEW,)
