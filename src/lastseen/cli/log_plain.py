@@ -72,8 +72,8 @@ class Makers(NamedTuple):
     """Of address, user agent, and moment."""
     place: Callable[[str], Geo | None]
     """Of an address."""
-    event_id: Callable[[int, bytes], str]
-    """Of the moment of a line, and its text."""
+    event_id: Callable[[int, bytes, str], str]
+    """Of the moment of a line, its text, and the id that the event has which `event` makes."""
 
 
 class PlainLines:
@@ -117,7 +117,7 @@ class PlainLines:
             address, page, (user_agent, device) = name[1:].decode(), pages[request, status, referrer], agents[agent]
             events.append(
                 Event(
-                    make.event_id(at, line),
+                    make.event_id(at, line, page.id),
                     page.site_id,
                     make.visitor_id(address, user_agent, at),
                     page.name,
