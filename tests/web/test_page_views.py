@@ -218,7 +218,7 @@ def test_memory_is_bounded(seen: LastSeen) -> None:
     assert taken == MOST_WAITING
     assert views.dropped["full"] == 500
     away = False
-    assert views.close() == 0
+    assert views.close(60) == 0
     # They all have the same id: the same event.
     assert len(events(seen)) == 1
 
@@ -245,7 +245,7 @@ def test_memory_is_bounded_while_the_disk_is_full(seen: LastSeen) -> None:
     assert not views.count(raw)
     assert views.dropped["full"] == 1
     is_full = False
-    assert views.close() == 0
+    assert views.close(60) == 0
 
 
 def test_what_is_refused_is_counted_once_whatever_comes_between(seen: LastSeen) -> None:
@@ -275,7 +275,7 @@ def test_what_is_refused_is_counted_once_whatever_comes_between(seen: LastSeen) 
     assert raw is not None
     assert views.count(raw)
     eventually(lambda: views.saved == 3, "all but one are saved")
-    assert views.close() == 0
+    assert views.close(60) == 0
     assert (views.saved, views.dropped["refused"], len(events(seen))) == (3, 1, 3)
 
 
