@@ -110,12 +110,11 @@ def test_a_file_that_was_closed_has_nothing_staged(file: Store, filled: list[boo
 def test_a_batch_that_failed_is_saved_as_a_whole(file: Store, path: Path) -> None:
     """Whatever of it was written before the error, in our tables too, is taken back."""
     batch = _stage(file, [*FIRST, *SECOND])
-    with sqlite3.connect(path) as owner:
-        owner.execute("ALTER TABLE lastseen_visits RENAME TO elsewhere")
+    owner = sqlite3.connect(path, isolation_level=None)
+    owner.execute("ALTER TABLE lastseen_visits RENAME TO elsewhere")
     with pytest.raises(StoreError):
         _save(file, batch)
-    with sqlite3.connect(path) as owner:
-        owner.execute("ALTER TABLE elsewhere RENAME TO lastseen_visits")
+    owner.execute("ALTER TABLE elsewhere RENAME TO lastseen_visits")
     owner.close()
     assert file.visits.changes().events == ()
     assert _save(file, batch) == len(FIRST) + len(SECOND)
