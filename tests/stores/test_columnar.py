@@ -180,6 +180,23 @@ def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None
     copy.close()
 
 
+def test_batches_that_are_settled_as_they_come_leave_numbers_for_others(tmp_path: Path) -> None:
+    """A pair of visitor and page takes one number: there are enough for ever, also for visits that came late."""
+    store, copy = saved(tmp_path / "truth.db", simple(20)), DuckDBCopy(None, settle_from=1, quiet=0)
+    feed(copy, store, 1_000)
+    highest: list[int] = []
+    for number in range(3):
+        store.save(
+            [msgspec.structs.replace(each, distinct_id=f"new {number}") for each in simple(20, first=20 + 20 * number)],
+            lambda _: RULE,
+        )
+        feed(copy, store, 1_000)
+        highest += rows(copy, "SELECT max(pair) FROM settled")[0]
+    assert 0 < highest[-1] - highest[0] <= 40
+    assert_equal(copy, store, ["default"])
+    copy.close()
+
+
 def test_a_copy_is_there_after_a_restart(tmp_path: Path) -> None:
     """Position and rows are kept in the file; what is new is copied on top."""
     store = saved(tmp_path / "truth.db", simple(20))

@@ -85,8 +85,8 @@ BEFORE = """
         PARTITION BY {pair}, seen.is_bot ORDER BY seen.visit_start, seen.visit
     ) AS previous_start_of_kind
 """
-FIRST_ROW = """
-    first_value(seen.rowid) OVER (PARTITION BY seen.visitor, seen.page ORDER BY seen.visit_start, seen.visit)
+FIRST = """
+    first_value(seen.{}) OVER (PARTITION BY seen.visitor, seen.page ORDER BY seen.visit_start, seen.visit)
 """
 NEVER = -(10**17)
 """When a visitor saw a page before who never did: earlier than any range. A column with gaps would be packed in a way
@@ -105,14 +105,16 @@ MARK_SETTLED = """
 UPDATE visits SET is_settled = true FROM settling
 WHERE visits.visit = settling.visit AND visits.start = settling.start
 """
-# Each visit once for every page that it saw.
+# Each visit once for every page that it saw. With places of its own: the engine numbers rows that a transaction adds
+# from 2**55 on, and each of these would add that much to the highest pair, until there is no higher number.
 NEW_SEEN = f"""
 CREATE OR REPLACE TEMP TABLE new_seen AS
 SELECT seen.visitor, seen.page, seen.visit, seen.visit_start, seen.is_bot, {SPOT.format("seen")} AS spot,
-    {FIRST_ROW} AS place, {EVENTS_ON_PAGE}, {BEFORE_IN_BATCH}
-FROM settling JOIN events AS seen ON seen.visit = settling.visit AND seen.visit_start = settling.start
+    {FIRST.format("place")} AS place, {EVENTS_ON_PAGE}, {BEFORE_IN_BATCH}
+FROM (
+    SELECT events.*, row_number() OVER () AS place FROM events {OF_SETTLING} WHERE events.is_first_on_page
+) AS seen
 {MORE.format(OF_SETTLING)}
-WHERE seen.is_first_on_page
 """  # noqa: S608 - put together of constants
 LATEST = """
 CREATE OR REPLACE TEMP TABLE latest AS
@@ -195,7 +197,7 @@ WHERE visits.visit = settling.visit AND visits.start = settling.start
 # Pairs have any number that no other has: that of their first row. The rows come in the order of events.
 BUILD_SEEN = f"""
 CREATE TEMP TABLE built_seen AS
-SELECT seen.visit, seen.page, {SPOT.format("seen")} AS spot, {FIRST_ROW} + 1 AS pair, {EVENTS_ON_PAGE},
+SELECT seen.visit, seen.page, {SPOT.format("seen")} AS spot, {FIRST.format("rowid")} + 1 AS pair, {EVENTS_ON_PAGE},
     {BEFORE_OF_PAIR}
 FROM events AS seen SEMI JOIN visits ON visits.visit = seen.visit AND visits.is_settled
 {MORE.format("")}
