@@ -47,6 +47,7 @@ PIECES += [
     b":99",
     b"/Foo/",
     b"+0100",
+    b"1969",
     b"{}",
 ]
 
@@ -101,6 +102,19 @@ def test_whatever_becomes_of_a_line_it_says_the_same_in_both_ways(
         line = line[:place] + piece + line[place + length :]
     for quick, slow in both(line + b"\n"):
         assert quick == slow
+
+
+@pytest.mark.parametrize(
+    "time", ["31/Dec/1969:23:59:59 +0000", "01/Jan/1970:00:30:00 +0100", "01/Jan/0001:00:00:00 +2300"]
+)
+def test_what_lies_before_1970_is_no_time(time: str) -> None:
+    """Nothing was logged then; a moment before the year 1 could be saved, and never be shown."""
+    line = f'1.2.3.4 - - [{time}] "GET / HTTP/1.1" 200 1 "-" "x"\n'
+    first = '1.2.3.4 - - [01/Jan/1970:00:00:00 +0000] "GET / HTTP/1.1" 200 1 "-" "x"\n'
+    for quick, slow in both((first + line).encode()):
+        assert quick == slow
+        assert [event.at for event in quick.events] == [0]
+        assert quick.bad_lines == [(2, "its time lies before 1970")]
 
 
 def test_one_change_after_the_other_says_the_same_in_both_ways() -> None:

@@ -112,7 +112,7 @@ class PlainLines:
             at, status = _MINUTES[rest[:-11]] + _SECONDS[rest[-11:]], _STATUSES[middle]
             if not everything and not _IS_PAGE[request, status]:
                 continue
-            if at > latest:
+            if not 0 <= at <= latest:
                 raise _NotPlain
             address, page, (user_agent, device) = name[1:].decode(), pages[request, status, referrer], agents[agent]
             events.append(

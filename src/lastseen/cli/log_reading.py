@@ -128,6 +128,8 @@ class LineReader:
             return None
         if request.at > self._options.latest:
             raise BadLine("its time lies in the future")
+        if request.at < 0:
+            raise BadLine("its time lies before 1970")
         made = self._made(request)
         return msgspec.structs.replace(made, id=self._id(request.at, line, made.id))
 
