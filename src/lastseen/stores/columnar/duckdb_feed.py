@@ -34,11 +34,10 @@ CREATE TABLE IF NOT EXISTS visits (
 );
 """
 
-EVENT_TYPES = {
-    "site": "VARCHAR",
-    "id": "VARCHAR",
-    "distinct_id": "VARCHAR",
-    "moment": "BIGINT",
+EVENT_TYPES = {"id": "VARCHAR", "moment": "BIGINT", "sender": "INTEGER", "kind": "INTEGER"}
+SENDER_TYPES = {"place": "INTEGER", "site": "VARCHAR", "distinct_id": "VARCHAR"}
+KIND_TYPES = {
+    "place": "INTEGER",
     "name": "VARCHAR",
     "page": "VARCHAR",
     "is_page_view": "BOOLEAN",
@@ -63,14 +62,25 @@ VISIT_TYPES = {
 }
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def _unnested(types: Mapping[str, str]) -> str:
     """Return the columns of parameters that are each the JSON of a list, named like the columns."""
     return ", ".join(f'unnest(from_json(${name}, \'["{of}"]\')) AS "{name}"' for name, of in types.items())
 
 
-NEW_EVENTS = f"""
-CREATE OR REPLACE TEMP TABLE new_events AS
-SELECT *, md5_number(site || ':' || distinct_id) AS identity FROM (SELECT {_unnested(EVENT_TYPES)})
+NEW_EVENTS = f"CREATE OR REPLACE TEMP TABLE new_events AS SELECT {_unnested(EVENT_TYPES)}"
+# After the identities of the batch have moved.
+SENDERS = f"""
+CREATE OR REPLACE TEMP TABLE senders AS
+SELECT new.place, new.site, new.identity, coalesce(identities.visitor, new.identity) AS visitor
+FROM (SELECT *, md5_number(site || ':' || distinct_id) AS identity FROM (SELECT {_unnested(SENDER_TYPES)})) AS new
+LEFT JOIN identities ON identities.identity = new.identity
+"""  # noqa: S608 - put together of constants
+KINDS = f"""
+CREATE OR REPLACE TEMP TABLE kinds AS
+SELECT * REPLACE (properties::VARIANT AS properties) FROM (SELECT {_unnested(KIND_TYPES)})
 """  # noqa: S608 - put together of constants
 NEW_VISITS = f"""
 CREATE OR REPLACE TEMP TABLE new_visits AS
@@ -153,16 +163,16 @@ FROM new_visits
 """
 ADD_EVENTS = """
 INSERT INTO events
-SELECT new.site, new.id, new.identity, coalesce(identities.visitor, new.identity), new.moment, new.name, new.page,
-    new.is_page_view, new.is_passive, new.is_bot, new.properties::VARIANT, NULL, NULL,
-    new.is_bot, false
-FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+SELECT senders.site, new.id, senders.identity, senders.visitor, new.moment, kinds.name, kinds.page,
+    kinds.is_page_view, kinds.is_passive, kinds.is_bot, kinds.properties, NULL, NULL, kinds.is_bot, false
+FROM new_events AS new JOIN senders ON senders.place = new.sender JOIN kinds ON kinds.place = new.kind
 ORDER BY new.moment
 """
 TOUCH_NEW = """
 INSERT INTO touched
-SELECT coalesce(identities.visitor, new.identity), new.moment, new.moment, new.moment
-FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+SELECT senders.visitor, new.low, new.high, new.low
+FROM (SELECT sender, min(moment) AS low, max(moment) AS high FROM new_events GROUP BY sender) AS new
+JOIN senders ON senders.place = new.sender
 """
 TOUCHED_RANGE = "SELECT min(low), max(high), min(since) FROM touched"
 # A batch may end between a visit that grew and the removal of those that it took in, so that only a part of it is
@@ -187,13 +197,13 @@ before AS (
     WHERE events.is_first_on_page AND events.moment BETWEEN $low AND $high
 ),
 within AS (
-    SELECT events.rowid AS place, NULL AS new_place, events.id, events.visitor, events.moment, events.page,
-        events.is_bot_event
+    SELECT events.rowid AS place, NULL AS new_place, NULL AS sender, NULL AS kind, events.id, events.visitor,
+        events.moment, events.page, events.is_bot_event
     FROM events JOIN span ON span.visitor = events.visitor AND events.moment BETWEEN span.since AND span.high
     WHERE events.moment BETWEEN $since AND $high
     UNION ALL
-    SELECT NULL, new.rowid, new.id, coalesce(identities.visitor, new.identity), new.moment, new.page, new.is_bot
-    FROM new_events AS new LEFT JOIN identities ON identities.identity = new.identity
+    SELECT NULL, new.rowid, new.sender, new.kind, new.id, senders.visitor, new.moment, kinds.page, kinds.is_bot
+    FROM new_events AS new JOIN senders ON senders.place = new.sender JOIN kinds ON kinds.place = new.kind
 ),
 numbered AS (
     SELECT within.*, visits.visit, visits.start, coalesce(visits.is_bot, within.is_bot_event) AS is_bot,
@@ -205,7 +215,8 @@ numbered AS (
         AND visits.last_moment >= within.moment AND (visits.last_moment > within.moment OR visits.last_id >= within.id)
         AND visits.start <= $high AND visits.last_moment >= $since
 )
-SELECT numbered.place, numbered.new_place, numbered.visitor, numbered.visit, numbered.start, numbered.is_bot,
+SELECT numbered.place, numbered.new_place, numbered.sender, numbered.kind, numbered.id, numbered.moment,
+    numbered.visit, numbered.start, numbered.is_bot,
     numbered.visit IS NOT NULL AND numbered.number = 1 AND before.visit IS NULL AS is_first_on_page
 FROM numbered
 LEFT JOIN before ON before.visit = numbered.visit AND before.page IS NOT DISTINCT FROM numbered.page
@@ -221,12 +232,18 @@ WHERE events.rowid = found.place
     )
 """
 # Until the removal of a visit comes that another one took in, an event may be in both.
+COUNT_FOUND_NEW = "SELECT count(*) FROM found WHERE new_place IS NOT NULL"
+REMOVE_DOUBLES = """
+DELETE FROM found WHERE new_place IS NOT NULL
+    AND rowid NOT IN (SELECT min(rowid) FROM found WHERE new_place IS NOT NULL GROUP BY new_place)
+"""
 ADD_ASSIGNED_EVENTS = """
 INSERT INTO events
-SELECT new.site, new.id, new.identity, found.visitor, new.moment, new.name, new.page, new.is_page_view, new.is_passive,
-    new.is_bot, new.properties::VARIANT, found.visit, found.start, found.is_bot, found.is_first_on_page
-FROM new_events AS new
-JOIN (SELECT DISTINCT ON (new_place) * FROM found WHERE new_place IS NOT NULL) AS found ON found.new_place = new.rowid
+SELECT senders.site, found.id, senders.identity, senders.visitor, found.moment, kinds.name, kinds.page,
+    kinds.is_page_view, kinds.is_passive, kinds.is_bot, kinds.properties, found.visit, found.start, found.is_bot,
+    found.is_first_on_page
+FROM found JOIN senders ON senders.place = found.sender JOIN kinds ON kinds.place = found.kind
+WHERE found.new_place IS NOT NULL
 """
 PUT_FACT = "UPDATE facts SET value = $2 WHERE name = $1"
 ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
@@ -271,10 +288,13 @@ ALTER TABLE sorted_visits RENAME TO visits;
 def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bool) -> None:
     """Put a batch into the tables, in the caller's transaction; without `assign`, events learn their visit later."""
     connection.execute(TOUCHED)
-    connection.execute(NEW_EVENTS, _lists(EVENT_TYPES, event_columns(changes.events)))
+    columns = event_columns(changes.events)
+    connection.execute(NEW_EVENTS, _lists(EVENT_TYPES, columns.events))
     connection.execute(NEW_VISITS, _lists(VISIT_TYPES, visit_columns(changes.visits)))
     if changes.identities:
         _move_identities(connection, changes.identities)
+    connection.execute(SENDERS, _lists(SENDER_TYPES, columns.senders))
+    connection.execute(KINDS, _lists(KIND_TYPES, columns.kinds))
     if changes.erased:
         connection.execute(TOUCH_ERASED, [_pairs(changes.erased)])
         connection.execute(ERASE_EVENTS, [_pairs(changes.erased)])
@@ -287,7 +307,7 @@ def apply(connection: duckdb.DuckDBPyConnection, changes: Changes, *, assign: bo
     connection.execute(REMOVE_OLD_VISITS)
     connection.execute(ADD_VISITS)
     if assign:
-        _add_assigned(connection)
+        _add_assigned(connection, len(changes.events))
     else:
         connection.execute(ADD_EVENTS)
 
@@ -313,7 +333,7 @@ def _move_identities(connection: duckdb.DuckDBPyConnection, identities: Sequence
         connection.execute(statement)
 
 
-def _add_assigned(connection: duckdb.DuckDBPyConnection) -> None:
+def _add_assigned(connection: duckdb.DuckDBPyConnection, new: int) -> None:
     """Add events with their visits, and tell those that are there where their visit has changed."""
     connection.execute(TOUCH_NEW)
     low, high, since = connection.execute(TOUCHED_RANGE).fetchall()[0]
@@ -323,6 +343,8 @@ def _add_assigned(connection: duckdb.DuckDBPyConnection) -> None:
     low, high, since = connection.execute(TOUCHED_RANGE).fetchall()[0]
     connection.execute(FOUND, {"low": low, "high": high, "since": since})
     connection.execute(ASSIGN)
+    if connection.execute(COUNT_FOUND_NEW).fetchall()[0][0] > new:
+        connection.execute(REMOVE_DOUBLES)
     connection.execute(ADD_ASSIGNED_EVENTS)
     settling.unsettle(connection, low, high)
 
@@ -332,8 +354,8 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _lists(types: Mapping[str, str], columns: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    return {name: msgspec.json.encode(columns.get(name, ())).decode() for name in types}
+    return {name: _encode(columns.get(name, ())).decode() for name in types}
 
 
 def _json(rows: Any) -> str:
-    return msgspec.json.encode(list[Mapping[str, Any]](rows)).decode()
+    return _encode(list[Mapping[str, Any]](rows)).decode()

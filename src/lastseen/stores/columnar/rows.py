@@ -4,35 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from lastseen.stores.stored_events import facts_of
 from lastseen.visits.event import PAGEVIEW, Event, EventFlags
 from lastseen.visits.visit import Visit
 
-_NOTHING: Mapping[str, Any] = {}
 # Looking at a member of the enumeration takes a microsecond.
 _PASSIVE, _BOT = int(EventFlags.PASSIVE), int(EventFlags.BOT)
 _REMEMBERED = 1 << 12
 """Addresses, which are cut at 2,000 characters where events are made; there are far fewer than views of them."""
 _encode = msgspec.json.Encoder().encode
+_decode_properties = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
-def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
-    """Return what reports ask of events, by column; properties as text, without those of the client library (`$…`)."""
-    return {
-        "site": [event.site_id for event in events],
-        "id": [event.id for event in events],
-        "distinct_id": [event.distinct_id for event in events],
-        "moment": [event.at for event in events],
-        "name": [event.name for event in events],
-        "page": [page_of(event.url) for event in events],
-        "is_page_view": [event.name == PAGEVIEW for event in events],
-        "is_passive": [event.flags & _PASSIVE != 0 for event in events],
-        "is_bot": [event.flags & _BOT != 0 for event in events],
-        "properties": [text_properties(event.properties) for event in events],
-    }
+class EventColumns(NamedTuple):
+    """What reports ask of events, by column.
+
+    Who sent an event, and what it says, is the same for many: an event names the place of either in a list.
+    """
+
+    events: Mapping[str, Sequence[Any]]
+    senders: Mapping[str, Sequence[Any]]
+    kinds: Mapping[str, Sequence[Any]]
+    """Properties are text, without those of the client library (`$…`)."""
+
+
+def event_columns(events: Sequence[Event]) -> EventColumns:
+    """Return what reports ask of events, by column."""
+    ids: list[str] = []
+    moments: list[int] = []
+    of_senders: list[int] = []
+    of_kinds: list[int] = []
+    senders: dict[tuple[str, str], int] = {}
+    kinds: dict[tuple[str, int, str | None, bytes], int] = {}
+    for site_id, event_id, distinct_id, at, name, flags, url, properties in facts_of(events):
+        ids.append(event_id)
+        moments.append(at)
+        of_senders.append(senders.setdefault((site_id, distinct_id), len(senders)))
+        of_kinds.append(kinds.setdefault((name, flags, page_of(url), properties), len(kinds)))
+    return EventColumns(
+        events={"id": ids, "moment": moments, "sender": of_senders, "kind": of_kinds},
+        senders={
+            "place": list(range(len(senders))),
+            "site": [site_id for site_id, _ in senders],
+            "distinct_id": [distinct_id for _, distinct_id in senders],
+        },
+        kinds={
+            "place": list(range(len(kinds))),
+            "name": [name for name, _, _, _ in kinds],
+            "page": [page for _, _, page, _ in kinds],
+            "is_page_view": [name == PAGEVIEW for name, _, _, _ in kinds],
+            "is_passive": [flags & _PASSIVE != 0 for _, flags, _, _ in kinds],
+            "is_bot": [flags & _BOT != 0 for _, flags, _, _ in kinds],
+            "properties": [text_properties(_decode_properties(text) or {}) for _, _, _, text in kinds],
+        },
+    )
 
 
 def visit_columns(visits: Sequence[Visit]) -> dict[str, list[Any]]:
@@ -90,6 +119,6 @@ def text_properties(properties: Mapping[str, Any]) -> dict[str, str]:
     """Return custom properties as text: text as it is, everything else as JSON; null is as good as not there."""
     return {
         name: value if isinstance(value, str) else _encode(value).decode()
-        for name, value in (properties or _NOTHING).items()
+        for name, value in properties.items()
         if value is not None and not name.startswith("$")
     }

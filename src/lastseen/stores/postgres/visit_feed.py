@@ -12,6 +12,7 @@ notices, numbers everything anew, and begins another epoch: positions of the old
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
 from lastseen.stores.postgres.visit_holding import PREPARE
 from lastseen.stores.postgres.visit_transaction import EVENT
-from lastseen.stores.visit_rows import event_of, visit_of
+from lastseen.stores.stored_events import StoredEvents
+from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
 
 HORIZON = "SELECT epoch, pg_snapshot_xmin(pg_current_snapshot())::text FROM lastseen_visit_epoch"
@@ -71,7 +73,7 @@ NUMBER_ANEW = (
 _BEHIND = "(tx, seq) > (%(tx)s::text::xid8, %(seq)s::integer) AND tx < %(horizon)s::text::xid8"
 
 CHANGED_EVENTS = f"""
-SELECT e.tx::text, e.seq, {EVENT}
+SELECT {EVENT}, e.tx::text, e.seq
 FROM (SELECT * FROM lastseen_events WHERE {_BEHIND} ORDER BY tx, seq LIMIT %(limit)s) AS e
 JOIN lastseen_identities AS i ON i.no = e.identity
 """  # noqa: S608 - constants
@@ -83,7 +85,7 @@ ORDER BY lastseen_visit_writes.tx LIMIT %(limit)s
 """
 
 CHANGED_VISITS = """
-SELECT v.tx::text, v.seq, v.body
+SELECT v.body, v.tx::text, v.seq
 FROM (
     SELECT tx, unnest(visitors) AS visitor, unnest(starts) AS start FROM lastseen_visit_writes
     WHERE tx >= %(tx)s::text::xid8 AND tx < %(horizon)s::text::xid8
@@ -94,12 +96,12 @@ ORDER BY v.tx, v.seq LIMIT %(limit)s
 """
 
 REMOVED = f"""
-SELECT tx::text, seq, site_id, id FROM lastseen_visits_removed WHERE {_BEHIND}
+SELECT site_id, id, tx::text, seq FROM lastseen_visits_removed WHERE {_BEHIND}
 ORDER BY lastseen_visits_removed.tx, seq LIMIT %(limit)s
 """  # noqa: S608 - constants
 
 CHANGED_IDENTITIES = f"""
-SELECT i.tx::text, i.seq, i.site_id, i.distinct_id, v.distinct_id
+SELECT i.site_id, i.distinct_id, v.distinct_id, i.tx::text, i.seq
 FROM (SELECT * FROM lastseen_identities WHERE {_BEHIND} ORDER BY tx, seq LIMIT %(limit)s) AS i
 JOIN lastseen_identities AS v ON v.no = i.visitor
 """  # noqa: S608 - constants
@@ -129,16 +131,16 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
         (removed, visits), of_visits, is_complete = follows.by_kind, follows.place, follows.is_complete
     return Changes(
         position=".".join(map(str, (epoch, *of_events, *of_visits))),
-        events=tuple(map(event_of, events)),
-        visits=tuple(visit_of(text) for (text,) in visits),
-        removed=tuple((site_id, visit_id) for site_id, visit_id in removed),
-        identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id in identities),
+        events=StoredEvents(events) if events else (),
+        visits=tuple(visit_of(text) for text, *_ in visits),
+        removed=tuple((site_id, visit_id) for site_id, visit_id, *_ in removed),
+        identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id, *_ in identities),
         is_complete=is_complete,
     )
 
 
 class _Read(NamedTuple):
-    """Rows of some kinds behind a place, as many as were asked for."""
+    """Rows of some kinds behind a place, as many as were asked for; each ends with its own."""
 
     by_kind: Sequence[Sequence[Any]]
     size: int
@@ -164,18 +166,23 @@ def _read_visits(cursor: Cursor, place: _Place, horizon: int, limit: int) -> _Re
 
 def _read(cursor: Cursor, statements: Sequence[str], place: _Place, horizon: int, limit: int) -> _Read:
     parameters = _parameters(place, horizon, limit + 1)
-    rows: list[tuple[_Place, int, list[Any]]] = []
-    for kind, statement in enumerate(statements):
+    found: list[Sequence[tuple[Any, ...]]] = []
+    for statement in statements:
         cursor.execute(statement, parameters)
-        rows += [((int(tx), seq), kind, rest) for tx, seq, *rest in cursor.fetchall()]
-    rows.sort(key=lambda row: row[0])
-    batch = rows[:limit]
+        found.append(sorted(cursor.fetchall(), key=_place_of))
+    places = sorted(_place_of(row) for rows in found for row in rows)
+    batch = places[:limit]
+    end = batch[-1] if batch else place
     return _Read(
-        by_kind=[[rest for _, kind, rest in batch if kind == wanted] for wanted in range(len(statements))],
+        by_kind=[rows[: bisect_right(rows, end, key=_place_of)] for rows in found],
         size=len(batch),
-        place=batch[-1][0] if batch else place,
-        is_complete=len(rows) <= limit,
+        place=end,
+        is_complete=len(places) <= limit,
     )
+
+
+def _place_of(row: Sequence[Any]) -> _Place:
+    return int(row[-2]), row[-1]
 
 
 def _parameters(place: _Place, horizon: int, limit: int) -> dict[str, Any]:

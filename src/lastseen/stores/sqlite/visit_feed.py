@@ -8,29 +8,30 @@ from typing import Any
 
 from lastseen.errors import InvalidCursor
 from lastseen.stores.sqlite.visit_transaction import EVENT
-from lastseen.stores.visit_rows import event_of, visit_of
+from lastseen.stores.stored_events import StoredEvents
+from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
 
 CHANGED_IDENTITIES = """
-SELECT i.seq, i.site_id, i.distinct_id, v.distinct_id
+SELECT i.site_id, i.distinct_id, v.distinct_id, i.seq
 FROM lastseen_identities AS i JOIN lastseen_identities AS v ON v.no = i.visitor
 WHERE i.seq > :seq AND i.seq <= :last ORDER BY i.seq LIMIT :limit
 """
 
 CHANGED_EVENTS = f"""
-SELECT e.seq, {EVENT} FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
+SELECT {EVENT}, e.seq FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
 WHERE e.seq > :seq AND e.seq <= :last ORDER BY e.seq LIMIT :limit
 """  # noqa: S608 - constants
 
 REMOVED = """
-SELECT seq, site_id, id FROM lastseen_visits_removed WHERE seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit
+SELECT site_id, id, seq FROM lastseen_visits_removed WHERE seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit
 """
 
 WRITES = "SELECT last, size FROM lastseen_visit_writes WHERE last > ? ORDER BY last LIMIT ?"
 
 # CROSS JOIN: see visit_transaction. Those that have been written again since come with that later transaction.
 CHANGED_VISITS = """
-SELECT v.seq, v.body FROM lastseen_visit_writes AS w CROSS JOIN json_each(w.visits) AS written
+SELECT v.body, v.seq FROM lastseen_visit_writes AS w CROSS JOIN json_each(w.visits) AS written
 CROSS JOIN lastseen_visits AS v ON v.no = written.value AND v.seq BETWEEN w.first AND w.last AND v.seq > :seq
 WHERE w.last > :seq AND w.last <= :last ORDER BY v.seq LIMIT :limit
 """
@@ -45,18 +46,18 @@ def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> C
     last = _last_to_read(connection, seq, limit)
     parameters = {"seq": seq, "last": last, "limit": limit + 1}
     found = [connection.execute(statement, parameters).fetchall() for statement in _KINDS]
-    numbers = sorted(row[0] for rows in found for row in rows)
+    numbers = sorted(row[-1] for rows in found for row in rows)
     is_rest = len(numbers) <= limit
     if not is_rest:
         del numbers[limit:]
-        found = [[row for row in rows if row[0] <= numbers[-1]] for rows in found]
+        found = [[row for row in rows if row[-1] <= numbers[-1]] for rows in found]
     identities, events, removed, visits = found
     return Changes(
         position=str(last if is_rest and last < _END else numbers[-1] if numbers else seq),
-        events=tuple([event_of(row[1:]) for row in events]),
-        visits=tuple([visit_of(text) for _, text in visits]),
-        removed=tuple([(site_id, visit_id) for _, site_id, visit_id in removed]),
-        identities=tuple([(site_id, each, visitor_id) for _, site_id, each, visitor_id in identities]),
+        events=StoredEvents(events) if events else (),
+        visits=tuple([visit_of(text) for text, _ in visits]),
+        removed=tuple([(site_id, visit_id) for site_id, visit_id, _ in removed]),
+        identities=tuple([(site_id, each, visitor_id) for site_id, each, visitor_id, _ in identities]),
         is_complete=is_rest and last == _END,
     )
 

@@ -1,0 +1,68 @@
+"""Events as a database has them, for a copy that needs a few facts of many. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
+from typing import Any, overload
+
+import msgspec
+
+from lastseen.stores.visit_rows import event_of
+from lastseen.visits.event import Event
+
+Facts = tuple[str, str, str, int, str, int, str | None, bytes]
+"""Site, id, distinct id, moment, name, flags and address of an event, and the JSON of its properties."""
+
+_COLUMNS = 8
+"""Which `event_of` reads."""
+
+
+class _Body(msgspec.Struct, gc=False):
+    """What of an event's JSON the facts are taken from."""
+
+    url: str | None = None
+    properties: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_encode = msgspec.json.Encoder().encode
+_told = itemgetter(0, 1, 2, 3, 4, 6, 7)
+
+
+class StoredEvents(Sequence[Event]):
+    """Events of which each is made when it is looked at: that costs four times as much as the facts.
+
+    A row begins with the columns that `event_of` reads; what is behind them does not matter.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Event: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Event]: ...
+    def __getitem__(self, place: int | slice) -> Event | Sequence[Event]:
+        if isinstance(place, slice):
+            return StoredEvents(self._rows[place])
+        return event_of(self._rows[place][:_COLUMNS])
+
+    def facts(self) -> Iterator[Facts]:
+        """Yield the facts of each event in turn."""
+        for site_id, event_id, distinct_id, at, name, flags, text in map(_told, self._rows):
+            body = _decode(text)
+            yield site_id, event_id, distinct_id, at, name, flags, body.url, bytes(body.properties)
+
+
+def facts_of(events: Sequence[Event]) -> Iterator[Facts]:
+    """Yield the facts of each event in turn; of stored ones without making them."""
+    return events.facts() if isinstance(events, StoredEvents) else map(_facts, events)
+
+
+def _facts(event: Event) -> Facts:
+    properties = _encode(event.properties)
+    return event.site_id, event.id, event.distinct_id, event.at, event.name, event.flags, event.url, properties
