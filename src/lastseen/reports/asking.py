@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
 from lastseen.errors import InvalidCursor
+from lastseen.forking import reset_in_forked_children
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
 from lastseen.reports.copy import CopyBroken, Figures, Place, ReportCopy
@@ -42,7 +43,8 @@ class Reports:
     """Answers questions about visits and events; any thread may ask.
 
     The copy is opened with the first question, or with `follow`. Without `follow` every question first copies what is
-    new. `open_copy` opens it; only one process may have the same copy open, see `CopyInUse`.
+    new. `open_copy` opens it; the same copy may be open once, see `CopyInUse`. A forked child follows nothing, and opens
+    a copy of its own.
     """
 
     def __init__(
@@ -57,13 +59,21 @@ class Reports:
         self._open_copy = open_copy
         self._clock = clock
         self._log = logger or logging.getLogger("lastseen.reports")
+        self._builds = 0
+        self._stop = threading.Event()
+        self._begin()
+        reset_in_forked_children(self)
+
+    def _begin(self) -> None:
         self._feeding = threading.RLock()
         self._opening = threading.Lock()
         self._copy: ReportCopy | None = None
         self._is_complete = False
-        self._builds = 0
-        self._stop = threading.Event()
         self._follower: Follower | None = None
+
+    def reset_after_fork(self) -> None:
+        """Begin anew: the copy that is open is the parent's, and so is the thread that follows."""
+        self._begin()
 
     def ask(self, question: Question, *, now: datetime | None = None) -> Answer:
         """Return the answer; raises `InvalidQuestion`, `CopyInUse`, or `StoreError` when a store fails."""

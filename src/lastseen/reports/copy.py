@@ -17,7 +17,7 @@ Place = tuple[int, str]
 
 
 class CopyInUse(StoreError):
-    """Another process has the copy open; the message says which file. Only one may."""
+    """The copy is open already, in another process mostly; the message says which file. It may be once."""
 
 
 class CopyBroken(StoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,14 @@ from typing import Any
 import duckdb
 
 from lastseen.errors import StoreError, StoreUnavailable
+from lastseen.forking import reset_in_forked_children
 from lastseen.reports.copy import CopyBroken, CopyInUse, Figures, Place
 from lastseen.reports.export import Table
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.stores.columnar import duckdb_feed as feed
 from lastseen.stores.columnar import duckdb_settling as settling
+from lastseen.stores.columnar.claims import claim, leave_to_the_parent, release
 from lastseen.stores.columnar.duckdb_query import Statement
 from lastseen.stores.columnar.parquet import to_parquet
 from lastseen.visits.store import Changes
@@ -34,6 +37,7 @@ CHECKPOINT_FROM = "64MB"
 _BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _SIGNS_OF_DAMAGE = ("corrupt", "checksum", "could not read")
 """In the text of the engine's errors of input and output; others are of a full disk, of rights, of a lock."""
+_NAMES_OF_FILES = re.compile('"[^"]*"')
 _POSITION, _FORMAT, _TRUTH, _IS_BUILT = "position", "format", "truth", "is_built"
 
 
@@ -41,7 +45,8 @@ class DuckDBCopy:
     """A copy in a file of this path, or in memory without one.
 
     A file that is broken, of another format, or of another truth (`truth` names the database that is copied) is thrown
-    away: what the copy holds can always be had again. One process at a time may have the file open: `CopyInUse`.
+    away: what the copy holds can always be had again. One at a time may have the file open, in this process and in all
+    others: `CopyInUse`. In a forked child it is of no use: make another one there.
     `settle_from` and `quiet` say when visits are settled; see `duckdb_settling`. They change no answer.
     """
 
@@ -73,7 +78,22 @@ class DuckDBCopy:
         self._is_gone = False
         """Thrown away, and not made again yet: that could not be done."""
         self._facts: dict[str, str] = {}
-        self._connection = self._open()
+        if path is not None:
+            claim(path, self)
+        try:
+            self._connection = self._open()
+        except BaseException:
+            self._release()
+            raise
+        reset_in_forked_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Leave everything to the parent."""
+        leave_to_the_parent(self)
+
+    def _release(self) -> None:
+        if self._path is not None:
+            release(self._path, self)
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -109,12 +129,12 @@ class DuckDBCopy:
         try:
             return duckdb.connect(str(self._path), config=self._options)
         except duckdb.IOException as error:
-            if "lock" in str(error).lower():
+            if is_locked(error):
                 raise CopyInUse(
                     f"another process has the copy for reports open: {self._path}; only one may, such as a running "
                     "server"
                 ) from error
-            if "permission" in str(error).lower():
+            if "permission" in _reason(error):
                 raise StoreUnavailable(f"the copy for reports cannot be opened: {self._path}") from error
             raise CopyBroken(f"{self._path} is no file that this version reads") from error
         except duckdb.Error as error:
@@ -190,6 +210,7 @@ class DuckDBCopy:
         self.interrupt()
         with self._writing:
             self._let_go()
+        self._release()
         self._on_close()
 
     def _let_go(self) -> None:
@@ -256,6 +277,16 @@ def _format(connection: duckdb.DuckDBPyConnection) -> str:
     return " ".join([FORMAT, *map(str, connection.execute(settling.SAMPLES).fetchall()[0])])
 
 
+def is_locked(error: duckdb.Error) -> bool:
+    """Return whether a file cannot be opened because another process has it open."""
+    return "could not set lock" in _reason(error)
+
+
+def _reason(error: duckdb.Error) -> str:
+    """Return what the engine says, without the names of files, which may say anything."""
+    return _NAMES_OF_FILES.sub("", str(error)).lower()
+
+
 def _break_off(cursor: duckdb.DuckDBPyConnection) -> None:
     with contextlib.suppress(duckdb.Error):  # it ends just now
         cursor.interrupt()
@@ -269,8 +300,8 @@ def _translated() -> Iterator[None]:
     except _BROKEN as error:
         raise CopyBroken(f"the copy for reports is broken: {error}") from error
     except duckdb.IOException as error:
-        text = str(error).lower()
-        kind = CopyBroken if any(sign in text for sign in _SIGNS_OF_DAMAGE) else StoreUnavailable
+        is_damage = any(sign in _reason(error) for sign in _SIGNS_OF_DAMAGE)
+        kind = CopyBroken if is_damage else StoreUnavailable
         raise kind(f"the copy for reports failed: {error}") from error
     except duckdb.Error as error:
         raise StoreError(f"the copy for reports failed: {error}") from error

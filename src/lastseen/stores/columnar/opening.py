@@ -14,17 +14,17 @@ from lastseen.reports.copy import CopyInUse, ReportCopy
 MEMORY_LIMIT = "2GB"
 """Beyond this the engine sorts and groups on disk."""
 MOST_COPIES = 8
-"""Processes that may have a copy of the same database open in the same folder."""
+"""So many may be open of the same database in the same folder."""
 
 
 def open_copy(folder: Path | None, address: str, truth: str, *, or_a_temporary_one: bool = False) -> ReportCopy:
     """Open a copy of the database at `address`, a file in the folder; without a folder it is in memory.
 
-    A file is open in one process: whoever comes beside takes the second, the third, and finds it there the next time,
-    so that only what is new is copied. One that nobody has open may be deleted. `truth` tells one database from another
-    at the same address: the copy of another one is thrown away. Raises `CopyInUse` when as many processes as may are
-    there, `StoreUnavailable` where the folder cannot be written; `or_a_temporary_one` makes a copy then that ends with
-    the process.
+    A file is open once: whoever comes beside, another process mostly, takes the second, the third, and finds it there
+    the next time, so that only what is new is copied. One that nobody has open may be deleted. `truth` tells one
+    database from another at the same address: the copy of another one is thrown away. Raises `CopyInUse` when as many
+    as may are open, `StoreUnavailable` where the folder cannot be written; `or_a_temporary_one` makes a copy then that
+    ends with the process.
     """
     try:
         from lastseen.stores.columnar.duckdb import DuckDBCopy
@@ -47,6 +47,8 @@ def look_at_copies(folder: Path, address: str) -> Iterator[tuple[str, str]]:
     """Yield the name of each copy in the folder and how it is; changes nothing."""
     try:
         import duckdb
+
+        from lastseen.stores.columnar.duckdb import is_locked
     except ImportError as error:
         raise missing_extra(error, "reports need DuckDB: pip install 'lastseen[server]'", "duckdb") from error
     for name in _names(address):
@@ -56,8 +58,7 @@ def look_at_copies(folder: Path, address: str) -> Iterator[tuple[str, str]]:
         try:
             duckdb.connect(str(path), read_only=True).close()
         except duckdb.IOException as error:
-            in_use = "lock" in str(error).lower()
-            yield name, "in use" if in_use else "cannot be read; the next report makes it again"
+            yield name, "in use" if is_locked(error) else "cannot be read; the next report makes it again"
         except duckdb.Error:
             yield name, "cannot be read; the next report makes it again"
         else:
