@@ -64,6 +64,7 @@ def test_database_in_the_settings() -> None:
         answer(RequestFactory().get(f"/?client_id={client}"), **settings)
     assert ids(lastseen()) == {"one", "two"}
     assert lastseen().clients.health().max_pending == 500
+    assert [site.id for site in lastseen().sites.list()] == ["default"]
 
 
 @pytest.mark.usefixtures("_fresh")

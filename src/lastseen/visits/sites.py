@@ -49,7 +49,8 @@ class Sites:
         """Return a site; raises `SiteNotFound`."""
         site = self.store.get_site(site_id) if is_site_id(site_id) else None
         if site is None:
-            raise SiteNotFound("there is no such site")
+            makes = "; lastseen migrate makes it" if site_id == DEFAULT_SITE_ID else ""
+            raise SiteNotFound(f"there is no such site: {site_id[:63]!r}{makes}")
         return site
 
     def list(self, limit: int = MAX_SITES_PAGE, after: str | None = None) -> Sequence[Site]:

@@ -14,6 +14,8 @@ from lastseen.app import LastSeen
 from lastseen.errors import StoreError
 from lastseen.settings import load_settings
 from lastseen.stores import DEFAULT_POOL_SIZE, open_store
+from lastseen.visits.rule import VisitRule
+from lastseen.visits.sites import Sites
 
 _logger = logging.getLogger("lastseen")
 
@@ -26,6 +28,7 @@ def open_from_env(*, migrate: bool = False) -> LastSeen:
         migrate=migrate,
         tracking=settings.tracking(),
         status_rule=settings.status_rule(),
+        visit_rule=settings.visit_rule(),
         pool_size=settings.pool_size,
     )
 
@@ -36,6 +39,7 @@ def open_for_application(
     migrate: bool = False,
     tracking: TrackerSettings | None = None,
     status_rule: StatusRule | None = None,
+    visit_rule: VisitRule | None = None,
     pool_size: int = DEFAULT_POOL_SIZE,
 ) -> LastSeen:
     """Open a database as `LastSeen.open` does, except that one which is missing or unreachable is logged, not raised.
@@ -47,9 +51,10 @@ def open_for_application(
     try:
         if migrate:
             store.migrate()
+            Sites(store.sites, default_rule=visit_rule).ensure_first()
         store.clients.check_schema()
     except StoreError as error:
         _logger.error("activity waits in memory until the database is ready error=%s", error)  # noqa: TRY400 - no news
-    seen = LastSeen(store, ClientActivity(store.clients, tracking, status_rule=status_rule))
+    seen = LastSeen(store, ClientActivity(store.clients, tracking, status_rule=status_rule), visit_rule=visit_rule)
     atexit.register(seen.close)
     return seen
