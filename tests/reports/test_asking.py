@@ -65,6 +65,20 @@ def test_a_follower_keeps_up_by_itself() -> None:
     reports.close()
 
 
+def test_reports_that_were_closed_open_nothing(tmp_path: Path) -> None:
+    """Who asks for the first time at the end of a process leaves no copy open; the negative control asks before."""
+    file = tmp_path / "copy.duckdb"
+    reports = Reports(MemoryVisits(), lambda: DuckDBCopy(file))
+    reports.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        events_in(reports)
+    assert not file.exists()
+    reports = Reports(MemoryVisits(), lambda: DuckDBCopy(file))
+    assert events_in(reports) == 0
+    reports.close()
+    assert file.exists()
+
+
 @pytest.mark.parametrize("worked", [0.0, 0.01, 0.1, 0.2, 0.3, 0.4, 0.5])
 def test_a_follower_is_at_most_two_seconds_behind(worked: float) -> None:
     """The rest of a batch, the pause and the next batch together; the negative control is the longest pause always."""

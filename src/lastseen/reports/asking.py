@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
-from lastseen.errors import InvalidCursor
+from lastseen.errors import InvalidCursor, StoreUnavailable
 from lastseen.forking import reset_in_forked_children
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
@@ -43,8 +43,8 @@ class Reports:
     """Answers questions about visits and events; any thread may ask.
 
     The copy is opened with the first question, or with `follow`. Without `follow` every question first copies what is
-    new. `open_copy` opens it; the same copy may be open once, see `CopyInUse`. A forked child follows nothing, and opens
-    a copy of its own.
+    new. `open_copy` opens it; the same copy may be open once, see `CopyInUse`. A forked child follows nothing, and
+    opens a copy of its own.
     """
 
     def __init__(
@@ -173,6 +173,8 @@ class Reports:
     def _opened(self) -> ReportCopy:
         with self._opening:
             if self._copy is None:
+                if self._stop.is_set():
+                    raise StoreUnavailable("reports were closed before anybody asked")
                 self._copy = self._open_copy()
             return self._copy
 
