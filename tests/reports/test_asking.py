@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lastseen import LastSeen
-from lastseen.errors import StoreUnavailable
+from lastseen.errors import InvalidCursor, StoreUnavailable
+from lastseen.reports.answer import Answer
 from lastseen.reports.asking import Copied, Reports
 from lastseen.reports.copy import CopyBroken, Figures
 from lastseen.reports.following import FOLLOW_WITHIN, LONGEST_PAUSE, UNWATCHED_PAUSE, WATCHED_FOR, pause_after
@@ -62,6 +63,36 @@ def test_a_follower_keeps_up_by_itself() -> None:
         store.save(simple(50, first=first), lambda _: VisitRule())
         eventually(lambda wanted=first + 50: events_in(reports) == wanted, "the copy follows")  # type: ignore[misc]
     reports.close()
+    reports.close()
+
+
+class Restored(MemoryVisits):
+    """A store that refuses the positions of before, and has a question asked while everything is copied anew."""
+
+    ask: Callable[[], Answer] | None = None
+    answers: Sequence[Answer] = ()
+
+    def changes(self, position: str = "", limit: int = 10_000) -> Changes:
+        if self.ask is not None:
+            if position:
+                raise InvalidCursor("of another epoch")
+            ask, self.ask = self.ask, None
+            self.answers = [ask()]
+        return super().changes(position, limit)
+
+
+def test_an_answer_says_that_everything_is_copied_anew() -> None:
+    """A copy of another database is thrown away: who asks meanwhile is told that not all is there."""
+    store = Restored()
+    store.save(simple(5), lambda _: VisitRule())
+    reports = Reports(store, lambda: DuckDBCopy(None))
+    reports.follow()
+    eventually(lambda: reports.ask(QUESTION, now=NOW).is_complete, "the first copy is complete")
+    store.ask = lambda: reports.ask(QUESTION, now=NOW)
+    eventually(lambda: store.answers, "the copy is made anew")
+    assert [(answer.totals[1], answer.is_complete) for answer in store.answers] == [(0, False)]
+    eventually(lambda: reports.ask(QUESTION, now=NOW).is_complete, "the next copy is complete")
+    assert events_in(reports) == 5
     reports.close()
 
 

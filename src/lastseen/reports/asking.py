@@ -167,6 +167,7 @@ class Reports:
             return self._visits.changes(copy.position(), BATCH)
         except InvalidCursor:
             self._log.warning("the database is not the one that was copied for reports; it is copied anew")
+            self._is_complete = False
             copy.clear()
             return self._visits.changes(copy.position(), BATCH)
 
