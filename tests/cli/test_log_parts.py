@@ -6,7 +6,7 @@ import gzip
 import io
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import islice, pairwise
 from math import inf
@@ -21,10 +21,10 @@ from lastseen.cli.log_reading import LogOptions, Repetitions, keys_of, repeated
 from lastseen.cli.log_saving import Beginning, Chunks, PartSaver
 from lastseen.errors import StoreError
 from lastseen.stores import open_store
-from lastseen.stores.sqlite.visit_staging import Staged, stage
-from lastseen.stores.visit_batch import PreparedBatch
+from lastseen.stores.visit_batch import prepare
 from lastseen.testing.streams import event
 from lastseen.visits.event import Event
+from lastseen.visits.rule import VisitRule
 from lastseen.visits.site import DEFAULT_SITE_ID, Site
 from lastseen.visits.sites import Sites
 from lastseen.visits.visit import Visit
@@ -109,10 +109,10 @@ def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part:
 
 
 def test_what_can_be_done_before_a_transaction_is(imported: Callable[..., Imported], tmp_path: Path) -> None:
-    """Every batch of a part is laid ready while others may write."""
+    """Every batch of a part is prepared while others may write."""
     kept_out: list[bool] = []
 
-    def note(connection: sqlite3.Connection, batch: PreparedBatch) -> Staged:
+    def note(events: Sequence[Event], rule: VisitRule) -> Sequence[Event]:
         with closing(sqlite3.connect(tmp_path / "with-0.db", timeout=0)) as other:
             try:
                 other.execute("BEGIN IMMEDIATE")
@@ -120,10 +120,10 @@ def test_what_can_be_done_before_a_transaction_is(imported: Callable[..., Import
                 kept_out.append(True)
             else:
                 kept_out.append(False)
-        return stage(connection, batch)
+        return prepare(events, rule)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastseen.stores.sqlite.visits.stage", note)
+        patch.setattr("lastseen.cli.log_saving.prepare", note)
         summary, _, _ = imported(0)
     assert summary.new == logs.EVENTS
     assert len(kept_out) > logs.EVENTS / BATCH

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from lastseen.errors import InvalidData
-from lastseen.stores import Store
+from lastseen.errors import InvalidData, StoreError
+from lastseen.stores import Store, open_store
 from lastseen.stores.visit_batch import LINKING, PreparedBatch, prepare
 from lastseen.testing.streams import SITE, batches, event, folded, identify, stream
 from lastseen.testing.visit_copies import RULE, stored
@@ -76,6 +78,36 @@ def test_what_is_there_already_is_not_taken_from_the_preparation(any_store: Stor
     assert _save(any_store, [event("later", "a", at=240), event("first", "c", at=240)]) == 2
     every = [*_visits(0, 120), event("later", "a", at=240), event("first", "c", at=240)]
     assert stored(any_store.visits) == folded(every, RULE)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_prepared_batches_among_others(any_store: Store, seed: int) -> None:
+    """What a store remembers of visitors between two batches is what a prepared one has left."""
+    events = sorted((each for each in stream(seed + 80, 240, visitors=8) if each.name not in LINKING), key=_order)
+    random, start = Random(seed), 0
+    while start < len(events):
+        batch = events[start : start + random.randrange(1, 30)]
+        start += len(batch)
+        any_store.visits.save(random.choice([batch, prepare(batch, RULE)]), lambda _site: RULE)
+    assert stored(any_store.visits) == folded(events, RULE)
+
+
+def test_a_prepared_batch_that_failed_is_saved_as_a_whole(tmp_path: Path) -> None:
+    """Whatever of it was written before the error is taken back."""
+    store, events = open_store(f"sqlite:///{tmp_path}/failing.db"), _visits(0, 120, 7_200)
+    store.migrate()
+    _save(store, events[:2])
+    batch = prepare(events[2:], RULE)
+    owner = sqlite3.connect(tmp_path / "failing.db", isolation_level=None)
+    owner.execute("ALTER TABLE lastseen_visits RENAME TO elsewhere")
+    with pytest.raises(StoreError):
+        store.visits.save(batch, lambda _site: RULE)
+    owner.execute("ALTER TABLE elsewhere RENAME TO lastseen_visits")
+    owner.close()
+    assert stored(store.visits) == folded(events[:2], RULE)
+    assert [store.visits.save(batch, lambda _site: RULE).new for _ in range(2)] == [4, 0]
+    assert stored(store.visits) == folded(events, RULE)
+    store.close()
 
 
 ODD = ["plain", "a\\b", "tab\there", "line\nbreak\rback", '"', "\\N", "ü€🙂"]

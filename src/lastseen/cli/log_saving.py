@@ -97,20 +97,14 @@ class PartSaver:
         rule, size = self._site.rule, self._batch
         self._batches = [prepare(events[start : start + size], rule) for start in range(0, len(events), size)]
         self._events = []
-        self._stage(0)
 
     def save(self) -> int:
         """Save what was prepared; return how many events were not there yet."""
         # They are forgotten with the next part: to free so much takes time in which the next one waits for this answer.
         new = 0
-        for number, batch in enumerate(self._batches, 1):
+        for batch in self._batches:
             new += self._store.visits.save(batch, lambda _site: self._site.rule).new
-            self._stage(number)
         return new
-
-    def _stage(self, number: int) -> None:
-        if number < len(self._batches) and isinstance(self._store, TakesBulk):
-            self._store.stage(self._batches[number])
 
     def write_back(self) -> None:
         """Let the store tidy up after transactions, this one's and others', where it does that beside them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import unquote, urlsplit
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     # Their values need msgspec, which a program that only records activity does without.
     from lastseen.devices.store import DeviceStore
     from lastseen.visits.cookieless import SaltStore
-    from lastseen.visits.event import Event
     from lastseen.visits.store import VisitStore
 
 DEFAULT_POOL_SIZE = 4
@@ -85,9 +83,6 @@ class TakesBulk(Protocol):
 
     def expect_bulk(self) -> None:
         """Prepare for batches of tens of thousands of events, until the store is closed."""
-
-    def stage(self, events: Sequence[Event]) -> None:
-        """Do now of saving these events, which comes next, what keeps nobody else from writing; changes nothing."""
 
     def write_back(self) -> None:
         """Do now, while another process saves, what the next batch would have to do besides; changes nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from lastseen.stores.sqlite.salts import SQLiteSalts
 from lastseen.stores.sqlite.sessions import SQLiteSessions
 from lastseen.stores.sqlite.sites import SQLiteSites
 from lastseen.stores.sqlite.visits import SQLiteVisits
-from lastseen.visits.event import Event
 
 CREATE_VERSIONS = f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
 VERSIONS_EXIST = f"SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '{VERSION_TABLE}')"  # noqa: S608 - constant
@@ -80,10 +78,6 @@ class SQLiteStore:
         """Prepare for batches of tens of thousands of events, until the store is closed."""
         if isinstance(self._database, SQLiteDatabase):
             self._database.expect_bulk()
-
-    def stage(self, events: Sequence[Event]) -> None:
-        """Lay events that are to be saved next where SQLite copies them from."""
-        self.visits.stage(events)
 
     def write_back(self) -> None:
         """Copy what was committed to the file, which a commit does now and then otherwise, while others wait for it."""

@@ -111,26 +111,16 @@ class SQLiteDatabase:
             with _immediate_transaction(connection, patience=self._deadline.total_seconds()):
                 yield connection
 
-    @contextmanager
-    def aside(self) -> Iterator[sqlite3.Connection]:
-        """Lend the writing connection in a transaction for temporary tables alone, which keeps nobody from writing."""
-        with self._locks["write"], _translated(self):
-            connection = self._connection("write")
-            with _ended(connection):
-                connection.execute("BEGIN")
-                yield connection
-
     def expect_bulk(self) -> None:
         """Give the writing connection what large transactions want: 64 MB of cache, and fewer checkpoints.
 
         A batch of 50,000 events touches most pages of the indexes; from a cache of 2 MB each would be read and written
-        again and again. Temporary tables are kept in memory.
+        again and again.
         """
         with self._locks["write"], _translated(self):
             connection = self._connection("write")
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA wal_autocheckpoint = 65536")
-            connection.execute("PRAGMA temp_store = MEMORY")
 
     def write_back(self) -> None:
         """Copy what was committed from the write-ahead log to the file itself, beside whoever writes meanwhile.

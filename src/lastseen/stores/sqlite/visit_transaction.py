@@ -12,8 +12,7 @@ import msgspec
 
 from lastseen.stores.sqlite.many_rows import Insertion
 from lastseen.stores.sqlite.visit_memory import Memory
-from lastseen.stores.sqlite.visit_values import SLOT, event_rows, slot_of, visit_row
-from lastseen.stores.visit_batch import PreparedBatch
+from lastseen.stores.sqlite.visit_values import event_rows, slot_of, visit_row
 from lastseen.stores.visit_rows import (
     Identity,
     body_of,
@@ -138,7 +137,7 @@ INSERT INTO lastseen_visits (
 # The usual case. SQLite writes every index of whose columns one is set, changed or not: so only those are.
 EXTEND_VISIT = "UPDATE lastseen_visits SET seq = ?, last_activity_at = ?, body = ? WHERE no = ?"
 
-SET_SELDOM = "UPDATE lastseen_visits SET active_slot = ?, is_bot = ?, entry_url = ? WHERE no = ?"
+SET_SELDOM = "UPDATE lastseen_visits SET active_slot = ?, is_open = ?, is_bot = ?, entry_url = ? WHERE no = ?"
 
 NOTE_WRITES = "INSERT INTO lastseen_visit_writes (last, first, size, visits) VALUES (?, ?, ?, ?)"
 
@@ -189,8 +188,7 @@ class SQLiteVisitTransaction:
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
         before = self.take_numbers(len(events))
-        bodies = events.bodies if isinstance(events, PreparedBatch) else map(body_of, events)
-        rows = event_rows(before + 1, events, bodies, held.by_key)
+        rows = event_rows(before + 1, events, map(body_of, events), held.by_key)
         if ADD_EVENTS.run(self.connection, rows) == len(events):
             return events
         added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
@@ -265,11 +263,11 @@ class SQLiteVisitTransaction:
 
     def _write_visits(self, outcome: Outcome) -> None:
         first = self._seq + 1
-        changed, extended = [*outcome.visits], []
-        for visitor, visit in outcome.extended:
+        changed, extended = [], []
+        for visitor, visit in chain(outcome.visits, outcome.extended):
             one = self._held.by_no[visitor]
             before = one.visit if one.is_loaded else None
-            if before is not None and before.id == visit.id:
+            if before is not None and before.id == visit.id and before.start_reason is visit.start_reason:
                 extended.append((one, before, visit))
             else:
                 changed.append((visitor, visit))
@@ -296,14 +294,19 @@ class SQLiteVisitTransaction:
         return range(first, first + len(rows))
 
     def _extend(self, extended: Iterable[tuple[Identity, Visit, Visit]]) -> Collection[int]:
-        """Write newest visits that only went on; return the numbers of their rows."""
+        """Write newest visits that only went on or ended; return the numbers of their rows."""
         rows, seldom, size = [], [], self.memory.size
         for seq, (one, before, visit) in enumerate(extended, self._seq + 1):
             text, no, at = text_of(visit), one.visit_no, visit.last_activity
             rows.append((seq, at, text, no))
-            has_moved = at // SLOT != before.last_activity // SLOT
-            if has_moved or visit.is_bot is not before.is_bot or visit.entry_url != before.entry_url:
-                seldom.append((slot_of(at), int(visit.is_bot), visit.entry_url, no))
+            slot, is_open = slot_of(at), visit.end is None
+            if (
+                slot != slot_of(before.last_activity)
+                or is_open is not (before.end is None)
+                or visit.is_bot is not before.is_bot
+                or visit.entry_url != before.entry_url
+            ):
+                seldom.append((slot, int(is_open), int(visit.is_bot), visit.entry_url, no))
             size += len(text) - one.size
             one.visit, one.size = visit, len(text)
         self._seq += len(rows)

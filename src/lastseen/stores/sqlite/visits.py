@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,10 +10,10 @@ from msgspec.structs import replace
 
 from lastseen.clock import to_micros
 from lastseen.stores.sqlite.database import Database, SQLiteDatabase
+from lastseen.stores.sqlite.visit_bulk import save_prepared
 from lastseen.stores.sqlite.visit_feed import read_changes
 from lastseen.stores.sqlite.visit_memory import VisitMemory
 from lastseen.stores.sqlite.visit_reading import SQLiteVisitReading, find_visit
-from lastseen.stores.sqlite.visit_staging import Staged, save_staged, stage
 from lastseen.stores.sqlite.visit_transaction import SQLiteVisitTransaction
 from lastseen.stores.text import can_be_stored
 from lastseen.stores.visit_bases import as_before, visitor_of
@@ -33,9 +32,7 @@ class SQLiteVisits(SQLiteVisitReading):
         self._database = database
         self._memory = VisitMemory()
         # On a connection that is lent to us the application may write as well, which no version tells.
-        # Nor have temporary tables of ours a place there.
         self._is_own = isinstance(database, SQLiteDatabase)
-        self._staged: Staged | None = None
 
     @contextmanager
     def _transaction(self) -> Iterator[SQLiteVisitTransaction]:
@@ -51,22 +48,9 @@ class SQLiteVisits(SQLiteVisitReading):
             return SaveResult(new=0, duplicates=0)
         rule_of = rules_of(events, rules)
         with self._transaction() as transaction:
-            if isinstance(events, PreparedBatch) and self._is_own:
-                return save_staged(transaction, self._staged_in(transaction.connection, events), rule_of)
+            if isinstance(events, PreparedBatch):
+                return save_prepared(transaction, events, rule_of)
             return save(transaction, events, rule_of)
-
-    def stage(self, events: Sequence[Event]) -> None:
-        """Do of `save` what keeps nobody from writing, where that is much; saving these events comes next."""
-        if isinstance(events, PreparedBatch) and isinstance(self._database, SQLiteDatabase):
-            with self._database.aside() as connection:
-                self._staged = stage(connection, events)
-
-    def _staged_in(self, connection: sqlite3.Connection, batch: PreparedBatch) -> Staged:
-        """Return what is staged of a batch, for one transaction: an error takes some of it back."""
-        staged, self._staged = self._staged, None
-        if staged is None or staged.connection is not connection or staged.batch is not batch:
-            return stage(connection, batch)
-        return staged
 
     def end(self, site_id: str, visit_id: str, at: datetime, reason: str, evidence: Evidence | None = None) -> bool:
         """See `VisitStore`."""
