@@ -18,7 +18,10 @@ if TYPE_CHECKING:  # it needs psycopg 3, which applications with connections of 
 Statement = tuple[str, Any]
 """A statement and its parameters."""
 
-BEGIN, COMMIT = "BEGIN", "COMMIT"
+# Who waited for a lock must see what was written meanwhile, whatever is the default of the database or the connection.
+READ_COMMITTED = "ISOLATION LEVEL READ COMMITTED"
+BEGIN, COMMIT = f"BEGIN {READ_COMMITTED}", "COMMIT"
+AS_BEGUN = f"SET TRANSACTION {READ_COMMITTED}"
 
 LIMITS = "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
 
@@ -234,8 +237,8 @@ def _transaction_of(
         return
     for statement, parameters in first:
         # Others begin one by themselves.
-        if raw.autocommit or statement != BEGIN:
-            _cursor(raw).execute(statement, parameters)
+        begun = AS_BEGUN if statement == BEGIN and not raw.autocommit else statement
+        _cursor(raw).execute(begun, parameters)
     yield
     if raw.autocommit:
         _cursor(raw).execute(COMMIT)
