@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -135,6 +136,19 @@ def test_page_views_make_one_visit(shop: Shop, page: Page) -> None:
     assert visit["exit_page"] == f"{shop.address}/cups"
     assert visit["device"]["browser"] == "Chrome"
     assert visit["device"]["screen_resolution"] == "1280x720"
+
+
+def test_ids_begin_with_their_moment(shop: Shop, page: Page) -> None:
+    """A database adds such ids behind the others, and no two are the same."""
+    page.goto(shop.address)
+    page.evaluate("for (let number = 0; number < 20; number++) lastseen('once', { number })")
+    events = shop.events(21)
+    assert len({event["id"] for event in events}) == 21
+    for event in events:
+        assert re.fullmatch("[0-9a-f]{32}", event["id"])
+        # The server corrects moments by what its own clock says.
+        at = datetime.fromtimestamp(int(event["id"][:12], 16) / 1_000, UTC)
+        assert abs(at - datetime.fromisoformat(event["happened_at"])) < timedelta(minutes=1)
 
 
 def test_two_tabs_from_two_campaigns_are_two_visits(shop: Shop, visitor: BrowserContext, page: Page) -> None:

@@ -20,9 +20,12 @@
     fetch(to, { method: "POST", body, keepalive: true, credentials: "omit" }).then((r) => r.status > 499 && again(), again);
   };
   const add = (name, properties, leaving) => {
+    const at = new Date();
     waiting.push({
-      id: Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => (b + 256).toString(16).slice(1)).join(""),
-      name, at: new Date(), engaged_ms: Math.round(engaged), properties, screen: screen.width + "x" + screen.height,
+      // Begins with its moment: databases add it behind the others.
+      id: "0" + (+at).toString(16) +
+        Array.from(crypto.getRandomValues(new Uint8Array(10)), (b) => (b + 256).toString(16).slice(1)).join(""),
+      name, at, engaged_ms: Math.round(engaged), properties, screen: screen.width + "x" + screen.height,
       url: arrives ? page : page.replace(/\butm_\w+=[^&#]*&?/g, ""), referrer: arrives ? from : undefined,
     });
     engaged = 0;
