@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from lastseen.cli.app import run
 from tests.server.running import DEADLINE, ServerProcess
 
 # One server a module, and a module a process.
@@ -53,6 +56,34 @@ def test_an_empty_page_says_what_to_do_and_fills_itself(new_server: ServerProces
     expect(page.locator("tbody .client")).to_have_text(["first"])
     expect(page.locator("#summary")).to_have_text("1 of 1 online")
     assert page.evaluate("window.sameDocument")
+
+
+def test_an_address_that_nothing_has(shop: ServerProcess) -> None:
+    """A browser gets a page that leads on, a program problem details; under the API a browser does, too."""
+    browsing = {"accept": "text/html,application/xhtml+xml"}
+    page = shop.http.get("/nowhere", headers=browsing)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no page &#39;/nowhere&#39;." in page.text
+    assert '<a href="/visits">Visits</a>' in page.text
+    for path, headers in (("/nowhere", {}), ("/api/v1/nothing", browsing)):
+        answer = shop.http.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert "/api/v1/docs" in answer.json()["detail"]
+    wrong = shop.http.delete("/api/v1/clients")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "OPTIONS, GET")
+    assert "the header Allow" in wrong.json()["detail"]
+
+
+def test_the_command_on_the_empty_page_of_keys_makes_one(
+    new_server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It works as it stands."""
+    line = re.search(r"<code>lastseen (.+?)</code>", new_server.http.get("/keys").text)
+    address = re.search(r"data +(\S+)", new_server.announcement)
+    assert line is not None
+    assert address is not None
+    assert run([*shlex.split(html.unescape(line[1])), "--database", address[1]]) == 0
+    assert "secret" in capsys.readouterr().out
 
 
 def test_it_updates_live_and_disturbs_nobody(shop: ServerProcess, page: Page) -> None:

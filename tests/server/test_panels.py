@@ -63,19 +63,19 @@ def test_pages_are_those_that_were_viewed(seen: LastSeen) -> None:
     assert all("filter=event%3Ais%3A%24pageview" in address for _, address in panel.exports), panel.exports
 
 
-def test_a_page_view_without_an_address_is_a_page_that_is_unknown(seen: LastSeen) -> None:
-    """It was viewed."""
+def test_a_page_view_without_an_address_is_listed_as_one(seen: LastSeen) -> None:
+    """It was viewed, and nothing about it is unknown: it is on no page."""
     at = to_micros(datetime.now(UTC))
     event = Event(id="x", site_id="default", distinct_id="ann", name=PAGEVIEW, at=at, received_at=at)
     seen.store.visits.save([event], lambda _site: VisitRule())
-    assert rows(pages(seen, [])) == [("/a", 2), ("/b", 1), ("Unknown", 1)]
+    assert rows(pages(seen, [])) == [("/a", 2), ("/b", 1), ("No address", 1)]
 
 
 def test_pages_of_certain_events_count_these(seen: LastSeen) -> None:
     """Page views are not what was asked for."""
     panel = pages(seen, [("filter", "event:is:paid")])
     assert (panel.metric, rows(panel)) == ("Events", [("/till", 1)])
-    assert rows(pages(seen, [("filter", "event:is:renewed")])) == [("Unknown", 1)]
+    assert rows(pages(seen, [("filter", "event:is:renewed")])) == [("No address", 1)]
 
 
 def test_as_many_filters_as_there_may_be_leave_the_panel(seen: LastSeen) -> None:

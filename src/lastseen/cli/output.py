@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lastseen.activity.status import ClientStatus
+from lastseen.reports.terms import Dimension
 
 STATUS_STYLES = {
     ClientStatus.ONLINE: "green",
@@ -132,6 +133,11 @@ def relative(moment: datetime, now: datetime) -> str:
 def absolute(moment: datetime) -> str:
     """Write a UTC moment to the second, as ISO 8601."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def no_value(dimension: str) -> str:
+    """Say that a dimension of reports has no value here; in brackets, as such a text might be a value, too."""
+    return f"({Dimension(dimension).without_value})"
 
 
 def status_text(status: ClientStatus) -> Text:

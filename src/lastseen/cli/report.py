@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, with_settings
-from lastseen.cli.output import absolute, console, print_json, print_table
+from lastseen.cli.output import absolute, console, no_value, print_json, print_table
 from lastseen.reports.answer import Answer, Column, Figure
 from lastseen.reports.asking import Copied, Reports
 from lastseen.reports.export import to_csv
@@ -159,7 +159,9 @@ def _print_answer(answer: Answer) -> None:
     rows: list[list[Text | str]] = []
     if dimensions:
         for row in answer.rows:
-            shown = ["(unknown)" if key is None else key for key in row.keys]
+            shown = [
+                no_value(column.name) if key is None else key for column, key in zip(dimensions, row.keys, strict=True)
+            ]
             rows.append([*shown, *_figures(metrics, row.figures, row.compared)])
         blank = [""] * (len(dimensions) - 1)
         rows.append(["total", *blank, *_figures(metrics, answer.totals, answer.compared_totals)])

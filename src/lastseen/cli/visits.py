@@ -16,7 +16,7 @@ from lastseen.cli import rebuild
 from lastseen.cli.import_log import SiteOption
 from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, span, with_settings
-from lastseen.cli.output import absolute, console, print_json, print_table
+from lastseen.cli.output import absolute, console, no_value, print_json, print_table
 from lastseen.clock import to_micros
 from lastseen.errors import InvalidCursor
 from lastseen.settings import Settings
@@ -200,9 +200,9 @@ def _row(visit: Visit) -> list[Text | str]:
         absolute(visit.started_at),
         _clock(visit.duration),
         Text(str(visit.page_views), justify="right"),
-        (visit.channel or "") + (" (bot)" if visit.is_bot else ""),
+        (visit.channel or no_value("channel")) + (" (bot)" if visit.is_bot else ""),
         _because(visit),
-        visit.entry_url or "",
+        visit.entry_url or no_value("entry"),
     ]
 
 
@@ -250,7 +250,8 @@ def _campaign(visit: Visit) -> list[str | None]:
 
 def _event_row(event: Event, visit: Visit) -> list[Text | str]:
     after = timedelta(microseconds=event.at - visit.start)
-    return [_clock(after), event.name, event.url or "", event.referrer_domain or ""]
+    page = event.url or (no_value("page") if event.is_pageview else "")
+    return [_clock(after), event.name, page, event.referrer_domain or ""]
 
 
 def _clock(length: timedelta) -> str:

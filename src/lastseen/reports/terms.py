@@ -105,6 +105,15 @@ VISIT_DIMENSIONS = (
 EVENT_DIMENSIONS = ("page", "event")
 """What is true of one event; custom properties are too."""
 DIMENSIONS = (*TimeBucket, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
+_WITHOUT_VALUE = {
+    **dict.fromkeys(("page", "entry", "exit"), "no address"),
+    **dict.fromkeys(("source", "referrer"), "direct or unknown"),
+    "utm_source": "no UTM source",
+    "utm_medium": "no UTM medium",
+    "utm_campaign": "no campaign",
+    "utm_term": "no UTM term",
+    "utm_content": "no UTM content",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,11 @@ class Dimension:
     def bucket(self) -> TimeBucket | None:
         """The stretch of time, or None for the others."""
         return TimeBucket(self.name) if self.name in list(TimeBucket) else None
+
+    @property
+    def without_value(self) -> str:
+        """What people read where there is none: a page view without an address is on no page, not on one unknown."""
+        return "not set" if self.property_name is not None else _WITHOUT_VALUE.get(self.name, "unknown")
 
     @property
     def is_of_events(self) -> bool:

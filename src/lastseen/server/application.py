@@ -9,6 +9,7 @@ from litestar import Litestar, Response, Router, get
 from litestar.config.compression import CompressionConfig
 from litestar.datastructures import CacheControlHeader
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
@@ -50,7 +51,7 @@ from lastseen.server.metrics import Metrics
 from lastseen.server.pages.accounts import OwnAccountController, SignInController
 from lastseen.server.pages.clients import show_page, show_rows
 from lastseen.server.pages.devices import DEVICE_PAGES
-from lastseen.server.pages.frame import STATIC
+from lastseen.server.pages.frame import STATIC, show_missing
 from lastseen.server.pages.password_threads import PasswordThreads
 from lastseen.server.pages.users import AuditController, UsersController
 from lastseen.server.pages.visits import VISIT_PAGES
@@ -136,7 +137,7 @@ def _pages(seen: LastSeen, metrics: Metrics, accounts: Accounts) -> Litestar:
         dependencies=dependencies,
         guards=[require_right, refuse_wrong],
         on_shutdown=[close_accounts],
-        exception_handlers={Exception: answer_problem},
+        exception_handlers={Exception: answer_problem, NotFoundException: show_missing},
         template_config=TemplateConfig(directory=_HERE / "pages/templates", engine=JinjaTemplateEngine),
         compression_config=CompressionConfig(backend="gzip", minimum_size=500),
         openapi_config=None,

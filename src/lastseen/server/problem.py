@@ -139,4 +139,12 @@ def _of_http_exception(error: HTTPException) -> Problem:
     if isinstance(cause, msgspec.ValidationError) and (found := _FIELD_OF_BODY(str(cause))):
         # Litestar takes a wrong field for its own mistake when it is called like one of our dependencies: `seen`.
         return Problem.bad_parameter(found["field"], found["what"])
-    return Problem(error.status_code, error.detail, headers=error.headers)
+    detail = _SAID_BY_NOBODY.get(error.status_code) if error.detail == HTTPStatus(error.status_code).phrase else None
+    return Problem(error.status_code, detail or error.detail, headers=error.headers)
+
+
+_SAID_BY_NOBODY = {
+    404: "there is nothing at this address; /api/v1/docs shows those of the API",
+    405: "this address does not take this method; the header Allow names those that it takes",
+}
+"""What the framework answers with the status alone."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from litestar import MediaType, Request, Response
+from litestar.exceptions import NotFoundException
 from litestar.response import Template
 
 from lastseen.accounts.account import Account
 from lastseen.devices.key import Scope
-from lastseen.server.problem import problem_of
+from lastseen.server.problem import Problem, answer_problem, problem_of
 from lastseen.server.rights import principal_of
 
 STATIC = Path(__file__).parent / "static"
@@ -100,6 +101,14 @@ def show_problem(request: AnyRequest, error: Exception) -> Response[Any]:
     return Response(
         answer.body, status_code=problem.status_code, media_type=MediaType.HTML, headers=problem.headers or {}
     )
+
+
+def show_missing(request: AnyRequest, error: NotFoundException) -> Response[Any]:
+    """Answer for an address that nothing has: with a page where a browser asks for one, else with problem details."""
+    is_for_programs = request.scope["path"].startswith("/api/")
+    if is_for_programs or "text/html" not in request.headers.get("accept", ""):
+        return answer_problem(request, error)
+    return show_problem(request, Problem(404, f"There is no page {request.scope['path'][:200]!r}."))
 
 
 def go(path: str) -> Response[None]:

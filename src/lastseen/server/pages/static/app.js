@@ -109,6 +109,11 @@ function search(form) {
 
 // The chart: bars, and over them a line for the period before where there is one.
 
+const AMOUNTS = 46; // the width of the axis at the left, in pixels
+const HALF_LABEL = 34;
+// Between bars of a day or more an hour of the day says nothing.
+const DAYS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 30, 60, 90, 120, 180, 365, 730, 1825, 3650].map((days) => days * 86400);
+
 let chart;
 let drawn;
 let shape;
@@ -146,17 +151,25 @@ function options(box, times, compared) {
   return {
     ...size(box),
     legend: { show: false },
-    padding: [6, 4, 0, 0],
+    padding: [6, (plot) => overhang(plot), 0, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone === "UTC" ? "Etc/UTC" : zone),
     cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
     scales: { x: { range: (_, from, to) => [from - half, to + half] }, y: { range: (_, __, most) => [0, Math.max(4, Math.ceil(most * 1.1))] } },
     axes: [
-      { ...axis, size: 24, space: 70, grid: { show: false }, values: (_, marks) => marks.map((mark) => day(mark, zone)) },
-      { ...axis, size: 46, space: 34, grid, incrs: counts, values: (_, marks) => marks.map((mark) => amount(mark, box.dataset.unit)) },
+      { ...axis, size: 24, space: 70, ...(box.dataset.bucket !== "hour" && box.dataset.times && { incrs: DAYS }), grid: { show: false }, values: (plot, marks) => ((plot.lastMark = marks.at(-1)), marks.map((mark) => day(mark, zone))) },
+      { ...axis, size: AMOUNTS, space: 34, grid, incrs: counts, values: (_, marks) => marks.map((mark) => amount(mark, box.dataset.unit)) },
     ],
     series: compared ? [{}, bars, line] : [{}, bars],
     hooks: { ready: [addTip], setCursor: [moveTip] },
   };
+}
+
+// Room at the right for the half of the last label that would stand out of the chart, where few bars are wide apart.
+function overhang(plot) {
+  const { min, max } = plot.scales.x;
+  if (plot.lastMark === undefined || !(max > min)) return 4;
+  const place = (plot.lastMark - min) / (max - min);
+  return Math.max(4, (HALF_LABEL - (1 - place) * (plot.width - AMOUNTS)) / place);
 }
 
 function amount(value, unit) {

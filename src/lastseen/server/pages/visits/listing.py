@@ -30,6 +30,11 @@ from lastseen.visits.visit import Visit
 PAGE_SIZE = 50
 KINDS = ((Bots.WITHOUT, "People"), (Bots.ONLY, "Bots"), (Bots.WITH, "All"))
 _BOTS = {Bots.WITHOUT: False, Bots.ONLY: True, Bots.WITH: None}
+_NO_VISITS = {
+    Bots.WITHOUT: "No visits of people yet.",
+    Bots.ONLY: "No visits of bots yet.",
+    Bots.WITH: "No visits yet.",
+}
 _CHOOSING = frozenset({"filter", "from", "last"})
 """What of an address leaves visits out."""
 _IS_MOMENT = re.compile("-?[0-9]{1,18}", re.ASCII).fullmatch
@@ -69,10 +74,11 @@ def show_visits(request: Request[None, None, State], seen: LastSeen, visitor: st
         visitor=visitor,
         cursor=after,
         visits=visit_rows(shown, site.rule, now, view.zone),
+        empty_list=_none(view, is_part=chosen or bool(visitor or after)),
         back=view.address(),
         filters=[filter_words(given) for given in view.filters] if chosen else [],
         days=days_words(*days_of(view.question(Metric.VISITS).period(now))) if chosen else "",
-        everything=View(site=view.site, zone=view.zone, bots=view.bots).list_address(),
+        everything=_everything(view),
         first=view.list_address(**of_visitor),
         next=None if more is None else view.list_address(**of_visitor, **more),
         kinds=[
@@ -89,6 +95,17 @@ def show_visits(request: Request[None, None, State], seen: LastSeen, visitor: st
         relative=lambda moment: relative(moment, now),
         local=lambda moment: moment.astimezone(zone),
     )
+
+
+def _everything(view: View) -> str:
+    return View(site=view.site, zone=view.zone, bots=view.bots).list_address()
+
+
+def _none(view: View, *, is_part: bool) -> dict[str, str]:
+    """Return what an empty list says, and where its link leads."""
+    if is_part:
+        return {"words": "No visit matches.", "link": "Show all visits", "href": _everything(view)}
+    return {"words": _NO_VISITS[view.bots], "link": "How to count the first one", "href": view.address()}
 
 
 def _place(after: str) -> tuple[int, str] | None:

@@ -123,7 +123,7 @@ def _event(visit: Visit, event: Event, zone: tzinfo) -> dict[str, Any]:
     return {
         "name": _NAMES.get(event.name, event.name),
         "kind": "page" if event.is_pageview else "other",
-        "where": page_words(event.url) if event.url else "",
+        "where": page_words(event.url) if event.url or event.is_pageview else "",
         "at": event.happened_at.astimezone(zone),
         "offset": offset_words(event.happened_at - visit.started_at),
         "properties": [

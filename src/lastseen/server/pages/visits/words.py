@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lastseen.reports.answer import Figure
 from lastseen.reports.question import Filter, Operator
-from lastseen.reports.terms import Metric
+from lastseen.reports.terms import Dimension, Metric
 from lastseen.visits.visit import EndReason, Evidence, StartReason, Visit
 
 NOTHING = "\N{EN DASH}"
@@ -42,7 +42,6 @@ DIMENSIONS = {
     "os": "System",
     "event": "Event",
 }
-UNKNOWN = {"source": "Direct or unknown", "referrer": "Direct or unknown", "utm_campaign": "No campaign"}
 START_REASONS = {
     StartReason.FIRST: "first visit",
     StartReason.TIMEOUT: "back after a silence",
@@ -69,7 +68,6 @@ _OPERATORS = {
     Operator.CONTAINS_NOT: "does not contain",
     Operator.ONE_OF: "is one of",
     Operator.NONE_OF: "is none of",
-    Operator.UNKNOWN: "is unknown",
     Operator.KNOWN: "is known",
 }
 
@@ -117,12 +115,17 @@ def change_words(metric: Metric, now: Figure, before: Figure) -> tuple[str, str]
 def filter_words(given: Filter) -> str:
     """Say a filter."""
     name = given.dimension.property_name or DIMENSIONS.get(given.dimension.name, given.dimension.name)
+    if given.operator is Operator.UNKNOWN:
+        return f"{name}: {given.dimension.without_value}"
     return " ".join((name, _OPERATORS[given.operator], ", ".join(given.values))).strip()
 
 
 def value_words(dimension: str, value: str | None) -> str:
     """Say one value of a dimension."""
-    return UNKNOWN.get(dimension, "Unknown") if value is None else value or "(empty)"
+    if value is not None:
+        return value or "(empty)"
+    words = Dimension(dimension).without_value
+    return words[0].upper() + words[1:]
 
 
 def reason_words(words: str, evidence: Evidence | None) -> str:
@@ -141,14 +144,14 @@ def visit_facts(visit: Visit) -> str:
 
 
 def source_words(visit: Visit) -> str:
-    """Say where a visit came from."""
+    """Say where a visit came from; without an address that is unknown, and nobody said that it came directly."""
     campaign = visit.utm.campaign or visit.utm.source if visit.utm is not None else None
-    return " · ".join(filter(None, (visit.channel, campaign or visit.referrer_domain))) or "Direct"
+    return " · ".join(filter(None, (visit.channel, campaign or visit.referrer_domain))) or value_words("channel", None)
 
 
 def page_words(url: str | None) -> str:
-    """Say the path of an address; without one, a dash."""
-    return urlsplit(url).path or "/" if url else NOTHING
+    """Say the path of an address, or that there is none."""
+    return urlsplit(url).path or "/" if url else value_words("page", None)
 
 
 def days_words(first: date, last: date) -> str:
