@@ -15,7 +15,7 @@ from typing import BinaryIO
 from lastseen.cli.files import FileProgress
 from lastseen.cli.lines import BrokenFile
 from lastseen.cli.log_reading import Repetitions, read_chunks
-from lastseen.cli.log_saving import LEAVE, Beginning, Chunks, PartReport, PartSaver, Worker
+from lastseen.cli.log_saving import LEAVE, Beginning, Chunks, PartReport, PartSaver, Worker, can_fork, load_rules
 from lastseen.cli.unread import Unread
 from lastseen.errors import LastSeenError
 
@@ -173,9 +173,13 @@ class Importer:
 
     def _start(self) -> None:
         number, self._most_workers = self._most_workers, 0
+        if number <= 1:
+            return
         # Nothing is open yet that a fork must not have, when this is the beginning.
-        may_fork = self._beginning is None
-        for _ in range(number if number > 1 else 0):
+        may_fork = self._beginning is None and can_fork()
+        if may_fork:
+            load_rules()
+        for _ in range(number):
             self._workers[Worker(self._workers, may_fork=may_fork)] = None
         if self._beginning is not None:
             for worker in self._workers:

@@ -115,13 +115,13 @@ class PartSaver:
 class Worker:
     """Another process that reads and saves parts, as this one sees it; starts at once.
 
-    `others` are those that were started before. With `may_fork` it is a fork of this process where that is safe, which
-    is there a sixth of a second sooner than one that begins anew.
+    `others` are those that were started before. With `may_fork` it is a fork of this process, which is there a sixth of
+    a second sooner than one that begins anew, and has what was loaded here; only where `can_fork` says so.
     """
 
     def __init__(self, others: Iterable[Worker] = (), *, may_fork: bool = False) -> None:
         self.connection, its_end = multiprocessing.Pipe()
-        if may_fork and _can_fork():
+        if may_fork:
             # A fork has this process's ends too: as long as they were open, no worker would find them closed.
             ends = [self.connection, *(other.connection for other in others)]
             self._process: BaseProcess = multiprocessing.get_context("fork").Process(
@@ -186,12 +186,18 @@ def prepare_for_bulk(store: Store) -> None:
         store.expect_bulk()
 
 
-def _can_fork() -> bool:
+def can_fork() -> bool:
     """Return whether a fork of this process can do anything: locks of other threads would stay locked in it.
 
     macOS's own libraries have such threads: https://docs.python.org/3/library/multiprocessing.html.
     """
     return sys.platform == "linux" and threading.active_count() == 1
+
+
+def load_rules() -> None:
+    """Load what user agents and host names are told by, which takes a fifth of a second; again, nothing."""
+    read_user_agent("Mozilla/5.0")
+    registrable_domain("example.org")
 
 
 def _work(connection: Connection, inherited: Iterable[Connection] = ()) -> None:
@@ -210,9 +216,8 @@ def _work(connection: Connection, inherited: Iterable[Connection] = ()) -> None:
 
 
 def _save_parts(connection: Connection) -> None:
-    # Their rules take a fifth of a second to load, in which the first process opens the database.
-    read_user_agent("Mozilla/5.0")
-    registrable_domain("example.org")
+    # The first process opens the database meanwhile.
+    load_rules()
     beginning: Beginning = connection.recv()
     store = open_store(beginning.database_url, pool_size=1, deadline=STORE_DEADLINE)
     try:
