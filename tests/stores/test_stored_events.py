@@ -20,21 +20,22 @@ from tests.reports.material import histories
 
 def stored(events: Sequence[Event]) -> StoredEvents:
     """Return events as rows, with a number behind the columns that count."""
+    numbers = {(each.site_id, each.distinct_id): number for number, each in enumerate(events)}
     return StoredEvents(
         [
             (
-                each.site_id,
+                numbers[each.site_id, each.distinct_id],
                 each.id,
-                each.distinct_id,
                 each.at,
                 each.name,
                 each.received_at,
                 each.flags,
-                body_of(each),
+                body,
                 7,
             )
-            for each in events
-        ]
+            for each, body in zip(events, map(body_of, events), strict=True)
+        ],
+        {number: sender for sender, number in numbers.items()},
     )
 
 

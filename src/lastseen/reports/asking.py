@@ -21,7 +21,7 @@ from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
 
-BATCH = 50_000
+BATCH = 100_000
 """Of changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, overload
 
@@ -11,11 +11,10 @@ import msgspec
 from lastseen.stores.visit_rows import event_of
 from lastseen.visits.event import Event
 
-Facts = tuple[str, str, str, int, str, int, str | None, bytes]
-"""Site, id, distinct id, moment, name, flags and address of an event, and the JSON of its properties."""
-
-_COLUMNS = 8
-"""Which `event_of` reads."""
+Sender = tuple[str, str]
+"""A site, and the distinct id in it."""
+Facts = tuple[Sender, str, int, str, int, str | None, bytes]
+"""Sender, id, moment, name, flags and address of an event, and the JSON of its properties."""
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -27,17 +26,19 @@ class _Body(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
-_told = itemgetter(0, 1, 2, 3, 4, 6, 7)
+_told = itemgetter(0, 1, 2, 3, 5, 6)
 
 
 class StoredEvents(Sequence[Event]):
     """Events of which each is made when it is looked at: that costs four times as much as the facts.
 
-    A row begins with the columns that `event_of` reads; what is behind them does not matter.
+    A row begins with the number of who sent it, and its id, moment, name, moment of arrival, flags and body; what is
+    behind these does not matter.
     """
 
-    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, rows: Sequence[Sequence[Any]], senders: Mapping[int, Sender]) -> None:
         self._rows = rows
+        self._senders = senders
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -48,14 +49,16 @@ class StoredEvents(Sequence[Event]):
     def __getitem__(self, place: slice) -> Sequence[Event]: ...
     def __getitem__(self, place: int | slice) -> Event | Sequence[Event]:
         if isinstance(place, slice):
-            return StoredEvents(self._rows[place])
-        return event_of(self._rows[place][:_COLUMNS])
+            return StoredEvents(self._rows[place], self._senders)
+        sender, event_id, at, name, received_at, flags, text, *_ = self._rows[place]
+        site_id, distinct_id = self._senders[sender]
+        return event_of((site_id, event_id, distinct_id, at, name, received_at, flags, text))
 
     def facts(self) -> Iterator[Facts]:
         """Yield the facts of each event in turn."""
-        for site_id, event_id, distinct_id, at, name, flags, text in map(_told, self._rows):
+        for sender, event_id, at, name, flags, text in map(_told, self._rows):
             body = _decode(text)
-            yield site_id, event_id, distinct_id, at, name, flags, body.url, bytes(body.properties)
+            yield self._senders[sender], event_id, at, name, flags, body.url, bytes(body.properties)
 
 
 def facts_of(events: Sequence[Event]) -> Iterator[Facts]:
@@ -64,5 +67,5 @@ def facts_of(events: Sequence[Event]) -> Iterator[Facts]:
 
 
 def _facts(event: Event) -> Facts:
-    properties = _encode(event.properties)
-    return event.site_id, event.id, event.distinct_id, event.at, event.name, event.flags, event.url, properties
+    sender, properties = (event.site_id, event.distinct_id), _encode(event.properties)
+    return sender, event.id, event.at, event.name, event.flags, event.url, properties

@@ -185,66 +185,71 @@ JOIN (SELECT visitor, min(low) AS low, max(high) AS high FROM touched GROUP BY v
     ON span.visitor = visits.visitor AND visits.start <= span.high AND visits.last_moment >= span.low
 WHERE visits.start <= $high AND visits.last_moment >= $low
 """
-# Which visit an event is in follows from the places (moment, id) of the visit's first and last event. Whether an event
-# is the first on its page depends on those before it: of these the first ones tell. The bounds are constants so that
-# whole blocks of rows are skipped by their least and greatest value.
-FOUND = """
+SPAN = "SELECT visitor, min(since) AS since, max(high) AS high FROM touched GROUP BY visitor"
+# Which visit an event is in follows from the places (moment, id) of the visit's first and last event. The bounds are
+# constants so that whole blocks of rows are skipped by their least and greatest value. New events have a place below 0.
+FOUND = f"""
 CREATE OR REPLACE TEMP TABLE found AS
-WITH span AS (SELECT visitor, min(since) AS since, max(high) AS high FROM touched GROUP BY visitor),
-before AS (
-    SELECT DISTINCT events.visit, events.page
-    FROM events JOIN span ON span.visitor = events.visitor AND events.moment < span.since
-    WHERE events.is_first_on_page AND events.moment BETWEEN $low AND $high
-),
+WITH span AS ({SPAN}),
 within AS (
-    SELECT events.rowid AS place, NULL AS new_place, NULL AS sender, NULL AS kind, events.id, events.visitor,
-        events.moment, events.page, events.is_bot_event
+    SELECT events.rowid AS place, NULL AS sender, NULL AS kind, events.id, events.visitor, events.moment, events.page,
+        events.is_bot_event
     FROM events JOIN span ON span.visitor = events.visitor AND events.moment BETWEEN span.since AND span.high
     WHERE events.moment BETWEEN $since AND $high
     UNION ALL
-    SELECT NULL, new.rowid, new.sender, new.kind, new.id, senders.visitor, new.moment, kinds.page, kinds.is_bot
+    SELECT -1 - new.rowid, new.sender, new.kind, new.id, senders.visitor, new.moment, kinds.page, kinds.is_bot
     FROM new_events AS new JOIN senders ON senders.place = new.sender JOIN kinds ON kinds.place = new.kind
-),
-numbered AS (
-    SELECT within.*, visits.visit, visits.start, coalesce(visits.is_bot, within.is_bot_event) AS is_bot,
-        row_number() OVER (PARTITION BY visits.visit, within.page ORDER BY within.moment, within.id) AS number
-    FROM within
-    LEFT JOIN visits
-        ON visits.visitor = within.visitor
-        AND visits.start <= within.moment AND (visits.start < within.moment OR visits.id <= within.id)
-        AND visits.last_moment >= within.moment AND (visits.last_moment > within.moment OR visits.last_id >= within.id)
-        AND visits.start <= $high AND visits.last_moment >= $since
 )
-SELECT numbered.place, numbered.new_place, numbered.sender, numbered.kind, numbered.id, numbered.moment,
-    numbered.visit, numbered.start, numbered.is_bot,
-    numbered.visit IS NOT NULL AND numbered.number = 1 AND before.visit IS NULL AS is_first_on_page
-FROM numbered
-LEFT JOIN before ON before.visit = numbered.visit AND before.page IS NOT DISTINCT FROM numbered.page
-"""
-ASSIGN = """
+SELECT within.place, within.sender, within.kind, within.id, within.moment, within.page, visits.visit, visits.start,
+    coalesce(visits.is_bot, within.is_bot_event) AS is_bot
+FROM within
+LEFT JOIN visits
+    ON visits.visitor = within.visitor
+    AND visits.start <= within.moment AND (visits.start < within.moment OR visits.id <= within.id)
+    AND visits.last_moment >= within.moment AND (visits.last_moment > within.moment OR visits.last_id >= within.id)
+    AND visits.start <= $high AND visits.last_moment >= $since
+"""  # noqa: S608 - put together of constants
+# Whether an event is the first on its page depends on those before it, too: of these the first ones tell.
+FIRSTS = f"""
+CREATE OR REPLACE TEMP TABLE firsts AS
+WITH span AS ({SPAN})
+SELECT first.place, first.visit
+FROM (
+    SELECT visit, page, arg_min(place, (moment, id)) AS place FROM found WHERE visit IS NOT NULL GROUP BY visit, page
+) AS first
+ANTI JOIN (
+    SELECT events.visit, events.page
+    FROM events JOIN span ON span.visitor = events.visitor AND events.moment < span.since
+    WHERE events.is_first_on_page AND events.moment BETWEEN $low AND $high
+) AS before ON before.visit = first.visit AND before.page IS NOT DISTINCT FROM first.page
+"""  # noqa: S608 - put together of constants
+WITH_FIRSTS = "found LEFT JOIN firsts ON firsts.place = found.place AND firsts.visit = found.visit"
+ASSIGN = f"""
 UPDATE events
 SET visit = found.visit, visit_start = found.start, is_bot = found.is_bot, is_first_on_page = found.is_first_on_page
-FROM found
+FROM (SELECT found.*, firsts.place IS NOT NULL AS is_first_on_page FROM {WITH_FIRSTS} WHERE found.place >= 0) AS found
 WHERE events.rowid = found.place
     AND (
         events.visit IS DISTINCT FROM found.visit OR events.is_bot IS DISTINCT FROM found.is_bot
         OR events.is_first_on_page IS DISTINCT FROM found.is_first_on_page
     )
-"""
+"""  # noqa: S608 - put together of constants
 # Until the removal of a visit comes that another one took in, an event may be in both.
-COUNT_FOUND_NEW = "SELECT count(*) FROM found WHERE new_place IS NOT NULL"
+COUNT_NEW_FOUND = "SELECT count(*) FROM found WHERE place < 0"
 REMOVE_DOUBLES = """
-DELETE FROM found WHERE new_place IS NOT NULL
-    AND rowid NOT IN (SELECT min(rowid) FROM found WHERE new_place IS NOT NULL GROUP BY new_place)
+DELETE FROM found WHERE place < 0 AND rowid NOT IN (SELECT min(rowid) FROM found WHERE place < 0 GROUP BY place)
 """
-ADD_ASSIGNED_EVENTS = """
+# What returns something is added on one thread: for so few rows several take half as much again.
+ADD_ASSIGNED_EVENTS = f"""
 INSERT INTO events
 SELECT senders.site, found.id, senders.identity, senders.visitor, found.moment, kinds.name, kinds.page,
     kinds.is_page_view, kinds.is_passive, kinds.is_bot, kinds.properties, found.visit, found.start, found.is_bot,
-    found.is_first_on_page
-FROM found JOIN senders ON senders.place = found.sender JOIN kinds ON kinds.place = found.kind
-WHERE found.new_place IS NOT NULL
-"""
+    firsts.place IS NOT NULL
+FROM {WITH_FIRSTS}
+JOIN senders ON senders.place = found.sender JOIN kinds ON kinds.place = found.kind
+WHERE found.place < 0
+RETURNING NULL::BOOLEAN
+"""  # noqa: S608 - put together of constants
 PUT_FACT = "UPDATE facts SET value = $2 WHERE name = $1"
 ADD_FACT = "INSERT INTO facts VALUES ($1, $2)"
 READ_FACTS = "SELECT name, value FROM facts"
@@ -341,10 +346,11 @@ def _add_assigned(connection: duckdb.DuckDBPyConnection, new: int) -> None:
         return
     connection.execute(TOUCH_WHOLE_VISITS, {"low": low, "high": high})
     low, high, since = connection.execute(TOUCHED_RANGE).fetchall()[0]
-    connection.execute(FOUND, {"low": low, "high": high, "since": since})
-    connection.execute(ASSIGN)
-    if connection.execute(COUNT_FOUND_NEW).fetchall()[0][0] > new:
+    connection.execute(FOUND, {"high": high, "since": since})
+    if connection.execute(COUNT_NEW_FOUND).fetchall()[0][0] > new:
         connection.execute(REMOVE_DOUBLES)
+    connection.execute(FIRSTS, {"low": low, "high": high})
+    connection.execute(ASSIGN)
     connection.execute(ADD_ASSIGNED_EVENTS)
     settling.unsettle(connection, low, high)
 

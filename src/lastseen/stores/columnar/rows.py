@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lastseen.stores.stored_events import facts_of
+from lastseen.stores.stored_events import Sender, facts_of
 from lastseen.visits.event import PAGEVIEW, Event, EventFlags
 from lastseen.visits.visit import Visit
 
@@ -38,12 +38,12 @@ def event_columns(events: Sequence[Event]) -> EventColumns:
     moments: list[int] = []
     of_senders: list[int] = []
     of_kinds: list[int] = []
-    senders: dict[tuple[str, str], int] = {}
+    senders: dict[Sender, int] = {}
     kinds: dict[tuple[str, int, str | None, bytes], int] = {}
-    for site_id, event_id, distinct_id, at, name, flags, url, properties in facts_of(events):
+    for sender, event_id, at, name, flags, url, properties in facts_of(events):
         ids.append(event_id)
         moments.append(at)
-        of_senders.append(senders.setdefault((site_id, distinct_id), len(senders)))
+        of_senders.append(senders.setdefault(sender, len(senders)))
         of_kinds.append(kinds.setdefault((name, flags, page_of(url), properties), len(kinds)))
     return EventColumns(
         events={"id": ids, "moment": moments, "sender": of_senders, "kind": of_kinds},

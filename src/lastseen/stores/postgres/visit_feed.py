@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
 from lastseen.stores.postgres.visit_holding import PREPARE
-from lastseen.stores.postgres.visit_transaction import EVENT
 from lastseen.stores.stored_events import StoredEvents
 from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
@@ -73,10 +72,11 @@ NUMBER_ANEW = (
 _BEHIND = "(tx, seq) > (%(tx)s::text::xid8, %(seq)s::integer) AND tx < %(horizon)s::text::xid8"
 
 CHANGED_EVENTS = f"""
-SELECT {EVENT}, e.tx::text, e.seq
-FROM (SELECT * FROM lastseen_events WHERE {_BEHIND} ORDER BY tx, seq LIMIT %(limit)s) AS e
-JOIN lastseen_identities AS i ON i.no = e.identity
+SELECT identity, id, at, name, received_at, flags, body, tx::text, seq FROM lastseen_events
+WHERE {_BEHIND} ORDER BY lastseen_events.tx, seq LIMIT %(limit)s
 """  # noqa: S608 - constants
+
+SENDERS = "SELECT no, site_id, distinct_id FROM lastseen_identities WHERE no = ANY (%s::bigint[])"
 
 WRITES = """
 SELECT tx::text, size FROM lastseen_visit_writes
@@ -131,12 +131,17 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
         (removed, visits), of_visits, is_complete = follows.by_kind, follows.place, follows.is_complete
     return Changes(
         position=".".join(map(str, (epoch, *of_events, *of_visits))),
-        events=StoredEvents(events) if events else (),
+        events=_stored(cursor, events) if events else (),
         visits=tuple(visit_of(text) for text, *_ in visits),
         removed=tuple((site_id, visit_id) for site_id, visit_id, *_ in removed),
         identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id, *_ in identities),
         is_complete=is_complete,
     )
+
+
+def _stored(cursor: Cursor, rows: Sequence[Sequence[Any]]) -> StoredEvents:
+    cursor.execute(SENDERS, (sorted({row[0] for row in rows}),))
+    return StoredEvents(rows, {number: (site_id, each) for number, site_id, each in cursor.fetchall()})
 
 
 class _Read(NamedTuple):

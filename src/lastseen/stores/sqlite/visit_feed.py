@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from lastseen.errors import InvalidCursor
-from lastseen.stores.sqlite.visit_transaction import EVENT
 from lastseen.stores.stored_events import StoredEvents
 from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
@@ -18,10 +19,16 @@ FROM lastseen_identities AS i JOIN lastseen_identities AS v ON v.no = i.visitor
 WHERE i.seq > :seq AND i.seq <= :last ORDER BY i.seq LIMIT :limit
 """
 
-CHANGED_EVENTS = f"""
-SELECT {EVENT}, e.seq FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
-WHERE e.seq > :seq AND e.seq <= :last ORDER BY e.seq LIMIT :limit
-"""  # noqa: S608 - constants
+# Whoever sent them has sent others, too: to look them up apart takes a third less.
+CHANGED_EVENTS = """
+SELECT identity, id, at, name, received_at, flags, body, seq FROM lastseen_events
+WHERE seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit
+"""
+
+SENDERS = """
+SELECT i.no, i.site_id, i.distinct_id FROM json_each(?) AS wanted
+JOIN lastseen_identities AS i ON i.no = wanted.value
+"""
 
 REMOVED = """
 SELECT site_id, id, seq FROM lastseen_visits_removed WHERE seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit
@@ -54,12 +61,18 @@ def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> C
     identities, events, removed, visits = found
     return Changes(
         position=str(last if is_rest and last < _END else numbers[-1] if numbers else seq),
-        events=StoredEvents(events) if events else (),
+        events=_stored(connection, events) if events else (),
         visits=tuple([visit_of(text) for text, _ in visits]),
         removed=tuple([(site_id, visit_id) for site_id, visit_id, _ in removed]),
         identities=tuple([(site_id, each, visitor_id) for site_id, each, visitor_id, _ in identities]),
         is_complete=is_rest and last == _END,
     )
+
+
+def _stored(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> StoredEvents:
+    numbers = msgspec.json.encode({row[0] for row in rows}).decode()
+    senders = {number: (site_id, each) for number, site_id, each in connection.execute(SENDERS, (numbers,))}
+    return StoredEvents(rows, senders)
 
 
 def _last_to_read(connection: sqlite3.Connection, seq: int, limit: int) -> int:
