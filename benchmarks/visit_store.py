@@ -7,11 +7,12 @@ import random
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 from tests.servers import PostgresServer
@@ -26,11 +27,30 @@ from lastseen.visits.rule import VisitRule
 
 SITE = "default"
 VISITORS = 2_000
-SIZES = {100: 60, 1_000: 30, 10_000: 9, 50_000: 3}
-"""Events of a transaction, one or ten requests of a hundred or a block of an import, and how often it is repeated."""
-IMPORTED = {50_000}
-"""As `lastseen import log` does it: the store is told, and an event's id begins with its moment."""
-WANTED = {1_000: 50_000, 10_000: 50_000, 50_000: 100_000}
+
+
+class Case(NamedTuple):
+    """Transactions of one size; `repeats` says how many."""
+
+    size: int
+    """Events of a transaction, one or ten requests of a hundred or a block of an import."""
+    repeats: int
+    wanted: int | None = None
+    """Events a second."""
+    are_dated: bool = True
+    """Whether an event's id begins with its moment, as all do that lastseen and its script make, and the UUIDs of
+    PostHog's libraries; else ids are in no order."""
+    is_import: bool = False
+    """Whether the store is told that many follow, as `lastseen import log` does."""
+
+
+CASES = (
+    Case(100, 60),
+    Case(1_000, 30, wanted=50_000),
+    Case(10_000, 9, wanted=50_000),
+    Case(50_000, 3, wanted=100_000, is_import=True),
+)
+IN_NO_ORDER = (Case(100, 60, are_dated=False), Case(1_000, 30, wanted=50_000, are_dated=False))
 RULE = VisitRule()
 STEP = 20_000
 """Microseconds between two events of all visitors: each comes back after 40 s."""
@@ -46,17 +66,16 @@ POSTGRES_EVENTS = "COPY lastseen_events (seq, site_id, id, identity, at, name, r
 
 
 def run() -> list[Row]:
-    """Measure on a SQLite file, then on a PostgreSQL server of its own."""
+    """Measure on SQLite files, then on databases of a PostgreSQL server of its own."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        ours = open_store(f"sqlite:///{folder}/ours.db")
-        with _bare_file(Path(folder, "bare.db")) as bare:
-            rows += _compare("SQLite", ours, bare)
+    for cases in (CASES, IN_NO_ORDER):
+        with tempfile.TemporaryDirectory() as folder, _bare_file(Path(folder, "bare.db")) as bare:
+            rows += _compare("SQLite", open_store(f"sqlite:///{folder}/ours.db"), bare, cases)
     with PostgresServer() as server:
         _use_log(server)
-        ours = open_store(server.create_database())
-        with _bare_database(server.create_database()) as bare:
-            rows += _compare("PostgreSQL", ours, bare)
+        for cases in (CASES, IN_NO_ORDER):
+            with _bare_database(server.create_database()) as bare:
+                rows += _compare("PostgreSQL", open_store(server.create_database()), bare, cases)
     return rows
 
 
@@ -66,23 +85,24 @@ def _use_log(server: PostgresServer) -> None:
             connection.execute(statement)
 
 
-def _compare(name: str, ours: Store, bare: _Bare) -> list[Row]:
+def _compare(name: str, ours: Store, bare: _Bare, cases: Sequence[Case]) -> list[Row]:
     ours.migrate()
     rows = []
     numbers = count()
-    for size, repeats in SIZES.items():
-        if size in IMPORTED and isinstance(ours, SQLiteStore):
+    for case in cases:
+        if case.is_import and isinstance(ours, SQLiteStore):
             ours.expect_bulk()
         turns: dict[str, Timed] = {
-            "bare": partial(_write, bare, numbers, size),
-            "store": partial(_save, ours, numbers, size),
+            "bare": partial(_write, bare, numbers, case),
+            "store": partial(_save, ours, numbers, case),
         }
-        rounds = take_turns(turns, repeats)
-        speed, wanted = 1 / rounds.median("store"), WANTED.get(size)
+        rounds = take_turns(turns, case.repeats)
+        speed, wanted = 1 / rounds.median("store"), case.wanted
+        saved = "events" if case.are_dated else "events with ids in no order"
         rows.append(
             Row(
-                bar="B11" if size in IMPORTED else "B8",
-                case=f"{name}, events saved with their visits, {size:,} a transaction, {VISITORS:,} visitors",
+                bar="B11" if case.is_import else "B8",
+                case=f"{name}, {saved} saved with their visits, {case.size:,} a transaction, {VISITORS:,} visitors",
                 figure=rate(rounds.median("store"), "events"),
                 limit="" if wanted is None else f"at least {wanted:,} a second",
                 peer=f"the bare event rows {rate(rounds.median('bare'), 'rows')}",
@@ -95,13 +115,13 @@ def _compare(name: str, ours: Store, bare: _Bare) -> list[Row]:
     return rows
 
 
-def _save(store: Store, numbers: Iterator[int], size: int) -> float:
-    events = _events(numbers, size)
+def _save(store: Store, numbers: Iterator[int], case: Case) -> float:
+    events = _events(numbers, case)
     began = time.perf_counter()
     result = store.visits.save(events, lambda _site: RULE)
     elapsed = time.perf_counter() - began
-    assert result.new == size, result
-    return elapsed / size
+    assert result.new == case.size, result
+    return elapsed / case.size
 
 
 class _Bare:
@@ -111,8 +131,8 @@ class _Bare:
         raise NotImplementedError
 
 
-def _write(bare: _Bare, numbers: Iterator[int], size: int) -> float:
-    events = _events(numbers, size)
+def _write(bare: _Bare, numbers: Iterator[int], case: Case) -> float:
+    events = _events(numbers, case)
     rows: list[tuple[object, ...]] = [
         (
             event.properties["number"],
@@ -129,7 +149,7 @@ def _write(bare: _Bare, numbers: Iterator[int], size: int) -> float:
     ]
     began = time.perf_counter()
     bare.write(rows)
-    return (time.perf_counter() - began) / size
+    return (time.perf_counter() - began) / case.size
 
 
 class _BareFile(_Bare):
@@ -174,16 +194,16 @@ def _bare_database(url: str) -> Iterator[_Bare]:
         yield _BareDatabase(connection)
 
 
-def _events(numbers: Iterator[int], size: int) -> list[Event]:
+def _events(numbers: Iterator[int], case: Case) -> list[Event]:
     """Return the next events of all visitors, in the order of their moments."""
-    chance = random.Random(size)
+    chance = random.Random(case.size)
     device = Device(type="desktop", os="Linux", browser="Firefox", browser_version="128")
     found = []
-    for _ in range(size):
+    for _ in range(case.size):
         number = next(numbers)
         at = BEGINNING + number * STEP
         content = str(number).encode()
-        event_id = dated_id(at, content, b"") if size in IMPORTED else hashlib.md5(content).hexdigest()
+        event_id = dated_id(at, content, b"") if case.are_dated else hashlib.md5(content).hexdigest()
         found.append(
             Event(
                 id=event_id,
