@@ -274,6 +274,19 @@ def test_a_good_copy_is_not_thrown_away(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_closed_copy_is_away_and_not_wrong(tmp_path: Path) -> None:
+    """Who asks while a copy is made again, or the process ends, is told to come back: that is no fault of anything."""
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    question = Question(metrics=(Metric.EVENTS,), since=date(2026, 1, 1), until=date(2027, 1, 1))
+    period = question.period(from_micros(0))
+    assert copy.count(question, period).totals == (0,)
+    copy.close()
+    with pytest.raises(StoreUnavailable, match="made again"):
+        copy.count(question, period)
+    with pytest.raises(StoreUnavailable, match="made again"):
+        copy.apply(Changes(position="1", events=simple(3)))
+
+
 def test_closing_breaks_answers_off(tmp_path: Path) -> None:
     """A process that is told to end does not wait for questions that take minutes."""
     copy = DuckDBCopy(tmp_path / "copy.duckdb")

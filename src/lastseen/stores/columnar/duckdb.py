@@ -37,6 +37,7 @@ CHECKPOINT_FROM = "64MB"
 _BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
 _SIGNS_OF_DAMAGE = ("corrupt", "checksum", "could not read")
 """In the text of the engine's errors of input and output; others are of a full disk, of rights, of a lock."""
+_CLOSED = "the copy for reports is closed, or is being made again"
 _NAMES_OF_FILES = re.compile('"[^"]*"')
 _POSITION, _FORMAT, _TRUTH, _IS_BUILT = "position", "format", "truth", "is_built"
 
@@ -242,7 +243,10 @@ class DuckDBCopy:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._is_gone and not self._is_closed:
             raise CopyBroken("the copy for reports was thrown away and could not be made again")
-        return self._connection.cursor()
+        try:
+            return self._connection.cursor()
+        except duckdb.ConnectionException as error:
+            raise StoreUnavailable(_CLOSED) from error
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -250,7 +254,7 @@ class DuckDBCopy:
             self._readers.add(cursor)
             try:
                 if self._is_closed:
-                    raise StoreUnavailable("the copy for reports is closed, or is being made again")
+                    raise StoreUnavailable(_CLOSED)
                 yield cursor
             except duckdb.InterruptException as error:
                 raise StoreUnavailable("the copy for reports was closed before the answer was there") from error
