@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice, pairwise
 from math import inf
 from pathlib import Path
@@ -95,7 +96,10 @@ def test_several_processes_import_the_same(imported: Callable[..., Imported]) ->
 
 @pytest.mark.parametrize(("part", "victims"), [(1, 1), (3, 2), (-1, 1)], ids=["one-early", "all", "one-at-the-end"])
 def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part: int, victims: int) -> None:
-    """Whatever it was about when it was killed, its part is imported by the first process, each event once."""
+    """Whatever it was about when it was killed, its part is imported by the first process, each event once.
+
+    What it had saved by then is not new any more.
+    """
     helpers: list[int] = []
 
     def kill(importer: Importer, number: int) -> None:
@@ -104,7 +108,10 @@ def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part:
             for helper in helpers:
                 os.kill(helper, 9)
 
-    assert imported(2, kill) == imported(0)
+    (summary, *saved), (alone, *saved_alone) = imported(2, kill), imported(0)
+    assert saved == saved_alone
+    assert replace(summary, new=alone.new) == alone
+    assert summary.new <= alone.new
     assert len(helpers) == victims
 
 

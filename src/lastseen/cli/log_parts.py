@@ -75,6 +75,7 @@ class Summary(Unread):
     saved: int = 0
     """How many of the events are in the database for certain."""
     new: int = 0
+    """How many were not there before; without what a process had saved when it was killed and could not say so."""
     visits: int | None = None
     """Of the site, at the end."""
     has_host: bool = False
