@@ -204,6 +204,15 @@ def test_values_from_a_file_have_their_own_types(tmp_path: Path) -> None:
             load_settings({}, {}, write(tmp_path / "my.toml", wrong))
 
 
+@pytest.mark.parametrize("name", ["https://seen.example.org", "seen.example.org:8443", "*", "a/b", "a b"])
+def test_a_host_that_no_request_could_name(name: str) -> None:
+    """It would never be answered; the message shows what to write. Addresses are names of hosts, too."""
+    with pytest.raises(ConfigurationError, match="without scheme and port"):
+        load_settings({"allowed_hosts": name}, {})
+    given = "Seen.example.org,my_host,10.0.0.7,::1,[2001:db8::1]"
+    assert len(load_settings({"allowed_hosts": given}, {}).allowed_hosts) == 5
+
+
 def test_every_part_reaches_its_owner() -> None:
     """What is set for the tracker and for the status words arrives there, all of it."""
     spans = {"status_online": 1, "status_recent": 2, "status_idle": 3}

@@ -29,6 +29,8 @@ URL_VARIABLE = PREFIX + "URL"
 API_KEY_VARIABLE = PREFIX + "API_KEY"
 CONFIG_FILE = Path("lastseen.toml")
 
+_HOST_NAME = re.compile(r"[a-z0-9._-]+|\[?[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*\]?", re.IGNORECASE)
+"""A name or address without scheme, port and path: with one of these no request would ever be for it."""
 _DATABASE_ADDRESS = re.compile(r"memory:|sqlite:///.|postgres(ql)?://")
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -115,9 +117,16 @@ class Settings:
             raise ConfigurationError("pool_size must be at least 1")
         if not self.host:
             raise ConfigurationError("host must not be empty")
+        self._check_hosts()
         self.tracking()
         self.status_rule()
         self.visit_rule()
+
+    def _check_hosts(self) -> None:
+        for name in self.allowed_hosts:
+            if not _HOST_NAME.fullmatch(name):
+                example = "write it without scheme and port, as in seen.example.org"
+                raise ConfigurationError(f"allowed_hosts: {name!r} is no host name; {example}")
 
     def tracking(self, *, flush_log_level: int = logging.DEBUG) -> TrackerSettings:
         """Return the part that a tracker needs; a flush that wrote something is logged at the given level."""

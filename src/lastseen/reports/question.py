@@ -148,7 +148,7 @@ class Question:
         if self.last is not None and (self.since is not None or self.until is not None):
             raise InvalidQuestion("last", "either last, or from and to")
         if (self.since is None) is not (self.until is None):
-            raise InvalidQuestion("to" if self.until is None else "from", "from and to go together")
+            raise InvalidQuestion("to" if self.until is None else "from", "is missing: from and to go together")
         if self.last is not None and not timedelta(hours=1) <= self.last <= timedelta(days=36_500):
             raise InvalidQuestion("last", "must be at least 1h and at most 36500d")
         if self.since is not None and self.until is not None:

@@ -106,7 +106,9 @@ def read_filter(text: str) -> Filter:
     found = _FILTER.fullmatch(text)
     if found is None:
         raise InvalidQuestion(
-            "filter", f"{text[:100]!r} is none; write dimension:operator:value, the operators are {', '.join(Operator)}"
+            "filter",
+            f"{text[:100]!r} is no filter; write dimension:operator:value as in country:is:DE, or country:unknown; "
+            f"the operators are {', '.join(Operator)}",
         )
     operator, value = Operator(found["operator"]), found["value"]
     values: tuple[str, ...] = () if value is None else (value,)

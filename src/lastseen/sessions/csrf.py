@@ -44,5 +44,5 @@ def forgery_problem(
     if fetch_site is not None:
         return None if fetch_site in {"same-origin", "none"} else "the request comes from another site"
     if origin is None:
-        return "the request does not say where it comes from"
+        return "the request has neither Sec-Fetch-Site nor Origin; browsers send one, programs must send an Origin"
     return None if origin == own_origin and origin != "null" else "the request comes from another origin"

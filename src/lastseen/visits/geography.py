@@ -27,7 +27,9 @@ class Geography:
             raise missing_extra(error, "geography needs its extra: pip install 'lastseen[geo]'", "maxminddb") from error
         try:
             self._reader = maxminddb.open_database(str(path))
-        except (OSError, maxminddb.InvalidDatabaseError) as error:
+        except OSError as error:
+            raise ConfigurationError(f"geo_database: cannot read {path}: {error.strerror or error}") from error
+        except maxminddb.InvalidDatabaseError as error:
             raise ConfigurationError(f"geo_database: cannot read {path} as a MaxMind database: {error}") from error
         self._broken = maxminddb.InvalidDatabaseError
         self._find = lru_cache(maxsize=_CACHED)(self._read)

@@ -64,7 +64,7 @@ class View:
         given = dict(query)
         first, final = (_day(name, given.get(name, "")) for name in ("from", "to"))
         if (first is None) is not (final is None):
-            raise InvalidQuestion("to" if final is None else "from", "from and to go together")
+            raise InvalidQuestion("to" if final is None else "from", "is missing: from and to go together")
         last = None if first is not None else _span(given.get("last", ""))
         zone = zone_of(given.get("tz", ""))
         return cls(
