@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import multiprocessing
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -113,6 +115,25 @@ def test_a_killed_process_costs_nothing(imported: Callable[..., Imported], part:
     assert replace(summary, new=alone.new) == alone
     assert summary.new <= alone.new
     assert len(helpers) == victims
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_where_no_more_processes_are_to_be_had_fewer_do_it(
+    imported: Callable[..., Imported], monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """A machine's limit of processes or open files makes an import slower, and stops none."""
+    pipe, had = multiprocessing.Pipe, iter(range(others))
+
+    def limited() -> object:
+        if next(had, None) is None:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return pipe()
+
+    counts: list[int] = []
+    monkeypatch.setattr(multiprocessing, "Pipe", limited)
+    found = imported(2, lambda importer, _part: counts.append(len(importer.helpers)))
+    assert found == imported(0)
+    assert max(counts) == others
 
 
 def test_what_can_be_done_before_a_transaction_is(imported: Callable[..., Imported], tmp_path: Path) -> None:

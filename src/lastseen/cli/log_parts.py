@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from math import inf
@@ -180,8 +181,10 @@ class Importer:
         may_fork = self._beginning is None and can_fork()
         if may_fork:
             load_rules()
-        for _ in range(number):
-            self._workers[Worker(self._workers, may_fork=may_fork)] = None
+        # Where no more processes are to be had, fewer do the same, or this one alone.
+        with suppress(OSError):
+            for _ in range(number):
+                self._workers[Worker(self._workers, may_fork=may_fork)] = None
         if self._beginning is not None:
             for worker in self._workers:
                 worker.send(self._beginning)
