@@ -6,7 +6,8 @@ shows only those that are below every transaction which is still running (`pg_sn
 any more. The price: a long writing transaction of anybody on the same server holds the feed up; nothing is lost by it.
 
 A database that was restored on another server bears numbers that are still to come there. Who first asks for changes
-notices, numbers everything anew, and begins another epoch: positions of the old one are refused.
+notices, numbers everything anew, and begins another epoch: positions of the old one are refused. So are those of what
+a server has lost that was put back to an earlier state, as long as it has not given their numbers again.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
     ((epoch, text),) = cursor.fetchall()
     horizon = int(text)
     of_events, of_visits = _places_of(position, epoch)
+    if max(of_events, of_visits)[0] >= horizon:
+        raise InvalidCursor("the database was put back to an earlier state; copies of it must begin anew")
     facts = _read(cursor, (CHANGED_IDENTITIES, CHANGED_EVENTS), of_events, horizon, limit)
     (identities, events), of_events = facts.by_kind, facts.place
     removed: Sequence[Any] = ()

@@ -1,4 +1,8 @@
-"""The change feed of visits in a SQLite file: one counter numbers everything, and one writer at a time advances it."""
+"""The change feed of visits in a SQLite file: one counter numbers everything, and one writer at a time advances it.
+
+A position that the counter has not reached is of a file that was put back to an earlier state. It is refused, as long
+as the counter is behind it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 import msgspec
 
 from lastseen.errors import InvalidCursor
+from lastseen.stores.sqlite.visit_memory import COUNTER
 from lastseen.stores.stored_events import StoredEvents
 from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
@@ -50,6 +55,8 @@ _END = 2**63 - 1
 def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> Changes:
     """Return one batch; see `VisitStore.changes`. The connection is in a transaction."""
     seq = _number(position)
+    if seq > connection.execute(COUNTER).fetchone()[0]:
+        raise InvalidCursor("the file was put back to an earlier state; copies of it must begin anew")
     last = _last_to_read(connection, seq, limit)
     parameters = {"seq": seq, "last": last, "limit": limit + 1}
     found = [connection.execute(statement, parameters).fetchall() for statement in _KINDS]
