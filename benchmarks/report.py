@@ -35,10 +35,10 @@ What is compared:
 - **B7** activity over HTTP beside a raw ASGI echo under the same server, one process: requests for each second of the
   server's processor time.
 - **B8**, the store's part: events with their visits, beside the bare writing of the same event rows. Their ids begin
-  with their moment, as those of the browser script, of log lines, of what comes without one, and of PostHog's libraries
-  do. Where senders give ids in no order, such as UUIDs of version 4, the index of the ids takes PostgreSQL's process
-  about 5 µs an event more, and a database that is larger than its memory far more than that. With PostgreSQL our
-  process and the server's take turns, and a commit waits some milliseconds for the disk.
+  with their moment, as those of log lines, of the browser script and PostHog's, and of what comes without an id do.
+  Where senders give ids in no order, such as UUIDs of version 4, the index of the ids takes PostgreSQL's process some
+  4 µs an event more, and far more where it is larger than memory. With PostgreSQL our process and the server's take
+  turns, and a commit waits some milliseconds for the disk.
 - **B8** events over HTTP, acknowledged after their commit, beside a raw ASGI echo, by the processor time of the whole
   server: also that of the thread that saves and of the copy for reports, which the echo has not. All that a server does
   for a load counts, until it is at rest again, and nothing of the load before. The head of each request came before, on

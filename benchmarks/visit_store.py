@@ -38,8 +38,8 @@ class Case(NamedTuple):
     wanted: int | None = None
     """Events a second."""
     are_dated: bool = True
-    """Whether an event's id begins with its moment, as all do that lastseen and its script make, and the UUIDs of
-    PostHog's libraries; else ids are in no order."""
+    """Whether an event's id begins with its moment, as lastseen, its script and PostHog's script in browsers make them;
+    else ids are in no order, as UUIDs of version 4."""
     is_import: bool = False
     """Whether the store is told that many follow, as `lastseen import log` does."""
 
