@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lastseen import LastSeen
 from lastseen.accounts.passwords import Argon2Hasher
 from lastseen.client import Client
 from lastseen.errors import MissingExtra
@@ -18,9 +19,16 @@ from lastseen.stores.columnar.opening import look_at_copies, open_copy
 from lastseen.visits import addresses
 from lastseen.visits.geography import Geography
 from lastseen.visits.user_agents import read_user_agent
+from lastseen.web.page_views import PageViews
 
 POSTGRES = "postgresql://somebody@127.0.0.1:1/nothing"
 NOTHING: Any = None
+
+
+def open_page_views() -> None:
+    with LastSeen.open("memory:") as seen:
+        PageViews(seen)
+
 
 WAYS: dict[str, tuple[str, Callable[[], object]]] = {
     "psycopg": ("psycopg", lambda: open_store(POSTGRES)),
@@ -32,6 +40,8 @@ WAYS: dict[str, tuple[str, Callable[[], object]]] = {
     "maxminddb": ("maxminddb", lambda: Geography("none.mmdb")),
     "ua_parser": ("ua_parser", lambda: read_user_agent("one that nobody has read before")),
     "publicsuffixlist": ("publicsuffixlist", lambda: addresses.registrable_domain("nobody.has.asked.before.test")),
+    "ua_parser-page-views": ("ua_parser", open_page_views),
+    "publicsuffixlist-page-views": ("publicsuffixlist", open_page_views),
     "granian": ("granian", lambda: run_granian(NOTHING, NOTHING, NOTHING, NOTHING)),
 }
 

@@ -257,7 +257,7 @@ def test_a_damaged_spool_wants_somebody_to_look(call: Command, alone: Path) -> N
     waiting, damaged = alone / "spool" / "1" / "00000002.spool", alone / "spool" / "1" / "00000001.damaged"
     write_in(waiting, b"waits")
     done = call("doctor", "--data-folder", alone, "--json")
-    assert (done.code, found(done)["spool"]["detail"][:7]) == (0, "1 files")
+    assert (done.code, found(done)["spool"]["detail"][:11]) == (0, "1 file with")
     write_in(damaged, b"damaged")
     done = call("doctor", "--data-folder", alone, "--json")
     assert (done.code, found(done)["spool"]["passed"]) == (1, False)

@@ -52,7 +52,8 @@ def spool(settings: Settings) -> str:
     waiting = [file.stat().st_size for file in root.glob("*/*.spool")]
     if not waiting:
         return "nothing waits"
-    return f"{len(waiting)} files with {_size(sum(waiting))} of events wait; a server that runs stores them"
+    files = "1 file" if len(waiting) == 1 else f"{len(waiting)} files"
+    return f"{files} with {_size(sum(waiting))} of events waiting; a server that runs stores them"
 
 
 def copies(settings: Settings) -> str:

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from lastseen.activity.backoff import retry_delay
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, Clock
-from lastseen.errors import InvalidData
+from lastseen.errors import InvalidData, missing_extra
 from lastseen.forking import reset_in_forked_children
 from lastseen.visits.cookieless import CookielessVisitors, Salts, open_visits
 from lastseen.visits.event import PAGEVIEW, Event
@@ -41,6 +41,17 @@ CLOSE_DEADLINE = 5.0
 _MICROS = 1_000_000
 
 
+def _import_libraries() -> None:
+    """Say at the start what is missing: the thread that saves would meet it only when somebody has come."""
+    try:
+        # Imported and not only looked for: a library that is there and broken says why.
+        import publicsuffixlist  # noqa: F401 - to see whether it is there
+        import ua_parser  # noqa: F401 - to see whether it is there
+    except ImportError as error:
+        words = "page views need their extra: pip install 'lastseen[server]'"
+        raise missing_extra(error, words, "publicsuffixlist", "ua_parser") from error
+
+
 class PageViews:
     """Takes page views without waiting, and saves them from a thread of its own. Any thread may call.
 
@@ -48,7 +59,8 @@ class PageViews:
     `full`, `unreadable` (the request), `refused` (the database refuses it for ever) and `unsaved` (at the end).
 
     `trusted_proxies` are addresses and networks of proxies whose `X-Forwarded-For` says whose request it is; without
-    them all visitors behind a proxy have its address. Raises `ConfigurationError` for what is no network.
+    them all visitors behind a proxy have its address. Raises `ConfigurationError` for what is no network, and
+    `MissingExtra` without the extra `server`, whose libraries tell devices, robots and domains.
     """
 
     def __init__(
@@ -63,6 +75,7 @@ class PageViews:
         clock: Clock = SYSTEM_CLOCK,
         logger: logging.Logger | None = None,
     ) -> None:
+        _import_libraries()
         self.proxies = TrustedProxies(trusted_proxies)
         self.excludes = excluded_paths(exclude)
         self.dropped: Counter[str] = Counter()
