@@ -110,6 +110,21 @@ def test_a_prepared_batch_that_failed_is_saved_as_a_whole(tmp_path: Path) -> Non
     store.close()
 
 
+def test_a_visit_that_somebody_left_without_events_is_replaced(tmp_path: Path) -> None:
+    """By the one of the same event, wherever it stands in the batch."""
+    store, events = open_store(f"sqlite:///{tmp_path}/rest.db"), _visits(0, 120, 7_200)
+    store.migrate()
+    _save(store, events[2:])
+    owner = sqlite3.connect(tmp_path / "rest.db", isolation_level=None)
+    owner.execute("UPDATE lastseen_visits SET body = '{}', visitor = 99")
+    for table in ("events", "identities"):
+        owner.execute(f"DELETE FROM lastseen_{table}")
+    owner.close()
+    _save(store, events[2:])
+    assert stored(store.visits) == folded(events[2:], RULE)
+    store.close()
+
+
 ODD = ["plain", "a\\b", "tab\there", "line\nbreak\rback", '"', "\\N", "ü€🙂"]
 
 

@@ -20,7 +20,7 @@ from lastseen.stores.sqlite.visit_transaction import (
     HIGHEST_IDENTITY,
     HIGHEST_VISIT,
     NOTE_WRITES,
-    UNLESS_NEW,
+    PUT_VISIT,
     SQLiteVisitTransaction,
 )
 from lastseen.stores.sqlite.visit_values import visit_row
@@ -32,11 +32,12 @@ from lastseen.visits.visit import Visit
 
 ADD_VISITORS = Insertion("lastseen_identities (no, site_id, distinct_id, visitor)", 4, "")
 
+# With DO UPDATE SQLite first keeps a copy of each page that the statement touches, to be undone alone.
 ADD_VISITS = Insertion(
     "lastseen_visits (no, seq, active_slot, site_id, id, visitor, started_at, last_activity_at, is_open, is_bot, "
     "start_reason, entry_url, body)",
     13,
-    UNLESS_NEW,
+    "ON CONFLICT (site_id, id) DO NOTHING",
 )
 
 NOTE_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
@@ -125,7 +126,10 @@ def _add_visits(
     connection = transaction.connection
     no: int = connection.execute(HIGHEST_VISIT).fetchone()[0] + 1
     before = transaction.take_numbers(len(started))
-    ADD_VISITS.run(connection, list(map(visit_row, count(no), count(before + 1), started, repeat(texts))))
+    rows = list(map(visit_row, count(no), count(before + 1), started, repeat(texts)))
+    if ADD_VISITS.run(connection, rows) < len(rows):
+        # A visit whose first event and visitor somebody has removed.
+        connection.executemany(PUT_VISIT, rows)
     written = _encode(list(range(no, no + len(started)))).decode()
     connection.execute(NOTE_WRITES, (before + len(started), before + 1, len(started), written))
 
