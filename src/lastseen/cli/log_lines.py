@@ -28,7 +28,8 @@ _QUOTED = r'"((?:[^"\\]|\\.)*)"'
 # "%{User-agent}i". The user may hold blanks; what a server adds after the user agent is passed over.
 _LINE = re.compile(
     # A first name is the virtual host's when what follows looks like an address; after an address comes "-" or a user.
-    r"(?:(?P<host>[\w.-]+)(?::\d+)? (?=\S*[.:]))?(?P<address>[0-9a-fA-F:.]*[:.][0-9a-fA-F:.]*|[\w.-]+)"
+    # Nothing is given back of either: who may write thousands of dots into a log would keep this busy for minutes.
+    r"(?:(?P<host>[\w.-]++)(?::\d+)? (?=\S*[.:]))?(?P<address>(?=[0-9a-fA-F]*+[:.])[0-9a-fA-F:.]++|[\w.-]++)"
     # Proxies may name those behind which they stand: the first is the visitor.
     r"(?:, ?[0-9a-fA-F:.]+)* \S+ (?:-|.*?) "
     rf"\[(?P<time>[^\]]+)\] {_QUOTED} (?P<status>\d{{3}}) (?:\d+|-)"
