@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 from lastseen import LastSeen
 from lastseen.cli.app import run
 from lastseen.cli.demo_visits import demo_visits
-from lastseen.server.pages.visits.words import END_REASONS, START_REASONS
+from lastseen.reports.terms import Metric
+from lastseen.server.pages.visits.words import END_REASONS, START_REASONS, change_words
 from lastseen.visits.cookieless import ImportedVisitors
 from lastseen.visits.making import EventMaker
 from lastseen.visits.visit import EndReason, StartReason
@@ -313,6 +314,22 @@ def test_an_empty_list_says_what_to_do(new_server: ServerProcess) -> None:
     assert "No visits of people yet." in empty
     assert '<a href="/visits">How to count the first one</a>' in empty
     assert "No visits yet." in new_server.http.get("/visits/list?bots=with").text
+
+
+@pytest.mark.parametrize(
+    ("metric", "now", "before", "words"),
+    [
+        (Metric.BOUNCE_RATE, 0.11, 0.10, ("+1 point", "down")),
+        (Metric.BOUNCE_RATE, 0.10, 0.14, ("\N{MINUS SIGN}4 points", "up")),
+        (Metric.BOUNCE_RATE, 0.101, 0.10, ("as before", "")),
+        (Metric.VISITS, 3, 2, ("+50%", "up")),
+        (Metric.VISITS, 3, 0, ("none before", "")),
+        (Metric.BOUNCE_RATE, 0.1, None, ("no period before", "")),
+    ],
+)
+def test_a_change_in_words(metric: Metric, now: float, before: float | None, words: tuple[str, str]) -> None:
+    """A share changes by points, anything else by percent; fewer bounces are better."""
+    assert change_words(metric, now, before) == words
 
 
 def test_every_reason_has_words() -> None:

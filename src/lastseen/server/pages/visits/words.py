@@ -101,7 +101,7 @@ def change_words(metric: Metric, now: Figure, before: Figure) -> tuple[str, str]
         return ("as before", "") if not now else ("none before", "")
     if metric.unit == "share":
         points = round((now - before) * 100)
-        words, is_more = f"{points:+d} points", points > 0
+        words, is_more = f"{points:+d} point{'' if abs(points) == 1 else 's'}", points > 0
         is_same = points == 0
     else:
         change = (now - before) / before
