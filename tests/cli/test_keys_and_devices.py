@@ -137,13 +137,22 @@ def test_what_is_not_there_is_told(there: Callable[..., Done], arguments: tuple[
 
 
 def test_a_server_that_does_not_answer_is_worth_another_try(call: Command) -> None:
-    """Exit code 3, with the address; a missing key is a wrong command."""
+    """Exit code 3, with the address."""
     done = call("keys", "list", "--url", "http://127.0.0.1:9", "--api-key", "ls_x")
     assert done.code == 3
     assert "http://127.0.0.1:9" in done.err
-    done = call("keys", "list", "--url", "http://127.0.0.1:9")
+
+
+def test_a_key_is_needed_where_the_server_asks_for_one(
+    call: Command, address_and_key: tuple[str, str], tmp_path: Path
+) -> None:
+    """Without one the command is wrong there; a server without an account asks programs on its machine for none."""
+    done = call("keys", "list", "--url", address_and_key[0])
     assert done.code == 2
-    assert "LASTSEEN_API_KEY" in done.err
+    assert "asks for a key: set LASTSEEN_API_KEY" in done.err
+    with ServerProcess(tmp_path) as open_server:
+        assert call("keys", "create", "till 7", "--url", open_server.address).code == 0
+        assert "till 7" in call("keys", "list", "--url", open_server.address).out
 
 
 def test_the_key_may_come_from_the_environment(

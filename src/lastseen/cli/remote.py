@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,7 +13,7 @@ from msgspec import UNSET
 
 from lastseen.app import LastSeen
 from lastseen.cli.opening import open_for_reading
-from lastseen.client.call import Call
+from lastseen.client.call import ApiError, Call
 from lastseen.client.transport import Client
 from lastseen.devices.device import Device
 from lastseen.devices.store import DeviceOrder
@@ -50,14 +51,17 @@ def client_for(settings: Settings, url: str | None, api_key: str | None) -> Iter
         with open_for_reading(settings) as seen:
             yield LocalClient(seen)
         return
-    if api_key is None:
-        raise ConfigurationError(f"--url needs a key: set {API_KEY_VARIABLE}, or give --api-key")
     client = Client(url, api_key)
     import httpx
 
     try:
         with client:
             yield client
+    except ApiError as error:
+        # As long as a server has no account, it asks programs on its machine for none.
+        if error.status == HTTPStatus.UNAUTHORIZED and api_key is None:
+            raise ConfigurationError(f"{url} asks for a key: set {API_KEY_VARIABLE}, or give --api-key") from error
+        raise
     except httpx.HTTPError as error:
         raise StoreUnavailable(f"{url}: {str(error) or type(error).__name__}") from error
 
