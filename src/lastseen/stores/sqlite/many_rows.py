@@ -19,7 +19,7 @@ class Insertion:
     keeps what is on each page it touches, to be undone alone (https://www.sqlite.org/tempfiles.html, 2.5).
     """
 
-    def __init__(self, table: str, columns: int, on_conflict: str) -> None:
+    def __init__(self, table: str, columns: int, on_conflict: str = "") -> None:
         row = f"({', '.join('?' * columns)})"
         self._statements = [
             (size, f"INSERT OR FAIL INTO {table} VALUES {', '.join([row] * size)} {on_conflict}")  # noqa: S608 - constants

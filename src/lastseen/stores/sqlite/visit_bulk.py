@@ -16,7 +16,6 @@ import msgspec
 from lastseen.stores.sqlite.many_rows import Insertion
 from lastseen.stores.sqlite.visit_transaction import (
     ADD_EVENTS,
-    ADDED_EVENTS,
     HIGHEST_IDENTITY,
     HIGHEST_VISIT,
     NOTE_WRITES,
@@ -30,7 +29,7 @@ from lastseen.visits.rule import VisitRule
 from lastseen.visits.store import SaveResult
 from lastseen.visits.visit import Visit
 
-ADD_VISITORS = Insertion("lastseen_identities (no, site_id, distinct_id, visitor)", 4, "")
+ADD_VISITORS = Insertion("lastseen_identities (no, site_id, distinct_id, visitor)", 4)
 
 # With DO UPDATE SQLite first keeps a copy of each page that the statement touches, to be undone alone.
 ADD_VISITS = Insertion(
@@ -39,6 +38,8 @@ ADD_VISITS = Insertion(
     13,
     "ON CONFLICT (site_id, id) DO NOTHING",
 )
+
+ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE seq > ?"
 
 NOTE_NEWEST = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ? WHERE no = ?"
 
@@ -53,8 +54,10 @@ def save_prepared(
     held = transaction.find([(site_id, distinct_id) for distinct_id in groups])
     known = {distinct_id: one.no for (_, distinct_id), one in held.by_key.items()}
     added = _add_visitors(connection, site_id, [each for each in groups if each not in known])
+    transaction.index_events()
     before = transaction.take_numbers(len(batch))
-    new = ADD_EVENTS.run(connection, _event_rows(before + 1, batch, known | added))
+    ADD_EVENTS.run(connection, _event_rows(before + 1, batch, known | added))
+    new = transaction.memory.events.let_in(len(batch), before + len(batch))
     begun: list[tuple[int, Visit]] = []
     texts: dict[str, str] = {}
     if new == len(batch) and batch.rule == rules[site_id]:

@@ -11,9 +11,10 @@ import sqlite3
 from collections import deque
 from dataclasses import dataclass, field
 
+from lastseen.stores.sqlite.event_index import EventIndex
 from lastseen.stores.visit_saving import Held
 
-COUNTER = "SELECT value FROM lastseen_visit_counter"
+COUNTER = "SELECT value, indexed FROM lastseen_visit_counter"
 
 DATA_VERSION = "PRAGMA data_version"
 
@@ -29,6 +30,7 @@ class Memory:
     connection: sqlite3.Connection
     data_version: int
     count: int
+    events: EventIndex
     held: Held = field(default_factory=Held)
     size: int = 0
     """So many characters of JSON they are made of."""
@@ -46,7 +48,7 @@ class VisitMemory:
 
     def begin(self, connection: sqlite3.Connection) -> Memory:
         """Return what is known in a writing transaction that has begun; nothing, if anybody may have written since."""
-        count: int = connection.execute(COUNTER).fetchone()[0]
+        count, indexed = connection.execute(COUNTER).fetchone()
         version: int = connection.execute(DATA_VERSION).fetchone()[0]
         kept = self._take()
         if (
@@ -57,7 +59,7 @@ class VisitMemory:
             and kept.size <= MOST_CHARACTERS
         ):
             return kept
-        return Memory(connection=connection, data_version=version, count=count)
+        return Memory(connection=connection, data_version=version, count=count, events=EventIndex(connection, indexed))
 
     def keep(self, memory: Memory) -> None:
         """Give back what a transaction knew that has committed."""

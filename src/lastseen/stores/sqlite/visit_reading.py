@@ -29,10 +29,18 @@ from lastseen.visits.visit import Visit
 
 FROM_EVENTS = "FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity"
 
-FIND_EVENT = """
-SELECT i.visitor, e.at FROM lastseen_events AS e JOIN lastseen_identities AS i ON i.no = e.identity
-WHERE e.site_id = ? AND e.id = ?
+# Events that are not in the tables of `event_index` yet. With an index SQLite would go through the whole site.
+FROM_WAITING = """
+FROM lastseen_events AS e NOT INDEXED CROSS JOIN lastseen_identities AS i ON i.no = e.identity
+WHERE e.seq > (SELECT indexed FROM lastseen_visit_counter)
 """
+
+FIND_EVENT = f"""
+SELECT i.visitor, e.at FROM lastseen_event_ids AS k
+CROSS JOIN lastseen_events AS e ON e.seq = k.seq CROSS JOIN lastseen_identities AS i ON i.no = e.identity
+WHERE k.site_id = ?1 AND k.id = ?2
+UNION ALL SELECT i.visitor, e.at {FROM_WAITING} AND e.site_id = ?1 AND e.id = ?2
+"""  # noqa: S608 - constants
 
 GET = "SELECT body FROM lastseen_visits WHERE site_id = ? AND id = ?"
 
@@ -81,7 +89,18 @@ EVENT_CONDITIONS = {
         SELECT no FROM lastseen_identities WHERE site_id = :site AND distinct_id = :distinct_id
     )""",
     "name": "e.name = :name",
+    "after_at": "e.at <= :after_at",
+    "after_id": "(e.at, e.id) < (:after_at, :after_id)",
 }
+
+IN_PAGES = " ORDER BY 4 DESC, 2 DESC LIMIT :limit"
+
+# The events of a distinct id, by their moments.
+FROM_MOMENTS = """
+FROM lastseen_event_moments AS m CROSS JOIN lastseen_events AS e ON e.seq = m.seq
+CROSS JOIN lastseen_identities AS i ON i.no = e.identity
+WHERE true
+"""
 
 SITES_WITH_OPEN_VISITS = """
 WITH RECURSIVE sites (id) AS (
@@ -100,20 +119,31 @@ WHERE is_open = 1 AND site_id = :site AND started_at < :started AND (last_activi
 ORDER BY started_at LIMIT :limit
 """
 
-VISITOR_IDS = """
+VISITOR_IDS = f"""
 SELECT i.distinct_id FROM lastseen_identities AS i
-WHERE i.site_id = ?1 AND i.distinct_id > ?2 AND i.visitor = i.no AND EXISTS (
-    SELECT 1 FROM lastseen_identities AS m JOIN lastseen_events AS e ON e.identity = m.no WHERE m.visitor = i.no
+WHERE i.site_id = ?1 AND i.distinct_id > ?2 AND i.visitor = i.no AND (
+    EXISTS (
+        SELECT 1 FROM lastseen_identities AS o JOIN lastseen_event_moments AS m ON m.identity = o.no
+        WHERE o.visitor = i.no
+    ) OR i.no IN (SELECT i.visitor {FROM_WAITING})
 )
 ORDER BY i.distinct_id LIMIT ?3
-"""
+"""  # noqa: S608 - constants
 
 # CROSS JOIN: see visit_transaction.
+IDENTITIES_OF = """
+FROM json_each(?2) AS wanted
+CROSS JOIN lastseen_identities AS v ON v.site_id = ?1 AND v.distinct_id = wanted.value AND v.visitor = v.no
+CROSS JOIN lastseen_identities AS i ON i.visitor = v.no
+"""
+
 EVENTS_OF_VISITORS = f"""
-SELECT i.distinct_id, {EVENT.replace("i.distinct_id", "m.distinct_id")} FROM json_each(?2) AS wanted
-CROSS JOIN lastseen_identities AS i ON i.site_id = ?1 AND i.distinct_id = wanted.value AND i.visitor = i.no
-JOIN lastseen_identities AS m ON m.visitor = i.no
-JOIN lastseen_events AS e ON e.identity = m.no AND e.at BETWEEN ?3 AND ?4
+SELECT v.distinct_id, {EVENT} {IDENTITIES_OF}
+CROSS JOIN lastseen_event_moments AS m ON m.identity = i.no AND m.at BETWEEN ?3 AND ?4
+CROSS JOIN lastseen_events AS e ON e.seq = m.seq
+UNION ALL
+SELECT (SELECT distinct_id FROM lastseen_identities WHERE no = i.visitor), {EVENT} {FROM_WAITING}
+AND e.at BETWEEN ?3 AND ?4 AND e.identity IN (SELECT i.no {IDENTITIES_OF})
 """  # noqa: S608 - constants
 
 VISITS_OF_VISITORS = """
@@ -189,22 +219,16 @@ class SQLiteVisitReading:
         values = event_conditions(query)
         if not is_answerable(values):
             return []
-        conditions = [EVENT_CONDITIONS[name] for name in values]
-        if query.after is not None:
-            conditions.append("(e.at, e.id) < (:after_at, :after_id)")
-        statement = (
-            f"SELECT {EVENT} {FROM_EVENTS} WHERE {' AND '.join(conditions)} ORDER BY e.at DESC, e.id DESC LIMIT :limit"
-        )
-        parameters = {**values, **after_conditions(query.after), "limit": query.limit}
-        return [event_of(row) for row in self._ask(statement, parameters)]
+        values |= after_conditions(query.after)
+        rows = self._ask(_events(EVENT, values) + IN_PAGES, {**values, "limit": query.limit})
+        return [event_of(row) for row in rows]
 
     def count_events(self, query: EventQuery) -> int:
         """See `VisitStore`."""
         values = event_conditions(query)
         if not is_answerable(values):
             return 0
-        conditions = " AND ".join(EVENT_CONDITIONS[name] for name in values)
-        return int(self._ask(f"SELECT count(*) FROM lastseen_events AS e WHERE {conditions}", values)[0][0])  # noqa: S608
+        return sum(count for (count,) in self._ask(_events("count(*)", values), values))
 
     def events_of(self, visit: Visit) -> Sequence[Event]:
         """See `VisitStore`."""
@@ -256,6 +280,17 @@ class SQLiteVisitReading:
 def _with_slot(values: Mapping[str, Any]) -> Mapping[str, Any]:
     since = values.get("active_since")
     return values if since is None else {**values, "active_slot": slot_of(since)}
+
+
+def _events(columns: str, values: Mapping[str, Any]) -> str:
+    """Return the statement, or both of them, that find events under the conditions of these names."""
+    conditions = " AND ".join(EVENT_CONDITIONS[name] for name in values)
+    if "distinct_id" not in values:
+        return f"SELECT {columns} {FROM_EVENTS} WHERE {conditions}"
+    indexed = f"SELECT {columns} {FROM_MOMENTS} AND {conditions}"
+    for name in ("e.at", "e.identity ="):
+        indexed = indexed.replace(name, f"m{name[1:]}")
+    return f"{indexed} UNION ALL SELECT {columns} {FROM_WAITING} AND {conditions}"
 
 
 def find_visit(connection: sqlite3.Connection, site_id: str, visit_id: str) -> Visit | None:

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import chain, count, repeat
 from typing import Any
 
-import msgspec
-
+from lastseen.stores.sqlite.event_index import ids_by_site, ids_of, json_of
 from lastseen.stores.sqlite.many_rows import Insertion
 from lastseen.stores.sqlite.visit_memory import Memory
 from lastseen.stores.sqlite.visit_values import event_rows, slot_of, visit_row
@@ -29,7 +28,7 @@ from lastseen.visits.event import Event
 from lastseen.visits.identity import Link
 from lastseen.visits.visit import Visit
 
-COUNT = "UPDATE lastseen_visit_counter SET value = ?"
+COUNT = "UPDATE lastseen_visit_counter SET value = ?, indexed = ?"
 
 IDENTITY = "i.no, i.site_id, i.distinct_id, i.visitor, i.newest_at, i.newest_id, i.marks"
 
@@ -50,20 +49,19 @@ ADD_IDENTITY = "INSERT INTO lastseen_identities (no, site_id, distinct_id, visit
 
 REGROUP = "UPDATE lastseen_identities SET visitor = ?, seq = ? WHERE no = ?"
 
-ADD_EVENTS = Insertion("lastseen_events", 9, "ON CONFLICT (site_id, id) DO NOTHING")
-
-ADDED_EVENTS = "SELECT seq FROM lastseen_events WHERE seq > ?"
+ADD_EVENTS = Insertion("lastseen_events", 9)
 
 EVENT = "e.site_id, e.id, i.distinct_id, e.at, e.name, e.received_at, e.flags, e.body"
 
 EVENTS_FROM = f"""
 SELECT i.visitor, {EVENT} FROM json_each(?) AS wanted
 JOIN lastseen_identities AS i ON i.visitor = CAST(wanted.key AS INTEGER)
-JOIN lastseen_events AS e ON e.identity = i.no AND e.at >= wanted.value
+JOIN lastseen_event_moments AS m ON m.identity = i.no AND m.at >= wanted.value
+JOIN lastseen_events AS e ON e.seq = m.seq
 """  # noqa: S608 - constants
 
 FIRST_MOMENTS = """
-SELECT wanted.value, (SELECT min(e.at) FROM lastseen_events AS e WHERE e.identity = wanted.value)
+SELECT wanted.value, (SELECT min(m.at) FROM lastseen_event_moments AS m WHERE m.identity = wanted.value)
 FROM json_each(?) AS wanted
 """
 
@@ -150,8 +148,6 @@ ON CONFLICT (site_id, id) DO UPDATE SET seq = excluded.seq
 
 NOTE = "UPDATE lastseen_identities SET newest_at = ?, newest_id = ?, marks = ? WHERE no = ?"
 
-_encode = msgspec.json.Encoder().encode
-
 
 class SQLiteVisitTransaction:
     """See `VisitTransaction`."""
@@ -166,17 +162,17 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         held = self._held
         missing = [key for key in keys if key not in held.by_key]
-        for site_id, ids in _by_site(missing).items():
-            self._add(FIND_IDENTITIES, (site_id, _json(ids)))
+        for site_id, ids in ids_by_site(missing).items():
+            self._add(FIND_IDENTITIES, (site_id, json_of(ids)))
         self._make([key for key in missing if key not in held.by_key])
-        for site_id, ids in _by_site(linked).items():
-            self._add(REACHED_IDENTITIES, (site_id, _json(ids)))
+        for site_id, ids in ids_by_site(linked).items():
+            self._add(REACHED_IDENTITIES, (site_id, json_of(ids)))
         return held
 
     def find(self, keys: Collection[Key]) -> Held:
         """Return the identities that there are, and those that stand for their visitors."""
-        for site_id, ids in _by_site(keys).items():
-            self._add(FIND_IDENTITIES, (site_id, _json(ids)))
+        for site_id, ids in ids_by_site(keys).items():
+            self._add(FIND_IDENTITIES, (site_id, json_of(ids)))
         found = Held()
         for key in keys:
             if key in self._held.by_key:
@@ -187,18 +183,21 @@ class SQLiteVisitTransaction:
 
     def insert(self, events: Collection[Event], held: Held) -> Collection[Event]:
         """See `VisitTransaction`."""
+        index, ids = self.memory.events, ids_of(events)
+        known = index.known(ids, self._seq)
+        if known:
+            events = [event for event in events if (event.site_id, event.id) not in known]
+            ids = ids_of(events)
         before = self.take_numbers(len(events))
-        rows = event_rows(before + 1, events, map(body_of, events), held.by_key)
-        if ADD_EVENTS.run(self.connection, rows) == len(events):
-            return events
-        added = {seq for (seq,) in self.connection.execute(ADDED_EVENTS, (before,))}
-        return [event for seq, event in enumerate(events, before + 1) if seq in added]
+        ADD_EVENTS.run(self.connection, event_rows(before + 1, events, map(body_of, events), held.by_key))
+        index.add(ids, self._seq)
+        return events
 
     def link(self, site_id: str, links: Collection[Link]) -> Mapping[Link, str | None]:
         """See `VisitTransaction`."""
         rows = [(site_id, link.event_id, link.one, link.other, text_of_link(link)) for link in links]
         self.connection.executemany(ADD_LINK, rows)
-        ends = _json({end for link in links for end in link.ids})
+        ends = json_of({end for link in links for end in link.ids})
         found = self.connection.execute(LINKS, (site_id, ends))
         return {link_of_text(text): owner for text, owner in found}
 
@@ -208,7 +207,7 @@ class SQLiteVisitTransaction:
 
     def owners(self, site_id: str, event_ids: Collection[str]) -> Mapping[str, str]:
         """See `VisitTransaction`."""
-        return dict(self.connection.execute(OWNERS, (site_id, _json(event_ids))))
+        return dict(self.connection.execute(OWNERS, (site_id, json_of(event_ids))))
 
     def regroup(self, identities: Collection[Identity]) -> None:
         """See `VisitTransaction`."""
@@ -218,7 +217,7 @@ class SQLiteVisitTransaction:
         """See `VisitTransaction`."""
         for one in visitors:
             one.visit, one.is_loaded = None, True
-        for no, visit_no, text in self.connection.execute(NEWEST_VISITS, (_json([one.no for one in visitors]),)):
+        for no, visit_no, text in self.connection.execute(NEWEST_VISITS, (json_of([one.no for one in visitors]),)):
             one, visit = self._held.by_no[no], visit_of(text)
             # Two visits may begin in the same microsecond.
             if one.visit is None or one.visit.id < visit.id:
@@ -227,14 +226,15 @@ class SQLiteVisitTransaction:
     def visits_around(self, moments: Mapping[int, int]) -> Mapping[int, list[Visit]]:
         """See `VisitTransaction`."""
         visits: dict[int, list[Visit]] = defaultdict(list)
-        for visitor, text in self.connection.execute(VISITS_AROUND, (_json(moments),)):
+        for visitor, text in self.connection.execute(VISITS_AROUND, (json_of(moments),)):
             visits[visitor].append(visit_of(text))
         return visits
 
     def events_from(self, moments: Mapping[int, int]) -> Mapping[int, list[Event]]:
         """See `VisitTransaction`."""
+        self.index_events()
         events: dict[int, list[Event]] = defaultdict(list)
-        for visitor, *row in self.connection.execute(EVENTS_FROM, (_json(moments),)):
+        for visitor, *row in self.connection.execute(EVENTS_FROM, (json_of(moments),)):
             events[visitor].append(event_of(row))
         for of_visitor in events.values():
             of_visitor.sort(key=lambda event: event.order)
@@ -242,7 +242,8 @@ class SQLiteVisitTransaction:
 
     def first_moments(self, identities: Collection[int]) -> Mapping[int, int]:
         """See `VisitTransaction`."""
-        rows = self.connection.execute(FIRST_MOMENTS, (_json(identities),))
+        self.index_events()
+        rows = self.connection.execute(FIRST_MOMENTS, (json_of(identities),))
         return {no: at for no, at in rows if at is not None}
 
     def write(self, outcome: Outcome) -> None:
@@ -252,7 +253,7 @@ class SQLiteVisitTransaction:
         run(NOTE_REMOVAL, [(*key, self._next()) for key in outcome.removed])
         self._write_visits(outcome)
         self._note(outcome)
-        self.connection.execute(COUNT, (self._seq,))
+        self.connection.execute(COUNT, (self._seq, self.memory.events.indexed))
         self.memory.count = self._seq
 
     def take_numbers(self, count: int) -> int:
@@ -260,6 +261,10 @@ class SQLiteVisitTransaction:
         before = self._seq
         self._seq += count
         return before
+
+    def index_events(self) -> None:
+        """Make every event one that is found by its id and by its visitor."""
+        self.memory.events.catch_up(self._seq)
 
     def _write_visits(self, outcome: Outcome) -> None:
         first = self._seq + 1
@@ -274,7 +279,7 @@ class SQLiteVisitTransaction:
         # A visitor's newest visit may go on to its end before another one begins, and that is the newest then.
         written = [*self._extend(extended), *self._put(changed, outcome)]
         if written:
-            self.connection.execute(NOTE_WRITES, (self._seq, first, len(written), _json(written)))
+            self.connection.execute(NOTE_WRITES, (self._seq, first, len(written), json_of(written)))
 
     def _put(self, changed: Collection[tuple[int, Visit]], outcome: Outcome) -> Collection[int]:
         """Write visits that are new, or changed in more than what they go on with; return the numbers of their rows."""
@@ -349,7 +354,7 @@ class SQLiteVisitTransaction:
                 self.memory.size += len(one.marks or "")
         others = {one.visitor for one in added if one.visitor not in held.by_no}
         if others:
-            self._add(IDENTITIES, (_json(others),))
+            self._add(IDENTITIES, (json_of(others),))
 
     def _make(self, keys: Collection[Key]) -> None:
         if not keys:
@@ -363,14 +368,3 @@ class SQLiteVisitTransaction:
 
 def _start(item: tuple[int, Visit]) -> int:
     return item[1].start
-
-
-def _by_site(keys: Iterable[Key]) -> Mapping[str, list[str]]:
-    ids: dict[str, list[str]] = defaultdict(list)
-    for site_id, text in keys:
-        ids[site_id].append(text)
-    return ids
-
-
-def _json(values: Collection[Any]) -> str:
-    return _encode(values).decode()
