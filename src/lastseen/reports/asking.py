@@ -10,19 +10,17 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from lastseen.clock import SYSTEM_CLOCK, Clock, utc
-from lastseen.errors import InvalidCursor, StoreUnavailable
+from lastseen.errors import InvalidCursor, StoreError, StoreUnavailable
 from lastseen.forking import reset_in_forked_children
 from lastseen.reports.answer import Answer
 from lastseen.reports.assembling import assemble
+from lastseen.reports.batches import BatchSize
 from lastseen.reports.copy import CopyBroken, Figures, Place, ReportCopy
 from lastseen.reports.export import table_of
 from lastseen.reports.following import Follower
 from lastseen.reports.period import Period
 from lastseen.reports.question import Question
 from lastseen.visits.store import Changes, VisitStore
-
-BATCH = 100_000
-"""Of changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +58,7 @@ class Reports:
         self._clock = clock
         self._log = logger or logging.getLogger("lastseen.reports")
         self._builds = 0
+        self._batch = BatchSize()
         self._stop = threading.Event()
         self._begin()
         reset_in_forked_children(self)
@@ -150,9 +149,14 @@ class Reports:
         """Copy one batch."""
         with self._feeding:
             copy = self._opened()
-            changes = self._changes(copy)
-            if changes.position != copy.position():
-                copy.apply(changes)
+            try:
+                changes = self._changes(copy)
+                if changes.position != copy.position():
+                    copy.apply(changes)
+            except StoreError:
+                self._batch.note_failed()
+                raise
+            self._batch.note_copied(changes)
             if changes.is_complete:
                 copy.finish_building()
             self._is_complete = changes.is_complete
@@ -164,12 +168,12 @@ class Reports:
 
     def _changes(self, copy: ReportCopy) -> Changes:
         try:
-            return self._visits.changes(copy.position(), BATCH)
+            return self._visits.changes(copy.position(), self._batch.changes)
         except InvalidCursor:
             self._log.warning("the database is not the one that was copied for reports; it is copied anew")
             self._is_complete = False
             copy.clear()
-            return self._visits.changes(copy.position(), BATCH)
+            return self._visits.changes(copy.position(), self._batch.changes)
 
     def _opened(self) -> ReportCopy:
         with self._opening:

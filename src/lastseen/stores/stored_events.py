@@ -26,7 +26,8 @@ class _Body(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _encode = msgspec.json.Encoder().encode
-_told = itemgetter(0, 1, 2, 3, 5, 6)
+_BODY = 6
+_told = itemgetter(0, 1, 2, 3, 5, _BODY)
 
 
 class StoredEvents(Sequence[Event]):
@@ -59,6 +60,11 @@ class StoredEvents(Sequence[Event]):
         for sender, event_id, at, name, flags, text in map(_told, self._rows):
             body = _decode(text)
             yield self._senders[sender], event_id, at, name, flags, body.url, bytes(body.properties)
+
+
+def characters_of(rows: Sequence[Sequence[Any]]) -> int:
+    """Return how many characters the bodies of such rows have together."""
+    return sum([len(row[_BODY]) for row in rows])
 
 
 def facts_of(events: Sequence[Event]) -> Iterator[Facts]:

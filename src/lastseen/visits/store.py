@@ -95,6 +95,8 @@ class Changes:
     visits are in the batch."""
     is_complete: bool = True
     """Whether nothing was waiting behind this batch when it was read."""
+    characters: int = 0
+    """So many the events are about, as JSON; 0 where the store does not know."""
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from lastseen.errors import InvalidCursor
 from lastseen.stores.postgres.database import Cursor
 from lastseen.stores.postgres.visit_holding import PREPARE
-from lastseen.stores.stored_events import StoredEvents
+from lastseen.stores.stored_events import StoredEvents, characters_of
 from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
 
@@ -139,6 +139,7 @@ def read_changes(cursor: Cursor, position: str, limit: int) -> Changes:
         removed=tuple((site_id, visit_id) for site_id, visit_id, *_ in removed),
         identities=tuple((site_id, each, visitor_id) for site_id, each, visitor_id, *_ in identities),
         is_complete=is_complete,
+        characters=characters_of(events),
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from lastseen.errors import InvalidCursor
 from lastseen.stores.sqlite.visit_memory import COUNTER
-from lastseen.stores.stored_events import StoredEvents
+from lastseen.stores.stored_events import StoredEvents, characters_of
 from lastseen.stores.visit_rows import visit_of
 from lastseen.visits.store import Changes
 
@@ -73,6 +73,7 @@ def read_changes(connection: sqlite3.Connection, position: str, limit: int) -> C
         removed=tuple([(site_id, visit_id) for site_id, visit_id, _ in removed]),
         identities=tuple([(site_id, each, visitor_id) for site_id, each, visitor_id, _ in identities]),
         is_complete=is_rest and last == _END,
+        characters=characters_of(events),
     )
 
 
