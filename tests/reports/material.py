@@ -122,13 +122,19 @@ def questions_by_page(draw: st.DrawFn) -> Question:
         st.sampled_from(["property:plan", "event"]),
         st.sampled_from([Operator.IS_NOT, Operator.NONE_OF, Operator.KNOWN, Operator.IS]),
     )
+    metrics = (Metric.VISITORS, *draw(st.lists(st.sampled_from([*Metric][1:]), max_size=3, unique=True)))
+    by = draw(st.sampled_from([(page,), (page,), (page, Dimension("country")), (Dimension("source"), page)]))
+    order = draw(st.none() | st.sampled_from([*metrics, by[0].name]))
     first = date(2026, 3, 27) + timedelta(days=draw(st.integers(0, 3)))
     return Question(
-        metrics=(Metric.VISITORS, *draw(st.lists(st.sampled_from([Metric.VISITS, Metric.PAGE_VIEWS]), unique=True))),
-        by=draw(st.sampled_from([(page,), (page,), (page, Dimension("country"))])),
+        metrics=metrics,
+        by=by,
         filters=tuple(draw(st.lists(st.one_of(about_pages, about_pages, filters(), about_events), max_size=2))),
         since=first,
         until=first + timedelta(days=draw(st.integers(1, 3))),
         compare=draw(st.none() | st.just(Compare.PREVIOUS)),
+        order=None if order is None else Order(order, is_descending=draw(st.sampled_from([True, True, False]))),
+        limit=draw(st.sampled_from([1, 2, 100])),
+        offset=draw(st.sampled_from([0, 0, 1])),
         bots=draw(st.sampled_from(Bots)),
     )

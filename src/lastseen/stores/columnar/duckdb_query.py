@@ -1,7 +1,8 @@
 """From a question to one DuckDB statement. Pure.
 
 Whole visits are counted by the moment they started, events by their own. A question that has both is two aggregations,
-joined by their dimensions. Every value of the question is bound; what is put together is made of constants.
+joined by their dimensions, or one of rows that stand for both. Every value of the question is bound; what is put
+together is made of constants.
 """
 
 # ruff: noqa: S608 - statements are put together of constants; everything that was asked for is bound
@@ -20,7 +21,20 @@ from lastseen.reports.terms import Dimension, Grain, Metric, adds_up
 from lastseen.stores.columnar.duckdb_rows import Rows
 from lastseen.stores.columnar.duckdb_terms import METRICS, Terms
 
-NEW_VISITORS = "count(*) FILTER (WHERE NOT v.is_old)"
+NEW_VISITORS = "count(*) FILTER (WHERE is_new)"
+COUNTED_AT_ONCE = {Metric.VISITS, Metric.PAGE_VIEWS, Metric.EVENTS}
+# To count different visitors takes the longest. So first it is counted at least and at most how many each row can have
+# of what decides about the order; then all figures are of the rows that can be among those that are asked for.
+BOUNDS = "SELECT {keys}, {least} AS least, {most} AS most FROM ({rows}) GROUP BY {keys}"
+LEADING = """
+SELECT *, row_number() OVER () AS place FROM bounds
+WHERE most >= coalesce((SELECT least FROM bounds ORDER BY least DESC LIMIT 1 OFFSET $others), 0)
+"""
+OF_LEADING = """
+SELECT {columns} FROM leaders JOIN (
+    SELECT leaders.place, {figures} FROM ({rows}) AS found JOIN leaders ON {same} GROUP BY leaders.place
+) AS counted ON counted.place = leaders.place
+"""
 
 
 class Statement:
@@ -31,6 +45,7 @@ class Statement:
         self._terms = Terms(question, period)
         self._rows = Rows(self._terms)
         self.values: dict[str, Any] = self._terms.values
+        self._is_leading = False
 
     def text(self, keys: Sequence[tuple[Any, ...]] | None = None) -> str:
         """Return the statement: the row of totals first, then the rows in their order; dimensions before metrics.
@@ -38,6 +53,7 @@ class Statement:
         With `keys` the rows of these keys alone, in any order.
         """
         question = self._question
+        self._is_leading = keys is None and self._can_lead()
         names = [f"d{place}" for place in range(len(question.by))]
         totals = ", ".join(["1 AS is_total", *(f"NULL AS {name}" for name in names), "*"])
         parts = [f"SELECT {totals} FROM ({self._joined(())})"]
@@ -92,6 +108,8 @@ class Statement:
     def _joined(self, by: Sequence[Dimension]) -> str:
         """Return the aggregation, or the two of them side by side."""
         metrics = self._question.metrics
+        if by and self._is_on_pages():
+            return self._on_pages()
         parts = {
             grain: [place for place, metric in enumerate(metrics) if metric.grain is grain]
             for grain in Grain
@@ -117,7 +135,9 @@ class Statement:
     def _adds_up(self, grain: Grain, places: Sequence[int]) -> bool:
         """Return whether the totals are the sums of the rows, so that one look for the rows is enough."""
         by = self._question.by
-        return grain is Grain.EVENT and bool(by) and all(adds_up(self._question.metrics[place], by) for place in places)
+        if grain is Grain.VISIT or not by or self._is_on_pages():
+            return False
+        return all(adds_up(self._question.metrics[place], by) for place in places)
 
     def _of_summands(self, places: Sequence[int], by: Sequence[Dimension]) -> str:
         if "summands" not in self._rows.tables:
@@ -125,6 +145,59 @@ class Statement:
         if by:
             return "SELECT * FROM summands"
         return f"SELECT {', '.join(f'coalesce(sum(m{place}), 0) AS m{place}' for place in places)} FROM summands"
+
+    def _is_on_pages(self) -> bool:
+        """Return whether rows are of pages, and one look at events serves the figures of visits as well as their own.
+
+        A visit and its event may be of different stretches of time.
+        """
+        by, metrics = self._question.by, self._question.metrics
+        return (
+            len(by) > 1
+            and [each.name for each in by if each.is_of_events] == ["page"]
+            and all(each.bucket is None for each in by)
+            and any(metric.grain is Grain.VISIT for metric in metrics)
+        )
+
+    def _can_lead(self) -> bool:
+        """Return whether bounds of what decides about the order are cheaper than different visitors in every row."""
+        question = self._question
+        return (
+            self._is_on_pages()
+            and Metric.VISITORS in question.metrics
+            and question.ordered[0].is_descending
+            and question.ordered[0].by in {*COUNTED_AT_ONCE, Metric.VISITORS}
+        )
+
+    def _on_pages(self) -> str:
+        """Return one aggregation for visits and events, of all the rows or of those that can be asked for."""
+        question = self._question
+        by, metrics = question.by, question.metrics
+        rows = self._rows.on_pages(by, with_events=any(metric.grain is Grain.EVENT for metric in metrics))
+        keys = [f"k{place}" for place in range(len(by))]
+        figures = [f"{METRICS[metric]} AS m{place}" for place, metric in enumerate(metrics)]
+        if not self._is_leading:
+            columns = ", ".join([*(f"{key} AS d{place}" for place, key in enumerate(keys)), *figures])
+            return f"SELECT {columns} FROM ({rows}) GROUP BY {', '.join(keys)}"
+        first = Metric(question.ordered[0].by)
+        self.values["others"] = question.limit + question.offset
+        self._rows.tables["bounds"] = BOUNDS.format(
+            keys=", ".join(keys),
+            least=NEW_VISITORS if first is Metric.VISITORS else METRICS[first],
+            most=METRICS[Metric.VISITS if first is Metric.VISITORS else first],
+            rows=rows,
+        )
+        self._rows.tables["leaders"] = LEADING
+        names = [
+            *(f"{key} AS d{place}" for place, key in enumerate(keys)),
+            *(f"m{place}" for place in range(len(metrics))),
+        ]
+        return OF_LEADING.format(
+            columns=", ".join(names),
+            figures=", ".join(figures),
+            rows=rows,
+            same=" AND ".join(f"found.{key} IS NOT DISTINCT FROM leaders.{key}" for key in keys),
+        )
 
     def _grouped(self, grain: Grain, places: Sequence[int], by: Sequence[Dimension]) -> str:
         metrics = [self._question.metrics[place] for place in places]
@@ -134,7 +207,7 @@ class Statement:
             source = f"({self._rows.of_events(by)}) AS e"
         elif Metric.VISITORS in metrics and [each.name for each in by] == ["page"]:
             expressions = {**METRICS, Metric.VISITORS: NEW_VISITORS}
-            source = f"({self._rows.of_pages(by)}) AS v"
+            source = f"({self._rows.on_page()}) AS v"
         elif of_events := [each.name for each in by if each.is_of_events]:
             source = f"({self._rows.of_visits(by, of_events)}) AS v"
         elif self._terms.filters(of_events=True):

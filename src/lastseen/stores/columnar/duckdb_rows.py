@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lastseen.reports.question import Bots
+from lastseen.reports.question import Bots, Filter
 from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension
 from lastseen.stores.columnar.duckdb_settling import EVENT_COLUMNS, SPOT, VISIT_COLUMNS
 from lastseen.stores.columnar.duckdb_terms import Terms, leave_most
 
-HAPPENED = "e.site = $site AND e.moment >= $start AND e.moment < $end"
-STARTED = "e.site = $site AND e.visit_start >= $start AND e.visit_start < $end"
+IN_RANGE = "e.moment >= $start AND e.moment < $end"
+BEGAN_IN_RANGE = "e.visit_start >= $start AND e.visit_start < $end"
+HAPPENED = f"e.site = $site AND {IN_RANGE}"
+STARTED = f"e.site = $site AND {BEGAN_IN_RANGE}"
 UNSETTLED = f"""
 SELECT {", ".join(f"e.{name}" for name in EVENT_COLUMNS)}, {", ".join(f'v."{name}"' for name in VISIT_COLUMNS)}
 FROM visits AS v JOIN events AS e ON e.visit = v.visit AND e.visit_start = v.start
@@ -43,12 +45,23 @@ class Mark(NamedTuple):
     """The table of those where the marked event does not pass, and another does."""
 
 
-MARKS = {
-    (): Mark("e.is_first_in_visit", ("visit",), "e.events_in_visit", "again_in_visit"),
+MARKS: Mapping[tuple[str, ...], Mark] = {
     ("page",): Mark("e.is_first_on_page", ("visit", "pair"), "e.events_on_page", "again_on_page"),
     ("event",): Mark("e.is_first_of_name", ("visit", "name"), "e.events_of_name", "again_of_name"),
 }
 FIGURES = "visitor, duration, engaged_ms, is_bounce"
+OF_EVENT = {
+    "is_event": "true",
+    "is_page_view": "e.is_page_view",
+    "actor": "CASE WHEN NOT e.is_passive THEN e.visitor END",
+}
+"""What is counted of an event."""
+OF_MARKED = {
+    "is_event": IN_RANGE,
+    "is_page_view": f"e.is_page_view AND {IN_RANGE}",
+    "actor": f"CASE WHEN {IN_RANGE} AND NOT e.is_passive THEN e.visitor END",
+}
+"""The same of one that stands for its visit too, which may have begun in the range while it happened after that."""
 # Those that do not pass tell of the others: where they are fewer than all that are the same, another one passes.
 AGAIN = """
 SELECT {columns}
@@ -60,6 +73,17 @@ GROUP BY {keys} HAVING count(*) < any_value({mark.size})
 # Each visit once for every page that it saw. Settled ones have a pair of visitor and page; the first visit of each pair
 # in the range is not old, as its visitor saw the page before the range, if at all.
 IS_OLD = "e.{previous} >= $start"
+# Visits of which no event passes: fewer than those that count.
+LOST = """
+SELECT e.visit
+FROM (SELECT * FROM failed AS e{passing}) AS e
+SEMI JOIN (SELECT * FROM failed AS e WHERE e.is_first_in_visit) AS marked ON marked.visit = e.visit
+GROUP BY e.visit HAVING count(*) = any_value(e.events_in_visit)
+"""
+NOT_LOST = """
+SELECT {columns} FROM visits AS e ANTI JOIN lost ON lost.visit = e.visit WHERE e.is_settled AND {started}
+"""
+
 # Pairs that count although their first visit does not pass; those are few where most visits pass.
 # As a list, or the engine would take them for the most and remember all the others.
 LATER_OF_FAILED = """
@@ -81,11 +105,11 @@ ANTI JOIN (SELECT pair FROM kept WHERE NOT is_old) AS passed ON passed.pair = ke
 NONE_LATER = "SELECT pair, visitor, k0 FROM kept WHERE false"
 # Who was on a page in a visit that is not settled counts unless a settled one is counted.
 WITH_NEW = """
-SELECT {figures}, k0, is_old FROM kept
-UNION ALL
-SELECT NULL, NULL, NULL, NULL, k0, false FROM later
-UNION ALL
-SELECT {others}, others.k0, NOT others.is_first OR met.is_met IS NOT NULL
+SELECT *, NOT is_old AS is_new FROM kept
+UNION ALL BY NAME
+SELECT k0, true AS is_new FROM later
+UNION ALL BY NAME
+SELECT others.* EXCLUDE (is_first), others.is_first AND met.is_met IS NULL AS is_new
 FROM others LEFT JOIN met ON met.visitor = others.visitor AND met.k0 IS NOT DISTINCT FROM others.k0
 """
 OTHERS = f"""
@@ -114,28 +138,45 @@ class Rows:
     def of_events(self, by: Sequence[Dimension]) -> str:
         """Return each event of the range that passes, with its keys beside it (`k0`, and so on)."""
         terms = self._terms
-        keys = "".join(f", {key} AS k{place}" for place, key in enumerate(terms.keys(by, "e.moment", "e")))
-        of_visits = terms.conditions(of_events=False)
-        passing = " AND ".join([HAPPENED, terms.bots("e"), *of_visits, *terms.conditions(of_events=True)])
-        select = f"SELECT e.visitor, e.is_page_view, e.is_passive{keys}"
-        if not of_visits and not any(each.name in VISIT_DIMENSIONS for each in by):
-            return f"{select} FROM events AS e WHERE {passing}"
-        others = f"{UNSETTLED.format(end='last_moment')} UNION ALL {WITHOUT_VISIT}"
-        return f"{select} FROM settled AS e WHERE {passing} UNION ALL {select} FROM ({others}) AS e WHERE {passing}"
+        if terms.conditions(of_events=False) or any(each.name in VISIT_DIMENSIONS for each in by):
+            return f"{self._events('settled', by)} UNION ALL {self._other_events(by)}"
+        return self._events("events", by)
+
+    def _events(self, source: str, by: Sequence[Dimension]) -> str:
+        terms = self._terms
+        columns = OF_EVENT | _numbered(terms.keys(by, "e.moment", "e"))
+        passing = [
+            HAPPENED, terms.bots("e"), *terms.conditions(of_events=False), *terms.conditions(of_events=True)
+        ]  # fmt: skip
+        return f"SELECT {_named(columns)} FROM {source} AS e WHERE {' AND '.join(passing)}"
+
+    def _other_events(self, by: Sequence[Dimension]) -> str:
+        """Return the events that pass of visits that are not settled, and those without a visit."""
+        return self._events(f"({UNSETTLED.format(end='last_moment')} UNION ALL {WITHOUT_VISIT})", by)
 
     def of_visits(self, by: Sequence[Dimension], of_events: Sequence[str]) -> str:
         """Return each visit of the range once for every combination of `of_events` that passes, with its keys."""
         columns = _columns(self._terms.keys(by, "e.visit_start", "e"))
-        return f"{self._settled(columns, of_events)} UNION ALL {self._unsettled(columns)}"
+        if not of_events and leave_most(self._filters()):
+            settled = self._not_lost(by)
+        else:
+            settled = self._settled(columns, of_events)
+        return f"{settled} UNION ALL {self._unsettled(columns)}"
 
-    def of_pages(self, by: Sequence[Dimension]) -> str:
-        """Return each visit once for every page; all but those that are `is_old` stand for a visitor of the page."""
-        columns = _columns(self._terms.keys(by, "e.visit_start", "e"))
-        is_old = IS_OLD.format(
-            previous="previous_start" if self._terms.question.bots is Bots.WITH else "previous_start_of_kind"
-        )
-        with_pairs = columns | {"pair": "e.pair", "spot": "e.spot", "is_old": is_old}
-        self.tables["kept"] = self._settled(with_pairs, ("page",))
+    def _not_lost(self, by: Sequence[Dimension]) -> str:
+        """Return the settled visits with an event that passes, where most have one: all but those that have none."""
+        terms = self._terms
+        of_visits = terms.conditions(of_events=False)
+        self._tell_failed()
+        self.tables["lost"] = LOST.format(passing=f" WHERE {' AND '.join(of_visits)}" if of_visits else "")
+        began = ["e.site = $site", "e.start >= $start", "e.start < $end", terms.bots("e"), *of_visits]
+        columns = _columns(terms.keys(by, "e.start", "e"))
+        return NOT_LOST.format(columns=_named(columns), started=" AND ".join(began))
+
+    def on_page(self) -> str:
+        """Return each visit once for every page (`k0`); those that are `is_new` stand for a visitor of the page."""
+        columns = _columns(self._terms.keys((Dimension("page"),), "e.visit_start", "e"))
+        is_old = self._keep(columns, {})
         if all(each.dimension.name == "page" for each in self._terms.question.filters):
             self.tables["later"] = NONE_LATER
         elif self.keeps_most:
@@ -146,8 +187,41 @@ class Rows:
             self.tables["later"] = LATER_OF_ALL
         self.tables["others"] = OTHERS.format(unsettled=self._unsettled(columns))
         self.tables["met"] = MET
-        others = ", ".join(f"others.{name}" for name in FIGURES.split(", "))
-        return WITH_NEW.format(figures=FIGURES, others=others)
+        return WITH_NEW
+
+    def on_pages(self, by: Sequence[Dimension], *, with_events: bool) -> str:
+        """Return each visit once for every page, and each event; the marked events stand for both in one row.
+
+        Of those that are the same in their keys, all that are `is_new` are of different visitors.
+        """
+        columns = _columns(self._terms.keys(by, "e.visit_start", "e"))
+        self._keep(columns, OF_MARKED if with_events else {})
+        self.tables["others"] = self._unsettled(columns)
+        rows = "SELECT *, NOT is_old AS is_new FROM kept UNION ALL BY NAME SELECT * FROM others"
+        if not with_events:
+            return rows
+        self.tables["events_beside"] = f"{self._unmarked_events(by)} UNION ALL {self._other_events(by)}"
+        return f"{rows} UNION ALL BY NAME SELECT * FROM events_beside"
+
+    def _keep(self, columns: Mapping[str, str], of_marked: Mapping[str, str]) -> str:
+        """Have a table of the settled visits, each once for every page; return what makes one of them old."""
+        is_old = IS_OLD.format(
+            previous="previous_start" if self._terms.question.bots is Bots.WITH else "previous_start_of_kind"
+        )
+        with_pairs = {**columns, "pair": "e.pair", "spot": "e.spot", "is_old": is_old}
+        self.tables["kept"] = self._settled(with_pairs, ("page",), of_marked)
+        return is_old
+
+    def _unmarked_events(self, by: Sequence[Dimension]) -> str:
+        """Return the events of settled visits that are not in the same row as their visit."""
+        events = self._events("settled", by)
+        if not self._is_marked(("page",)):
+            return events
+        # Two looks with plain conditions take less than one with all of them.
+        return (
+            f"{events} AND NOT e.is_first_on_page UNION ALL "
+            f"{events} AND e.is_first_on_page AND (e.visit_start < $start OR e.visit_start >= $end)"
+        )
 
     def _tell_failed(self) -> None:
         """Have a table of the settled events that do not pass, of all the visits that began in the range."""
@@ -167,16 +241,29 @@ class Rows:
     def _visits(self) -> str:
         return " AND ".join([STARTED, self._terms.bots("e"), *self._terms.conditions(of_events=False)])
 
-    def _settled(self, columns: Mapping[str, str], of_events: Sequence[str]) -> str:
-        """Return the visits that are settled, each once for every value: see the module."""
-        mark = MARKS.get(tuple(of_events))
-        filters = self._terms.filters(of_events=True)
-        # All events that are the same pass, or none.
-        is_decided = {each.dimension.name for each in filters} <= set(of_events)
-        if mark is None or not (is_decided or leave_most(filters)):
+    def _is_marked(self, of_events: Sequence[str]) -> bool:
+        """Return whether marked events stand for their visits; where few pass it is better to look at these alone."""
+        return tuple(of_events) in MARKS and (self._is_decided(of_events) or leave_most(self._filters()))
+
+    def _is_decided(self, of_events: Sequence[str]) -> bool:
+        """Return whether all events that are the same pass, or none."""
+        return {each.dimension.name for each in self._filters()} <= set(of_events)
+
+    def _filters(self) -> Sequence[Filter]:
+        return self._terms.filters(of_events=True)
+
+    def _settled(
+        self, columns: Mapping[str, str], of_events: Sequence[str], of_marked: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the visits that are settled, each once for every value, see the module; `of_marked` is of events."""
+        if not self._is_marked(of_events):
             return f"SELECT DISTINCT {_named(columns)} FROM settled AS e WHERE {self._passing()}"
-        marked = f"SELECT {_named(columns)} FROM settled AS e WHERE {self._passing()} AND {mark.condition}"
-        if is_decided:
+        mark = MARKS[tuple(of_events)]
+        marked = (
+            f"SELECT {_named({**columns, **(of_marked or {})})} "
+            f"FROM settled AS e WHERE {self._passing()} AND {mark.condition}"
+        )
+        if self._is_decided(of_events):
             return marked
         self._tell_failed()
         self.tables[mark.again] = AGAIN.format(
@@ -186,13 +273,17 @@ class Rows:
             keys=", ".join(f"e.{name}" for name in mark.same),
             mark=mark,
         )
-        return f"{marked} UNION ALL SELECT * FROM {mark.again}"
+        return f"{marked} UNION ALL BY NAME SELECT * FROM {mark.again}"
 
 
 def _columns(keys: Sequence[str]) -> dict[str, str]:
     """Return what is taken of each visit, by the name that it gets."""
     figures = {name: f"e.{name}" for name in ["visit", *FIGURES.split(", ")]}
-    return figures | {f"k{place}": key for place, key in enumerate(keys)}
+    return figures | _numbered(keys)
+
+
+def _numbered(keys: Sequence[str]) -> dict[str, str]:
+    return {f"k{place}": key for place, key in enumerate(keys)}
 
 
 def _named(columns: Mapping[str, str]) -> str:

@@ -10,18 +10,18 @@ from lastseen.reports.question import Bots, Filter, Operator, Question
 from lastseen.reports.terms import VISIT_DIMENSIONS, Dimension, Metric, TimeBucket
 from lastseen.visits.event import PAGEVIEW
 
-# Rows that stand for no visit have no duration.
+# Rows that stand for no visit have no duration, and those that stand for no event are none.
 METRICS: Mapping[Metric, str] = {
-    Metric.VISITORS: "count(DISTINCT v.visitor)",
-    Metric.VISITS: "count(v.duration)",
-    Metric.BOUNCE_RATE: "count(*) FILTER (WHERE v.is_bounce) / nullif(count(v.duration), 0)",
-    Metric.AVERAGE_DURATION: "sum(v.duration) / nullif(count(v.duration), 0) / 1e6",
-    Metric.MEDIAN_DURATION: "median(v.duration) / 1e6",
-    Metric.ENGAGED_TIME: "coalesce(sum(v.engaged_ms), 0) / 1e3",
-    Metric.AVERAGE_ENGAGED_TIME: "sum(v.engaged_ms) / nullif(count(v.duration), 0) / 1e3",
-    Metric.PAGE_VIEWS: "count(*) FILTER (WHERE e.is_page_view)",
-    Metric.EVENTS: "count(*)",
-    Metric.ACTIVE_VISITORS: "count(DISTINCT e.visitor) FILTER (WHERE NOT e.is_passive)",
+    Metric.VISITORS: "count(DISTINCT visitor)",
+    Metric.VISITS: "count(duration)",
+    Metric.BOUNCE_RATE: "count(*) FILTER (WHERE is_bounce) / nullif(count(duration), 0)",
+    Metric.AVERAGE_DURATION: "sum(duration) / nullif(count(duration), 0) / 1e6",
+    Metric.MEDIAN_DURATION: "median(duration) / 1e6",
+    Metric.ENGAGED_TIME: "coalesce(sum(engaged_ms), 0) / 1e3",
+    Metric.AVERAGE_ENGAGED_TIME: "sum(engaged_ms) / nullif(count(duration), 0) / 1e3",
+    Metric.PAGE_VIEWS: "count(*) FILTER (WHERE is_page_view)",
+    Metric.EVENTS: "count(*) FILTER (WHERE is_event)",
+    Metric.ACTIVE_VISITORS: "count(DISTINCT actor)",
 }
 COLUMNS: Mapping[str, str] = {name: f'{{alias}}."{name}"' for name in VISIT_DIMENSIONS} | {
     "page": "{alias}.page",
