@@ -14,6 +14,7 @@ from lastseen.stores import Store, open_store
 from lastseen.stores.memory import MemoryVisits
 from lastseen.stores.sqlite import event_index
 from lastseen.stores.sqlite.visit_reading import FIND_EVENT
+from lastseen.stores.sqlite.visits import SQLiteVisits
 from lastseen.stores.visit_batch import PreparedBatch, prepare
 from lastseen.testing import moment
 from lastseen.testing.streams import SITE, batches, event, folded, stream
@@ -163,6 +164,22 @@ def test_an_event_that_somebody_removes_is_found_no_more(file: Store, path: Path
     assert _counts(path) == (18, 9, 9, 9)
     assert file.visits.count_events(EventQuery(site_id=SITE, distinct_id="v3")) == 1
     assert save(file.visits, *_clicks(0, 20)).new == 2
+
+
+def test_what_a_slow_thread_knew_is_not_believed(file: Store, path: Path) -> None:
+    """Another transaction let in what waited, and added nothing, before it gave back what it knew at its commit."""
+    visits = file.visits
+    assert isinstance(visits, SQLiteVisits)
+    save(visits, *_clicks(0, 10))
+    known = visits._memory._take()
+    assert known is not None
+    assert save(visits, *_clicks(0, 10)).new == 0
+    assert _counts(path) == (10, 10, 10, 0)
+    visits._memory.keep(known)
+    assert save(visits, *_clicks(5, 15)).new == 5
+    save(visits, event("late", "v3", at=3.5))
+    assert _counts(path) == (16, 16, 16, 0)
+    assert stored(visits) == folded([*_clicks(0, 15), event("late", "v3", at=3.5)], RULE)
 
 
 @pytest.mark.parametrize("hinted", [True, False], ids=["as it is", "control without the hint"])

@@ -1,8 +1,9 @@
 """What a transaction knew of visitors when it committed, for the next one: most events are of visitors just seen.
 
 Nobody else may have written meanwhile. Commits of any other connection, whatever program it belongs to, change this
-one's `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version); our own advance the counter of visits.
-Who finds both as they were, inside a writing transaction, finds everything else as it was too.
+one's `data_version` (https://www.sqlite.org/pragma.html#pragma_data_version); our own advance the counter of visits, or
+what its row says for `event_index`. Who finds these as they were, inside a writing transaction, finds everything else
+as it was too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class VisitMemory:
         if (
             kept is not None
             and kept.connection is connection
-            and (kept.data_version, kept.count) == (version, count)
+            and (kept.data_version, kept.count, kept.events.indexed) == (version, count, indexed)
             and len(kept.held.by_no) <= MOST_IDENTITIES
             and kept.size <= MOST_CHARACTERS
         ):
