@@ -28,7 +28,7 @@ def test_batches_grow_to_the_most() -> None:
     for _ in range(6):
         seen.append(size.changes)
         size.note_copied(Changes(position="1"))
-    assert seen == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, MOST, MOST]
+    assert seen == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, 16 * FIRST, MOST]
 
 
 def test_large_events_come_in_small_batches() -> None:
