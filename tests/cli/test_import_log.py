@@ -340,13 +340,14 @@ def helpers_of(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def test_a_long_log(alone: Path) -> None:
-    """Other processes read and save it, each event once, and are gone in the end."""
+    """Other processes read and save it, each event once, and are gone in the end; nothing is left beside the file."""
     database = f"sqlite:///{alone}/lastseen.db"
     process = start(long_log(alone, 2), "--json", "--database", database)
     helpers = helpers_of(process)
     assert helpers
     _, complaints = process.communicate(timeout=120)
     assert process.returncode == 0, complaints.decode()
+    assert {path.name for path in alone.iterdir()} == {"log", "lastseen.db"}
     assert logs.count_events(database) == 2 * logs.EVENTS
     assert not any(is_running(helper) for helper in helpers)
 

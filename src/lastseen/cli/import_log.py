@@ -119,6 +119,8 @@ def log(
             stopped = error
         else:
             summary.visits = seen.store.visits.count_visits(VisitQuery(site_id=known.id))
+        # Whoever closes a SQLite file last takes in its write-ahead log; of two that close it at once neither does.
+        importer.close()
     _print_summary(summary, site, as_json=as_json, stopped=stopped)
     if stopped is not None:
         raise stopped

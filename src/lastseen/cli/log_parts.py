@@ -132,11 +132,16 @@ class Importer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the other processes, each when it has saved what it is saving."""
+        """See `close`."""
+        self.close()
+
+    def close(self) -> None:
+        """End the other processes, each when it has saved what it is saving; again, nothing."""
         for worker in self._workers:
             worker.close()
         for worker in self._workers:
             worker.join()
+        self._workers.clear()
 
     @property
     def helpers(self) -> list[int]:
