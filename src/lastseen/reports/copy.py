@@ -57,7 +57,7 @@ class ReportCopy(Protocol):
         """
 
     def finish_building(self) -> None:
-        """Put what many batches brought into the order that is read fastest; changes no answer."""
+        """End the first copying, after its last batch: from then on answers are exact. Again, nothing happens."""
 
     def count(self, question: Question, period: Period, *, keys: Sequence[tuple[Any, ...]] | None = None) -> Figures:
         """Return the figures of a question in one period, ordered and limited; one row more than the limit if there is.
