@@ -5,8 +5,8 @@ from __future__ import annotations
 from lastseen.visits.store import Changes
 
 MOST = 160_000
-"""Changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice. And DuckDB packs
-what is more than 122,880 rows right where it stays; what is less it writes to its log first: a fifth more."""
+"""Changes. Cut batches cost most: the events of one whose visits come with the next are looked at twice. And DuckDB
+packs what is more than 122,880 rows right where it stays; what is less it writes to its log first: a fifth more."""
 FIRST = 10_000
 LEAST = 100
 MOST_CHARACTERS = 100_000_000
