@@ -470,3 +470,34 @@ def test_another_address_needs_a_session_for_everything(tmp_path: Path) -> None:
         for path in ("/metrics", "/health/activity", "/api/v1/clients", "/"):
             assert client.get(path, headers=with_session).status_code == 200
         assert client.post(ACTIVITY, headers=with_session).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"host": "seen.example.org"}, {"x-forwarded-for": "203.0.113.7"}, {"via": "1.1 proxy"}],
+    ids=["another-name", "forwarded", "via"],
+)
+def test_without_an_account_a_proxy_opens_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
+    """What is open to this machine before there is an account is open to nobody else; the set-up link works."""
+    with ServerProcess(tmp_path, None, "--allowed-hosts", "seen.example.org") as server:
+        assert server.http.post("/api/v1/activity?client_id=till-4711").status_code == 202
+        for path in (
+            "/",
+            "/visits",
+            "/sites",
+            "/users",
+            "/api/v1/clients",
+            "/api/v1/keys",
+            "/metrics",
+            "/health/activity",
+        ):
+            answer = server.http.get(path, headers=headers)
+            assert (path, answer.status_code) == (path, 403)
+            assert "till-4711" not in answer.text
+        assert server.http.get("/api/v1/clients", headers=headers).json()["code"] == "not_set_up"
+        made = server.http.post("/api/v1/keys", json={"name": "x", "scopes": ["clients:read"]}, headers=headers)
+        assert made.status_code == 403
+        assert server.http.post("/api/v1/activity?client_id=far", headers=headers).status_code == 401
+        for path in ("/lastseen.js", "/health/live", "/health/ready", people.set_up_link(server)):
+            assert server.http.get(path, headers=headers).status_code == 200
+        assert [client["client_id"] for client in server.http.get("/api/v1/clients").json()["clients"]] == ["till-4711"]

@@ -61,15 +61,23 @@ NEEDS_KEY = Refusal(
     headers=(_CHALLENGE,),
 )
 
+NOT_SET_UP = Refusal(
+    status=HTTPStatus.FORBIDDEN,
+    code="not_set_up",
+    detail="There is no account yet: this server answers its own machine alone. Open the set-up link that it prints, "
+    "from elsewhere through an SSH tunnel.",
+)
+"""A proxy would open to everybody what is open on this machine."""
+
 
 class Access:
     """Finds out who asks and lets the request through to the routes, which say what they need; or not.
 
-    As long as there is no administrator, everything is open on a loopback address. From then on everything needs an API
-    key or the session of an enabled account, but: signing in, static files, liveness and readiness; and, for requests
-    that come from this machine itself, recording and what monitoring reads. Behind a proxy a request does not come from
-    this machine, whoever passes it on. A key is looked at by the API alone; one that is presented decides, whatever
-    session comes with it, and a wrong one is refused also where none is needed.
+    As long as there is no administrator, everything is open to requests that come from this machine itself, and to no
+    other. From then on everything needs an API key or the session of an enabled account, but: signing in, static files,
+    liveness and readiness; and, for requests that come from this machine itself, recording and what monitoring reads.
+    Behind a proxy a request does not come from this machine, whoever passes it on. A key is looked at by the API alone;
+    one that is presented decides, whatever session comes with it, and a wrong one is refused also where none is needed.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class Access:
 
     def is_open_here(self, headers: dict[bytes, bytes]) -> bool:
         """Return whether activity may be posted and figures may be read without a session; no store is asked."""
-        return self.is_loopback and (not self._accounts.is_known_to_be_set_up or _is_direct(headers))
+        return self.is_loopback and _is_direct(headers)
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -160,6 +168,8 @@ class Access:
             # The API needs this with a session only, and there it has been done.
             _refuse_forgery(request)
         scope[IS_SET_UP] = await self._is_set_up(request)
+        if not scope[IS_SET_UP] and not _is_public(scope["path"]) and not _is_direct(dict(scope["headers"])):
+            raise RequestRefused(NOT_SET_UP)
         if scope[IS_SET_UP] and not request.is_signed_in and not _is_public(scope["path"]):
             is_page = scope["path"] == API_PAGE
             if scope["path"].startswith(API) and not is_page:
