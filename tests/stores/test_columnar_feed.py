@@ -19,6 +19,8 @@ from lastseen.visits.store import Changes
 SECOND = 1_000_000
 LONG = 500
 """Events of a visit."""
+MANY = 5_000
+"""Events; a block has 2,048."""
 
 
 def seen(number: int, page: str, event_id: str | None = None) -> Event:
@@ -80,6 +82,17 @@ def test_an_event_that_comes_late_has_all_behind_it_looked_at() -> None:
     assert following.save(seen(1, "other", "late")) >= LONG - 2
     assert following.is_first("late")
     assert not following.is_first("e0002")
+
+
+def test_many_events_at_once_are_all_there() -> None:
+    """More than the engine handles as one block, with all that they have in common."""
+    following = Following()
+    assert following.save(*[seen(number, str(number % 7)) for number in range(MANY)]) == MANY
+    told = following.tables.execute(
+        "SELECT count(*), count(DISTINCT id), count(visit), count(*) FILTER (WHERE is_first_on_page), "
+        "count(*) FILTER (WHERE page = '/' || (moment - 1780000000000000) // 1000000 % 7) FROM events"
+    ).fetchall()
+    assert told == [(MANY, MANY, MANY, 7, MANY)]
 
 
 def test_an_event_of_two_visits_is_there_once() -> None:
