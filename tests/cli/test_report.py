@@ -127,10 +127,10 @@ def test_dimensions_with_commas(call: Command, database: str) -> None:
     [
         (("--by", "pge"), "did you mean page"),
         (("--metrics", "visit"), "did you mean visits"),
-        (("--where", "country=DE"), "dimension:operator:value"),
+        (("--where", "country=DE"), "--where: 'country=DE' is no filter; write dimension:operator:value"),
         (("--last", "30"), "30d"),
-        (("--time-zone", "Mars"), "Mars"),
-        (("--from", "2015-05-01"), "from and to"),
+        (("--time-zone", "Mars"), "--time-zone: 'Mars'"),
+        (("--from", "2015-05-01"), "--to: is missing: from and to"),
         (("--site", "nowhere"), "no such site"),
         (("--csv", "--json"), "one of --json and --csv"),
         (("--by", "os", "--parquet", "/nowhere/os.parquet"), "cannot write /nowhere/os.parquet"),

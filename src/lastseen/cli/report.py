@@ -14,12 +14,13 @@ from rich.text import Text
 from lastseen.cli.opening import open_for_reading
 from lastseen.cli.options import JsonOption, with_settings
 from lastseen.cli.output import absolute, console, no_value, print_json, print_table
+from lastseen.errors import ConfigurationError
 from lastseen.reports.answer import Answer, Column, Figure
 from lastseen.reports.asking import Copied, Reports
 from lastseen.reports.export import to_csv
 from lastseen.reports.period import Compare
 from lastseen.reports.question import MAX_LIMIT, Bots
-from lastseen.reports.terms import DIMENSIONS, Metric
+from lastseen.reports.terms import DIMENSIONS, InvalidQuestion, Metric
 from lastseen.reports.text import read_question, split_names
 from lastseen.settings import Settings
 from lastseen.visits.site import DEFAULT_SITE_ID
@@ -97,21 +98,25 @@ def report(
     """Count visitors, visits, page views and events, broken down as you like."""
     if as_json and as_csv:
         raise typer.BadParameter("choose one of --json and --csv")
-    question = read_question(
-        subject,
-        metrics=split_names(metrics),
-        by=[name for names in by or () for name in split_names(names)],
-        filters=where or (),
-        last=last,
-        since=since,
-        until=until,
-        compare=compare,
-        order=order,
-        bots=bots,
-        time_zone=time_zone,
-        limit=limit,
-        site=site,
-    )
+    try:
+        question = read_question(
+            subject,
+            metrics=split_names(metrics),
+            by=[name for names in by or () for name in split_names(names)],
+            filters=where or (),
+            last=last,
+            since=since,
+            until=until,
+            compare=compare,
+            order=order,
+            bots=bots,
+            time_zone=time_zone,
+            limit=limit,
+            site=site,
+        )
+    except InvalidQuestion as error:
+        option = "where" if error.part == "filter" else error.part.replace("_", "-")
+        raise ConfigurationError(f"--{option}: {error.message}") from error
     with open_for_reading(settings) as seen:
         seen.sites.get(site)
         reports = seen.open_reports(or_a_temporary_copy=True)
