@@ -21,7 +21,7 @@ from lastseen.cli.files import FileProgress
 from lastseen.cli.lines import BrokenFile, decompressed
 from lastseen.cli.log_parts import Importer, Summary, parts_of, sizes_of_parts
 from lastseen.cli.log_reading import LogOptions, Repetitions, keys_of, repeated
-from lastseen.cli.log_saving import Beginning, Chunks, PartSaver
+from lastseen.cli.log_saving import Beginning, Chunks, PartSaver, size_of_batches
 from lastseen.errors import StoreError
 from lastseen.stores import open_store
 from lastseen.stores.visit_batch import prepare
@@ -156,6 +156,16 @@ def test_what_can_be_done_before_a_transaction_is(imported: Callable[..., Import
     assert summary.new == logs.EVENTS
     assert len(kept_out) > logs.EVENTS / BATCH
     assert not any(kept_out)
+
+
+@pytest.mark.parametrize(
+    ("events", "sizes"),
+    [(0, []), (1, [1]), (700, [700]), (720, [720]), (1_049, [1_049]), (1_051, [526, 525]), (2_150, [717, 717, 716])],
+)
+def test_a_part_is_saved_in_batches_of_about_one_size(events: int, sizes: list[int]) -> None:
+    """A few events more than wanted do not make a transaction of their own, and none has half as many again."""
+    size = size_of_batches(events, BATCH)
+    assert [min(size, events - start) for start in range(0, events, size)] == sizes
 
 
 def test_a_database_that_refuses_ends_the_import(imported: Callable[..., Imported], tmp_path: Path) -> None:

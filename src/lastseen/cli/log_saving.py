@@ -94,7 +94,7 @@ class PartSaver:
             events[place] = repeated(events[place], count, self._site)
         # Their ids begin with their moments: rows are appended to most indexes then, instead of put between others.
         events.sort(key=_by_id)
-        rule, size = self._site.rule, self._batch
+        rule, size = self._site.rule, size_of_batches(len(events), self._batch)
         self._batches = [prepare(events[start : start + size], rule) for start in range(0, len(events), size)]
         self._events = []
 
@@ -110,6 +110,11 @@ class PartSaver:
         """Let the store tidy up after transactions, this one's and others', where it does that beside them."""
         if isinstance(self._store, TakesBulk):
             self._store.write_back()
+
+
+def size_of_batches(events: int, wanted: int) -> int:
+    """Return how many events of a part go into one batch: about so many; a small rest would wait for a commit, too."""
+    return -(-events // max(round(events / wanted), 1)) or wanted
 
 
 class Worker:
