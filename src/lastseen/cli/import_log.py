@@ -33,8 +33,8 @@ EXAMPLES = """\
 """
 
 SAVE_EVERY = 20_000
-"""About so many events are in one transaction, and in a part, which is what an interruption costs at the most. More save
-hardly faster, and keep the next process waiting; they take about 4 KB of memory each."""
+"""Events in one transaction, and in a part, or about as many: what an interruption costs at the most. More save hardly
+faster, and keep the next process waiting; they take about 4 KB of memory each."""
 FUTURE_TOLERANCE = timedelta(minutes=5)
 _LINE, _LINES_OF_A_PAGE_VIEW = 240, 600
 """Bytes of a usual log."""
