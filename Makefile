@@ -40,6 +40,7 @@ lock: .venv/.dev-installed ## renew the locked versions after a change of pyproj
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml requirements-dev.lock
+	@echo "installing into .venv, once; this takes a minute or so"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements-dev.lock -e '.[server,postgres]'
 	@touch $@
 
