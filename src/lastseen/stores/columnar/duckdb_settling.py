@@ -36,16 +36,19 @@ VISIT_COLUMNS = ("duration", "engaged_ms", "is_bounce", *VISIT_DIMENSIONS)
 OF_EVENT = ", ".join(f"events.{name}" for name in EVENT_COLUMNS)
 OF_VISIT = ", ".join(f'visits."{name}"' for name in VISIT_COLUMNS)
 
-TABLE = f"""
-CREATE TABLE IF NOT EXISTS settled (
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS {{name}} (
     site VARCHAR, visitor UHUGEINT, moment BIGINT, name VARCHAR, page VARCHAR, is_page_view BOOLEAN,
     is_passive BOOLEAN, properties VARIANT, visit UHUGEINT, visit_start BIGINT, is_bot BOOLEAN,
     is_first_on_page BOOLEAN, is_first_in_visit BOOLEAN, is_first_of_name BOOLEAN,
     events_on_page INTEGER, events_in_visit INTEGER, events_of_name INTEGER,
-    pair BIGINT, spot UINTEGER, previous_start BIGINT, previous_start_of_kind BIGINT,
+    pair BIGINT, spot UINTEGER, previous_start BIGINT, previous_start_of_kind BIGINT USING COMPRESSION bitpacking,
     duration BIGINT, engaged_ms BIGINT, is_bounce BOOLEAN, {", ".join(f'"{name}" VARCHAR' for name in VISIT_DIMENSIONS)}
 );
 """
+TABLE = CREATE.format(name="settled")
+"""Most reports by page look at all of one column. The engine would take what is a little smaller, and read in twice
+the time."""
 SPOT = "(hash({0}.visitor, {0}.page) >> 32)::UINTEGER"
 """Of a visitor and a page: rarely the same for another two, and compared in a fifth of the time."""
 SAMPLES = """
@@ -204,7 +207,8 @@ FROM events AS seen SEMI JOIN visits ON visits.visit = seen.visit AND visits.is_
 WHERE seen.is_first_on_page
 """  # noqa: S608 - put together of constants
 BUILD_SETTLED = f"""
-CREATE TABLE built_settled AS
+{CREATE.format(name="built_settled")}
+INSERT INTO built_settled
 SELECT {OF_EVENT}, {MARKS}, seen.pair, seen.spot, seen.previous_start, seen.previous_start_of_kind, {OF_VISIT}
 FROM events
 JOIN visits ON visits.visit = events.visit AND visits.is_settled
