@@ -85,15 +85,13 @@ SELECT {columns} FROM visits AS e ANTI JOIN lost ON lost.visit = e.visit WHERE e
 """
 
 # Pairs that count although their first visit does not pass; those are few where most visits pass.
-# As a list, or the engine would take them for the most and remember all the others.
 LATER_OF_FAILED = """
-SELECT kept.pair, any_value(kept.visitor) AS visitor, any_value(kept.k0) AS k0
-FROM (SELECT * FROM kept WHERE is_old) AS kept
-SEMI JOIN (
-    SELECT unnest(list(e.pair)) AS pair FROM failed AS e WHERE e.is_first_on_page AND NOT ({is_old})
-) AS failed ON failed.pair = kept.pair
-ANTI JOIN (SELECT pair FROM again_on_page WHERE NOT is_old) AS passed ON passed.pair = kept.pair
-GROUP BY kept.pair
+SELECT first.pair, first.visitor, first.k0
+FROM (
+    SELECT e.pair, e.visitor, e.page AS k0 FROM failed AS e WHERE e.is_first_on_page AND NOT ({is_old})
+) AS first
+SEMI JOIN (SELECT pair FROM kept WHERE is_old) AS kept ON kept.pair = first.pair
+ANTI JOIN (SELECT pair FROM again_on_page WHERE NOT is_old) AS passed ON passed.pair = first.pair
 """
 LATER_OF_ALL = """
 SELECT kept.*
