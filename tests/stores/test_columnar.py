@@ -180,6 +180,25 @@ def test_visits_before_settled_ones_are_linked_with_them(tmp_path: Path) -> None
     copy.close()
 
 
+@pytest.mark.parametrize("settle_from", [1, 10_000])
+def test_when_a_page_was_seen_before_is_packed_for_reading(tmp_path: Path, settle_from: int) -> None:
+    """Settled with the first copying or after it: the column is in the way that is read fast."""
+    store = saved(tmp_path / "truth.db", simple(200))
+    copy = DuckDBCopy(tmp_path / "copy.duckdb", settle_from=settle_from, quiet=0)
+    feed(copy, store, 1_000)
+    store.save(simple(60, first=200), lambda _: RULE)
+    feed(copy, store, 1_000)
+    copy.close()
+    copy = DuckDBCopy(tmp_path / "copy.duckdb")
+    rows(copy, "CHECKPOINT")
+    packed = (
+        "SELECT DISTINCT compression FROM pragma_storage_info('settled') "
+        "WHERE column_name = 'previous_start_of_kind' AND segment_type = 'BIGINT'"
+    )
+    assert rows(copy, packed) == [("BitPacking",)]
+    copy.close()
+
+
 def test_batches_that_are_settled_as_they_come_leave_numbers_for_others(tmp_path: Path) -> None:
     """A pair of visitor and page takes one number: there are enough for ever, also for visits that came late."""
     store, copy = saved(tmp_path / "truth.db", simple(20)), DuckDBCopy(None, settle_from=1, quiet=0)
