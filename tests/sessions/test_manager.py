@@ -301,6 +301,46 @@ def test_the_cache_lags_at_most_its_span_and_not_in_this_process(store: Counting
     assert sessions.authenticate(own.token).session is None
 
 
+def test_a_token_rotated_away_elsewhere_dies_within_the_span_however_often_it_is_used(
+    store: Counting, clock: ManualClock
+) -> None:
+    """To extend a remembered session does not make its token be remembered for longer; it is seen extended though."""
+    policy = SessionPolicy(refresh_threshold=timedelta(0))
+    sessions = SessionManager(store, policy=policy, cache=timedelta(seconds=5), clock=clock)
+    elsewhere = SessionManager(store, policy=policy, clock=clock)
+    stolen = sessions.sign_in(store.upsert_user("provider|alice", moment()))
+    assert sessions.authenticate(stolen.token, refresh=True).session is not None
+    kept = elsewhere.rotate(stolen.token)
+    clock.advance(4)
+    extended = sessions.authenticate(stolen.token, refresh=True)
+    assert extended.session is not None
+    assert sessions.authenticate(stolen.token).session == extended.session
+    clock.advance(1)
+    assert sessions.authenticate(stolen.token, refresh=True).presented is Presented.UNKNOWN
+    assert sessions.authenticate(kept.token, refresh=True).session is not None
+
+
+def test_a_token_rotated_away_during_an_extension_is_not_remembered(
+    store: Counting, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that extends its session after another one has given it a new token brings the old one not back."""
+    policy = SessionPolicy(refresh_threshold=timedelta(0))
+    sessions = SessionManager(store, policy=policy, cache=timedelta(seconds=5), clock=clock)
+    token = sessions.sign_in(store.upsert_user("provider|alice", moment())).token
+    find = store.find_session
+
+    def find_and_be_late(digest: bytes) -> Any:
+        found = find(digest)
+        monkeypatch.undo()
+        sessions.rotate(token)
+        return found
+
+    monkeypatch.setattr(store, "find_session", find_and_be_late)
+    clock.advance(1)
+    assert sessions.authenticate(token, refresh=True).session is not None
+    assert sessions.authenticate(token).session is None
+
+
 @pytest.mark.parametrize("end", ["sign out", "revoke", "revoke all", "rotate", "sign in again"])
 @pytest.mark.parametrize("extending", [False, True])
 def test_what_was_read_before_an_end_is_not_remembered_after_it(

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 from lastseen.errors import ConfigurationError
+from lastseen.forking import reset_in_forked_children
 from lastseen.sessions.session import Session
 
 LONGEST = timedelta(seconds=5)
@@ -24,6 +25,11 @@ class SessionCache:
         self._span = span.total_seconds()
         self.is_on = self._span > 0
         """Whether anything is remembered."""
+        self.reset_after_fork()
+        reset_in_forked_children(self)
+
+    def reset_after_fork(self) -> None:
+        """Begin with nothing, and with a new lock: another thread of the parent may have held the old one."""
         self.generation = 0
         """Grows with all that is forgotten: what was read before may be of a session that has ended since."""
         self._entries: dict[bytes, tuple[float, Session]] = {}
@@ -47,6 +53,17 @@ class SessionCache:
             if len(self._entries) >= MOST_ENTRIES:
                 self._entries.clear()
             self._entries[digest] = (now, session)
+
+    def replace(self, digest: bytes, session: Session) -> None:
+        """Take in how a remembered session is now, for as long as it was remembered already.
+
+        Who changed it by its id has not seen whether the digest is still the session's, so the span does not begin
+        anew: a token that was rotated away elsewhere would work for as long as it is used.
+        """
+        with self._lock:
+            entry = self._entries.get(digest)
+            if entry is not None:
+                self._entries[digest] = entry[0], session
 
     def forget_user(self, user_id: str) -> None:
         """Forget every session of a user, at once, in this process."""

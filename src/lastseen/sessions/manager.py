@@ -210,14 +210,13 @@ class SessionManager:
         return Authentication(presented=_EXPIRED[validity])
 
     def _extend(self, session: Session, digest: bytes, deadline: datetime, now: datetime) -> Authentication:
-        generation = self._cache.generation
         try:
             session = self.store.extend_session(session.id, deadline, now)
         except SessionNotFound:
             # Signed out between the read and now: that is final.
             self._forget(digest)
             return Authentication(presented=Presented.UNKNOWN)
-        self._cache.put(digest, session, self._clock.monotonic(), generation)
+        self._cache.replace(digest, session)
         return Authentication(presented=Presented.VALID, session=session, extended=True)
 
     def rotate(self, token: str) -> IssuedSession:
