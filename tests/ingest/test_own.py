@@ -206,6 +206,19 @@ def test_the_future_is_now() -> None:
     assert decode({**VIEW, "at": "2027-01-01T00:00:00Z"}).events[0].at == NOW
 
 
+def nested(depth: int) -> list[Any]:
+    """Return so many arrays in each other."""
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_a_hundred_times_is_taken() -> None:
+    """The bound is above whatever a program means."""
+    assert decode({**VIEW, "properties": {"a": nested(100)}}).events[0].properties == {"a": nested(100)}
+
+
 @pytest.mark.parametrize(
     ("wrong", "cause"),
     [
@@ -217,10 +230,11 @@ def test_the_future_is_now() -> None:
         ({"distinct_id": "x" * 201}, "bad id"),
         ({"distinct_id": []}, "malformed"),
         ({"properties": []}, "malformed"),
+        ({"properties": {"a": nested(101)}}, "nested too deep"),
         ({"url": 7}, "malformed"),
         ({"engaged_ms": "long"}, "malformed"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 def test_one_wrong_event_does_not_spoil_the_others(wrong: dict[str, Any], cause: str) -> None:
     """It is dropped with its place and a reason; what stands before and behind it is taken."""

@@ -264,6 +264,7 @@ SLOW = {"timestamp": "2026-11-22T09:59:00Z"}
         ({**SLOW, "sent_at": "2026-11-22T10:00:00Z"}, {}, NOW - MINUTE),
         (SLOW, {}, NOW - 121 * MINUTE),
         (SLOW, {"sent_at": "nonsense"}, NOW - 121 * MINUTE),
+        (SLOW, {"sent_at": "9" * 5_000}, NOW - 121 * MINUTE),
         ({**SLOW, "properties": {"$ignore_sent_at": True}}, {"sent_at": "2026-11-22T10:00:00Z"}, NOW - 121 * MINUTE),
         (
             {**SLOW, "options": {"disable_skew_correction": True}},

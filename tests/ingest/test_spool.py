@@ -101,6 +101,35 @@ def test_what_is_appended_while_it_empties_comes_last(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_what_cannot_be_read_again_is_kept_aside(tmp_path: Path) -> None:
+    """A batch that was written on a shorter stack than it is read on costs itself alone."""
+    value: list[object] = []
+    for _ in range(sys.getrecursionlimit() - 150):
+        value = [value]
+    spool = Spool(tmp_path, ROOM)
+    spool.append([[event(1)], [event(2, properties={"a": value})], [event(3)]])
+
+    def deeper(frames: int) -> list[list[Event]]:
+        return drained(spool) if frames == 0 else deeper(frames - 1)
+
+    assert deeper(200) == [[event(1)], [event(3)]]
+    assert [path.name for path in tmp_path.glob("*/*.damaged")] == ["00000001.damaged"]
+    spool.close()
+
+
+def test_copies_of_a_damaged_file_are_in_nobodys_way(tmp_path: Path) -> None:
+    """Whoever looks may leave files of any name."""
+    folder = tmp_path / "1"
+    folder.mkdir()
+    for name in ("00000004.damaged.gz", "5 copy.damaged", "00000003.damaged"):
+        (folder / name).write_bytes(b"")
+    spool = Spool(tmp_path, ROOM)
+    spool.append([[event(1)]])
+    assert [path.name for path in folder.glob("*.spool")] == ["00000005.spool"]
+    assert drained(spool) == [[event(1)]]
+    spool.close()
+
+
 def test_two_processes_do_not_share_a_file(tmp_path: Path) -> None:
     """The second takes a folder of its own, and each drains its own events."""
     one, other = Spool(tmp_path, ROOM), Spool(tmp_path, ROOM)

@@ -43,6 +43,15 @@ WRAPPINGS: dict[str, tuple[Callable[[bytes], bytes], bool]] = {
 }
 
 
+@pytest.mark.parametrize("kind", [(b"[", b"]"), (b'{"a":', b"}")], ids=["arrays", "objects"])
+def test_what_is_nested_too_deep_is_refused(kind: tuple[bytes, bytes]) -> None:
+    """Long before the interpreter's own bound, which is another one wherever the event is read again."""
+    begin, end = kind
+    parse(b'{"events":' + begin * 100 + b"1" + end * 100 + b"}")
+    with pytest.raises(Unacceptable, match="nested too deep"):
+        parse(b'{"events":' + begin * 102 + b"1" + end * 102 + b"}")
+
+
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_every_wrapping_is_undone(wrapping: str) -> None:
     """Whatever a library wraps around its JSON, the JSON comes out."""

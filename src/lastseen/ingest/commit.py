@@ -164,7 +164,7 @@ class GroupCommit:
             self._look_at = now + LOOK_EVERY
             try:
                 self._spool.adopt()
-            except OSError as error:
+            except (StoreError, OSError) as error:
                 _logger.warning("the spool cannot be looked through: %s", error)
 
     def _work(self) -> None:
@@ -311,6 +311,10 @@ class GroupCommit:
             try:
                 drained += self._drain_oldest()
             except (StoreError, OSError) as error:
+                self._store_failed(error)
+                return
+            except Exception as error:  # a defect must not end the thread that everybody waits for
+                _logger.exception("what waits on disk could not be saved")
                 self._store_failed(error)
                 return
         self._failures = 0

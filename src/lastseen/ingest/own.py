@@ -11,7 +11,7 @@ import msgspec
 from lastseen.ingest.origin import Origin, address_or_none, derived_id, id_text, is_browser, screen_or_none
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
-from lastseen.ingest.unpack import clean, form_fields, is_json, parse
+from lastseen.ingest.unpack import clean, form_fields, is_deep, is_json, parse
 from lastseen.visits.making import RawEvent, dated_id
 
 MAX_EVENTS = 10_000
@@ -219,6 +219,8 @@ class _Collector:
                 reason = "at must be ISO 8601 such as 2026-01-31T12:00:00Z, or seconds or parts of them since 1970"
                 return self.drop(index, "no moment", reason)
             told = moment
+        if event.properties and is_deep(event.properties):
+            return self.drop(index, "nested too deep", "properties are nested too deep")
         distinct_id = None
         if event.distinct_id is not None and event.distinct_id != "":
             distinct_id = id_text(event.distinct_id)

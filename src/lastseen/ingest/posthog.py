@@ -21,6 +21,8 @@ from lastseen.visits.making import RawEvent
 
 MAX_EVENTS = 10_000
 """A request; the libraries send at most 100."""
+_MOST_DIGITS = 20
+"""Of a moment; nanoseconds have 19."""
 SNAPSHOT = "$snapshot"
 REPLAY_IS_OFF = "replay is off"
 
@@ -81,7 +83,8 @@ def _open(value: Any, hints: Hints) -> tuple[Envelope, list[Any]]:
 
 def _number_of(moment: Any) -> Any:
     """Return `_=1795306658865` of a query as the number that it is."""
-    return int(moment) if isinstance(moment, str) and moment.isascii() and moment.isdigit() else moment
+    is_number = isinstance(moment, str) and len(moment) <= _MOST_DIGITS and moment.isascii() and moment.isdigit()
+    return int(moment) if is_number else moment
 
 
 def _token(value: Any, items: list[Any], hints: Hints) -> str | None:

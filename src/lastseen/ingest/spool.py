@@ -163,7 +163,9 @@ class Spool:
     def _file_for_writing(self) -> tuple[SpoolWriter, _Segment]:
         if self._writing is None:
             folder = self._own_folder()
-            number = 1 + max((int(path.stem) for path in folder.glob("[0-9]*.*")), default=0)
+            # Whoever looked at a damaged file may have left a copy with a name of their own.
+            names = (path.name.partition(".")[0] for path in folder.glob("[0-9]*.*"))
+            number = 1 + max((int(name) for name in names if name.isdecimal()), default=0)
             path = folder / f"{number:08}{SUFFIX}"
             self._writing = SpoolWriter(path)
             self._segments.append(_Segment(path))
@@ -242,7 +244,7 @@ def _most_bytes(payload: bytes) -> int:
 def _batch(payload: bytes) -> list[Event] | None:
     try:
         return _decode(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
 
 

@@ -36,7 +36,7 @@ def decode_plausible(value: Any, origin: Origin) -> Batch:
         _PAGE_NAMES.get(name, name),
         url=text_or_none(body.get("u") or body.get("url")),
         referrer=text_or_none(body.get("r") or body.get("referrer")),
-        engaged_ms=engaged if isinstance(engaged, int) and 0 <= engaged < _MOST_ENGAGED_MS else 0,
+        engaged_ms=engaged if type(engaged) is int and 0 <= engaged < _MOST_ENGAGED_MS else 0,
         properties=properties,
     )
     return Batch(token=text_or_none(body.get("d") or body.get("domain"), 253), events=[event])

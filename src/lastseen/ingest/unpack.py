@@ -100,7 +100,25 @@ def parse(body: bytes) -> Any:
         raise Unacceptable(400, "the body is nested too deep") from None
     except ValueError:
         return clean(_parse_leniently(body))
-    return clean(value) if b"\\u0000" in body else value
+    if b"\\u0000" in body:
+        return clean(value)
+    # Most bodies are too short for it, which takes no time to see.
+    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH and is_deep(value):
+        raise Unacceptable(400, "the body is nested too deep")
+    return value
+
+
+def is_deep(value: Any, left: int = _MAX_DEPTH) -> bool:
+    """Return whether more than a hundred objects and arrays stand in each other, in an object, an array or a text.
+
+    What is read on one stack and written on another would somewhere be too deep for the interpreter: when the server
+    starts and looks at what waits, or whenever a list shows it.
+    """
+    for inner in value.values() if type(value) is dict else value:
+        kind = type(inner)
+        if (kind is dict or kind is list) and (left == 0 or is_deep(inner, left - 1)):
+            return True
+    return False
 
 
 def clean(value: Any, depth: int = 0) -> Any:
