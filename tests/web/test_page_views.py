@@ -6,6 +6,8 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,19 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from lastseen import LastSeen
+from lastseen.clock import SystemClock
 from lastseen.errors import ConfigurationError, InvalidData, StoreUnavailable
+from lastseen.testing import ManualClock, moment
 from lastseen.visits.event import Event
 from lastseen.visits.store import EventQuery, VisitQuery
-from lastseen.web.page_views import MOST_WAITING, PageViewMiddleware, PageViews, WSGIPageViewMiddleware, page_view
+from lastseen.web.page_views import (
+    MOST_WAITING,
+    PageViewMiddleware,
+    PageViews,
+    WSGIPageViewMiddleware,
+    _ASGIHeaders,
+    page_view,
+)
 from tests.server.running import eventually
 
 FIREFOX = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"}
@@ -277,6 +288,78 @@ def test_what_is_refused_is_counted_once_whatever_comes_between(seen: LastSeen) 
     eventually(lambda: views.saved == 3, "all but one are saved")
     assert views.close(60) == 0
     assert (views.saved, views.dropped["refused"], len(events(seen))) == (3, 1, 3)
+
+
+def test_one_page_view_that_cannot_be_made_is_in_nobodys_way(seen: LastSeen) -> None:
+    """A geography that fails at one visitor's address costs that page view, not all that come after it."""
+
+    class Places:
+        def locate(self, address: str) -> None:
+            if address == "2001:db8::1":
+                raise ValueError("this database knows IPv4 only")
+
+    views = PageViews(seen, geography=Places())
+    for address in ("198.51.100.7", "2001:db8::1", "198.51.100.8"):
+        raw = page_view(views, "/", lambda _name: None, address)
+        assert raw is not None
+        assert views.count(raw)
+    assert views.close(60) == 0
+    assert (views.saved, views.dropped["unreadable"], len(events(seen))) == (2, 1, 2)
+
+
+def test_what_waited_long_is_saved_in_batches(seen: LastSeen) -> None:
+    """After an outage no transaction is so large that it could never be done in time; what is done is done."""
+    sizes: list[int] = []
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, made: Any, rules: Any) -> Any:
+            if len(made) > 2_000:
+                raise StoreUnavailable("no answer within 5 s")
+            sizes.append(len(made))
+            return store.save(made, rules)
+
+    store, seen.store.visits = seen.store.visits, Slow()  # type: ignore[misc]
+    views = PageViews(seen)
+    raw = page_view(views, "/", lambda _name: None, "198.51.100.7")
+    assert raw is not None
+    views._waiting.extend([raw] * 2_499)
+    assert views.count(raw)
+    assert views.close(60) == 0
+    assert (views.saved, sum(sizes)) == (2_500, 2_500)
+
+
+def test_a_rule_that_changes_counts_at_midnight_too(seen: LastSeen) -> None:
+    """Whether yesterday's visit goes on is asked of the rule as it is now, not as it was at the first page view."""
+    manual = ManualClock(moment(hours=11, minutes=40).timestamp())
+
+    class Clock(SystemClock):
+        now = staticmethod(manual.now)
+
+    views = PageViews(seen, clock=Clock())
+
+    def look(path: str) -> None:
+        before = views.saved
+        raw = page_view(views, path, lambda _name: None, "198.51.100.7")
+        assert raw is not None
+        assert views.count(raw)
+        eventually(lambda: views.saved == before + 1, "it is saved")
+
+    look("/a")
+    site = seen.sites.get("default")
+    seen.sites.change("default", rule=replace(site.rule, timeout=timedelta(minutes=5)))
+    manual.advance(minutes=25)
+    look("/b")
+    views.close()
+    assert len({event.distinct_id for event in events(seen)}) == 2, "the visit was over before midnight"
+
+
+def test_repeated_headers_are_one_list() -> None:
+    """RFC 9110, 5.3: in their order, whatever the case of their names."""
+    headers = _ASGIHeaders([(b"X-Forwarded-For", b"a"), (b"accept", b"*/*"), (b"x-forwarded-for", b"b")])
+    assert (headers("x-forwarded-for"), headers("accept"), headers("referer")) == ("a, b", "*/*", None)
 
 
 @pytest.mark.parametrize(

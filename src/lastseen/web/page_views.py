@@ -24,7 +24,7 @@ from urllib.parse import quote
 from lastseen.activity.backoff import retry_delay
 from lastseen.app import LastSeen
 from lastseen.clock import SYSTEM_CLOCK, Clock
-from lastseen.errors import InvalidData, missing_extra
+from lastseen.errors import InvalidData, StoreError, missing_extra
 from lastseen.forking import reset_in_forked_children
 from lastseen.visits.cookieless import CookielessVisitors, Salts, open_visits
 from lastseen.visits.event import PAGEVIEW, Event
@@ -36,6 +36,7 @@ from lastseen.web.asgi_types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
 
 MOST_WAITING = 10_000
+_SAVED_AT_ONCE = 1_000
 SAVE_INTERVAL = 0.5
 CLOSE_DEADLINE = 5.0
 _MICROS = 1_000_000
@@ -56,7 +57,8 @@ class PageViews:
     """Takes page views without waiting, and saves them from a thread of its own. Any thread may call.
 
     While the database is away they wait in memory, `MOST_WAITING` at most; what is dropped is counted by its reason:
-    `full`, `unreadable` (the request), `refused` (the database refuses it for ever) and `unsaved` (at the end).
+    `full`, `unreadable` (the request, or where it came from), `refused` (the database refuses it for ever) and
+    `unsaved` (at the end).
 
     `trusted_proxies` are addresses and networks of proxies whose `X-Forwarded-For` says whose request it is; without
     them all visitors behind a proxy have its address. Raises `ConfigurationError` for what is no network, and
@@ -98,6 +100,7 @@ class PageViews:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._visitors: CookielessVisitors | None = None
+        self._rule = VisitRule()
 
     def reset_after_fork(self) -> None:
         """Begin anew: what waits is the parent's to save."""
@@ -121,15 +124,22 @@ class PageViews:
         """Run what counts one request; whatever is wrong with that, the request goes on."""
         try:
             counting()
-        except Exception as error:
-            self.dropped["unreadable"] += 1
-            self._logger.debug("a page view could not be counted", exc_info=error)
+        except Exception as error:  # noqa: BLE001 - a request never fails for its counting
+            self._drop_unreadable(error)
+
+    def _drop_unreadable(self, error: Exception) -> None:
+        self.dropped["unreadable"] += 1
+        self._logger.debug("a page view could not be counted", exc_info=error)
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="lastseen-page-views", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="lastseen-page-views", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # too many threads, or the interpreter is on its way out: the next one tries again
+                    return
+                self._thread = thread
 
     def _run(self) -> None:
         failures = 0
@@ -150,31 +160,46 @@ class PageViews:
         if not self._waiting and not self._made:
             return
         site = self._seen.sites.get(self._site_id)
-        rule = site.rule
+        self._rule = site.rule
         if self._visitors is None:
-            self._visitors = CookielessVisitors(
-                site.id, self._salts, open_visits(self._seen.store.visits, lambda _site: rule)
-            )
+            is_open = open_visits(self._seen.store.visits, self._rule_of)
+            self._visitors = CookielessVisitors(site.id, self._salts, is_open)
         maker = EventMaker(site, visitors=self._visitors, geography=self._geography, kept_parameters=self._kept)
         while self._waiting:
-            self._made.append(maker.make(self._waiting[0]))
+            self._make(maker, self._waiting[0])
             self._waiting.popleft()
-        try:
-            self._seen.store.visits.save(self._made, lambda _site: rule)
-            self.saved += len(self._made)
-            self._made = []
-        except InvalidData:
-            self._save_one_by_one(rule)
-
-    def _save_one_by_one(self, rule: VisitRule) -> None:
-        # Each is counted once, also where the database goes away in between and the others wait.
         while self._made:
+            self._save_batch(self._made[:_SAVED_AT_ONCE])
+
+    def _make(self, maker: EventMaker, raw: RawEvent) -> None:
+        try:
+            self._made.append(maker.make(raw))
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a geography may be anybody's; tried again it would be in the way for ever
+            self._drop_unreadable(error)
+
+    def _save_batch(self, batch: list[Event]) -> None:
+        try:
+            self._seen.store.visits.save(batch, self._rule_of)
+        except InvalidData:
+            self._save_one_by_one(batch)
+        else:
+            self.saved += len(batch)
+            del self._made[: len(batch)]
+
+    def _save_one_by_one(self, batch: list[Event]) -> None:
+        # Each is counted once, also where the database goes away in between and the others wait.
+        for event in batch:
             try:
-                self._seen.store.visits.save(self._made[:1], lambda _site: rule)
+                self._seen.store.visits.save([event], self._rule_of)
                 self.saved += 1
             except InvalidData:
                 self.dropped["refused"] += 1
             del self._made[0]
+
+    def _rule_of(self, _site_id: str) -> VisitRule:
+        return self._rule
 
     def close(self, deadline: float = CLOSE_DEADLINE) -> int:
         """Save what waits, within so many seconds; return how many page views could not be saved. Safe twice."""
@@ -269,15 +294,14 @@ class PageViewMiddleware:
 
 class _ASGIHeaders:
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._headers: dict[bytes, bytes] = {}
+        self._headers: dict[bytes, list[bytes]] = {}
         for name, value in headers:
-            key, before = bytes(name).lower(), self._headers.get(bytes(name).lower())
-            # RFC 9110, 5.3: several are one list.
-            self._headers[key] = bytes(value) if before is None else before + b", " + bytes(value)
+            self._headers.setdefault(bytes(name).lower(), []).append(bytes(value))
 
     def __call__(self, name: str) -> str | None:
-        value = self._headers.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        values = self._headers.get(name.encode())
+        # RFC 9110, 5.3: several are one list.
+        return None if values is None else b", ".join(values).decode("latin-1")
 
 
 class WSGIPageViewMiddleware:
