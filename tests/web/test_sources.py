@@ -217,7 +217,9 @@ def test_json_media_types(content_type: str, expected: bool) -> None:
     assert is_json(content_type) is expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(None, None), ("", None), ("12", 12), ("-1", None), ("1_0", None)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, None), ("", None), ("12", 12), ("-1", None), ("1_0", None), ("9" * 5_000, None)]
+)
 def test_declared_lengths(value: str | None, expected: int | None) -> None:
     """A length that is no number is none."""
     assert content_length(value) == expected

@@ -119,6 +119,8 @@ class RequestTracking:
 
 _IDS = frozenset({int, UUID})
 
+_MOST_DIGITS = 18
+
 
 def is_json(content_type: str) -> bool:
     """Return whether the media type is JSON: application/json or application/*+json, with any parameters."""
@@ -127,8 +129,10 @@ def is_json(content_type: str) -> bool:
 
 
 def content_length(value: str | None) -> int | None:
-    """Return the length that a header declares; None when there is none or it is no number."""
-    return int(value) if value is not None and value.isdecimal() and value.isascii() else None
+    """Return the length that a header declares; None when there is none or it is no number of at most 18 digits."""
+    if value is None or len(value) > _MOST_DIGITS or not (value.isdecimal() and value.isascii()):
+        return None
+    return int(value)
 
 
 def header_text(value: bytes) -> str:

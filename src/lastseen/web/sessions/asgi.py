@@ -69,11 +69,16 @@ def _has_other_sources(options: WebSessions) -> bool:
 def head_of(scope: Scope) -> RequestHead:
     """Return what sessions need to know of a connection."""
     headers: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
     for key, value in scope["headers"]:
         name, text = key.decode("latin-1").lower(), value.decode("latin-1")
         if name in headers:
-            text = headers[name] + ("; " if name == "cookie" else ", ") + text
-        headers[name] = text
+            repeated.setdefault(name, [headers[name]]).append(text)
+        else:
+            headers[name] = text
+    # At once: to join one after the other copies the beginning as often as the header is repeated.
+    for name, texts in repeated.items():
+        headers[name] = ("; " if name == "cookie" else ", ").join(texts)
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
     raw: bytes = scope.get("raw_path") or quote(path).encode()
