@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Unacceptable
-from lastseen.ingest.unpack import clean, decompress, form_key, parse, unwrap
+from lastseen.ingest.own import decode_events
+from lastseen.ingest.unpack import MOST_CONTAINERS, clean, decompress, form_key, parse, unwrap
 
 LIMIT = 1_000_000
 EVENT = json.dumps({"event": "a + b ☃", "properties": {"n": "x" * 300}}).encode()
@@ -50,6 +52,25 @@ def test_what_is_nested_too_deep_is_refused(kind: tuple[bytes, bytes]) -> None:
     parse(b'{"events":' + begin * 100 + b"1" + end * 100 + b"}")
     with pytest.raises(Unacceptable, match="nested too deep"):
         parse(b'{"events":' + begin * 102 + b"1" + end * 102 + b"}")
+
+
+@pytest.mark.parametrize("thing", [b"[]", b"{}"], ids=["arrays", "objects"])
+def test_what_would_fill_the_memory_is_refused(thing: bytes) -> None:
+    """A thousandth of it, compressed, would become half a gigabyte of objects; what real bodies have is taken."""
+    assert len(parse(b"[" + b",".join([thing] * (MOST_CONTAINERS - 1)) + b"]")) == MOST_CONTAINERS - 1
+    too_many = b"[" + b",".join([thing] * MOST_CONTAINERS) + b"]"
+    for read in (parse, lambda body: decode_events(body, Origin(received_at=0))):
+        with pytest.raises(Unacceptable, match="more than 500000 objects"):
+            read(too_many)
+
+
+def test_a_form_has_few_fields() -> None:
+    """Whoever sends a million of them wants none read."""
+    body = b"api_key=k&data=%7B%7D" + b"&a=1" * 98
+    assert (form_key(body), unwrap(body, is_form=True, limit=LIMIT)) == ("k", b"{}")
+    for read in (form_key, lambda body: unwrap(body, is_form=True, limit=LIMIT)):
+        with pytest.raises(Unacceptable, match="more than 100 fields"):
+            read(body + b"&a=1")
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)

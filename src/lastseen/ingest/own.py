@@ -11,7 +11,7 @@ import msgspec
 from lastseen.ingest.origin import Origin, address_or_none, derived_id, id_text, is_browser, screen_or_none
 from lastseen.ingest.outcome import Dropped, Unacceptable
 from lastseen.ingest.times import micros_of, skew
-from lastseen.ingest.unpack import clean, form_fields, is_deep, is_json, parse
+from lastseen.ingest.unpack import clean, form_fields, is_deep, is_json, parse, refuse_crowded
 from lastseen.visits.making import RawEvent, dated_id
 
 MAX_EVENTS = 10_000
@@ -82,6 +82,7 @@ def decode_events(body: bytes, origin: Origin) -> Received:
 
     One bad event never spoils the others. Any event may name the write key, and the object around them.
     """
+    refuse_crowded(body)
     array = body.lstrip()[:1] == b"["
     try:
         # Most have no escape at all, which takes a tenth of the time to see.

@@ -24,6 +24,10 @@ _RAW = -zlib.MAX_WBITS
 _MAX_DEPTH = 100
 _MAX_LAYERS = 4
 _MOST_FIELDS = 100
+MOST_CONTAINERS = 500_000
+"""Objects and arrays in a body: one for every forty bytes of the largest. Of more, a few kilobytes that are compressed
+would become half a gigabyte, and nobody else would be answered for seconds."""
+_TOO_MANY_FIELDS = f"the form has more than {_MOST_FIELDS} fields"
 _WITHOUT_PLACE = re.compile("[\\ud800-\\udfff\\x00]")
 """Lone surrogates, which are no text, and NUL, which PostgreSQL cannot keep."""
 _decode = msgspec.json.Decoder().decode
@@ -69,7 +73,7 @@ def form_key(body: bytes) -> str | None:
     """Return the project's key that a form names beside its data; None where it names none, or is JSON."""
     if is_json(body) or body.startswith(GZIP_MAGIC):
         return None
-    fields = dict(field.partition(b"=")[::2] for field in reversed(body.split(b"&")))
+    fields = dict(field.partition(b"=")[::2] for field in reversed(_fields_of(body)))
     key = fields.get(b"api_key") or fields.get(b"token")
     return unquote_to_bytes(key).decode("utf-8", "replace") if key else None
 
@@ -79,8 +83,14 @@ def form_fields(body: bytes) -> dict[str, str]:
     try:
         fields = parse_qsl(body.decode("utf-8", "replace"), errors="replace", max_num_fields=_MOST_FIELDS)
     except ValueError:
-        raise Unacceptable(400, f"the form has more than {_MOST_FIELDS} fields") from None
+        raise Unacceptable(400, _TOO_MANY_FIELDS) from None
     return dict(reversed(fields))
+
+
+def _fields_of(body: bytes) -> list[bytes]:
+    if body.count(b"&") >= _MOST_FIELDS:
+        raise Unacceptable(400, _TOO_MANY_FIELDS)
+    return body.split(b"&")
 
 
 def is_json(body: bytes) -> bool:
@@ -94,6 +104,7 @@ def parse(body: bytes) -> Any:
     Clients cut strings in the middle of a surrogate pair, and send NaN: one such character must not cost a batch. A
     mark of byte order at the beginning, which Windows' programs write, is no part of it.
     """
+    refuse_crowded(body)
     try:
         value = _decode(body)
     except RecursionError:
@@ -106,6 +117,12 @@ def parse(body: bytes) -> Any:
     if body.count(b"{") + body.count(b"[") > _MAX_DEPTH and is_deep(value):
         raise Unacceptable(400, "the body is nested too deep")
     return value
+
+
+def refuse_crowded(body: bytes) -> None:
+    """Raise `Unacceptable` (413) for JSON of more than `MOST_CONTAINERS`; braces in texts count too."""
+    if len(body) > MOST_CONTAINERS and body.count(b"{") + body.count(b"[") > MOST_CONTAINERS:
+        raise Unacceptable(413, f"the body has more than {MOST_CONTAINERS} objects and arrays; send it in parts")
 
 
 def is_deep(value: Any, left: int = _MAX_DEPTH) -> bool:
@@ -170,7 +187,7 @@ def too_large(limit: int) -> Unacceptable:
 
 
 def _form_field(body: bytes) -> bytes:
-    for field in body.split(b"&"):
+    for field in _fields_of(body):
         name, _, value = field.partition(b"=")
         if name == b"data":
             # A plus is a blank in a form, and a digit of base64: what follows decides.

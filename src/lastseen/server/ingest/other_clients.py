@@ -16,6 +16,7 @@ from lastseen.ingest.service import Ingest
 from lastseen.ingest.trackers import decode_plausible, decode_umami
 from lastseen.ingest.unpack import decompress, parse
 from lastseen.server.body import MAX_JSON_BODY, ClientGone, Receive, Scope, Send
+from lastseen.server.ingest.events import IN_A_THREAD_FROM
 from lastseen.server.ingest.replies import (
     CLIENT_GONE,
     Headers,
@@ -27,6 +28,7 @@ from lastseen.server.ingest.replies import (
     read_body,
     send_json,
 )
+from lastseen.web.sessions.threads import in_thread
 
 SEGMENT_PATHS = frozenset(f"/v1/{name}" for name in ("batch", "b", "import", *TYPES, *SHORT_NAMES))
 PLAUSIBLE_PATH = "/api/event"
@@ -78,9 +80,11 @@ class OtherClients:
         if scope["method"] != "POST":
             raise Unacceptable(405, "post events here")
         body = await read_body(headers, receive, MAX_JSON_BODY)
-        if encoding := headers.get(b"content-encoding"):
-            body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
-        batch = decode(body, headers, origin_of(scope, headers, ingest))
+        origin = origin_of(scope, headers, ingest)
+        if len(body) >= IN_A_THREAD_FROM or b"content-encoding" in headers:
+            batch = await in_thread(_decode_compressed, decode, body, headers, origin)
+        else:
+            batch = decode(body, headers, origin)
         intake = await self._sites.find(batch.token)
         if intake is None:
             raise Unacceptable(401, "the key is missing, or no site has it")
@@ -88,6 +92,12 @@ class OtherClients:
             ingest.figures.dropped[dropped.cause] += 1
         if batch.events:
             await ingest.commit.save(intake.make, batch.events)
+
+
+def _decode_compressed(decode: _Decode, body: bytes, headers: Headers, origin: Origin) -> Batch:
+    if encoding := headers.get(b"content-encoding"):
+        body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
+    return decode(body, headers, origin)
 
 
 def _plausible(body: bytes, headers: Headers, origin: Origin) -> Batch:  # noqa: ARG001 - as all decoders

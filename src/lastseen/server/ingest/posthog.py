@@ -11,7 +11,7 @@ from lastseen.ingest.origin import Origin
 from lastseen.ingest.outcome import Overloaded, Unacceptable
 from lastseen.ingest.posthog import Batch, Hints, decode_batch
 from lastseen.ingest.service import Ingest
-from lastseen.ingest.unpack import decompress, form_key, parse, unwrap
+from lastseen.ingest.unpack import decompress, form_key, is_json, parse, unwrap
 from lastseen.server.body import ClientGone, Receive, Scope, Send
 from lastseen.server.ingest.replies import (
     CLIENT_GONE,
@@ -31,6 +31,8 @@ MAX_BODY = 20 * 1024 * 1024
 """As it comes and decompressed; PostHog's own limit for /batch/."""
 
 _IN_A_THREAD_FROM = 16 * 1024
+_WRAPPED_IN_A_THREAD_FROM = 2 * 1024
+"""What is compressed may become a thousand times as long."""
 _DONE = b'{"status":1}'
 _SCRIPT = b"application/javascript"
 _REQUEST_ID = "00000000-0000-4000-8000-000000000000"
@@ -164,7 +166,8 @@ class PostHogRoutes:
         origin = origin_of(scope, headers, ingest)
         hints = _hints(headers, query)
         body = body or query.get("data", "").encode()
-        if len(body) >= _IN_A_THREAD_FROM:
+        is_plain = b"content-encoding" not in headers and is_json(body)
+        if len(body) >= (_IN_A_THREAD_FROM if is_plain else _WRAPPED_IN_A_THREAD_FROM):
             batch = await in_thread(_decode, body, headers, origin, hints)
         else:
             batch = _decode(body, headers, origin, hints)
