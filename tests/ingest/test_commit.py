@@ -13,7 +13,16 @@ import pytest
 
 from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.errors import InvalidData, StoreUnavailable
-from lastseen.ingest.commit import BUSY_FROM, LONGEST_WAIT, LOOK_EVERY, MOST_TOGETHER, MOST_WAITING, GroupCommit
+from lastseen.ingest.commit import (
+    BUSY_FROM,
+    LONGEST_WAIT,
+    LOOK_EVERY,
+    MOST_BYTES_TOGETHER,
+    MOST_BYTES_WAITING,
+    MOST_TOGETHER,
+    MOST_WAITING,
+    GroupCommit,
+)
 from lastseen.ingest.figures import Figures
 from lastseen.ingest.outcome import Overloaded
 from lastseen.ingest.spool import Spool
@@ -399,6 +408,31 @@ def test_without_the_bound_everything_waits(
     assert answers == [[]] * REQUESTS
     with pytest.raises(AssertionError):
         check_bounded(answers)
+
+
+def test_the_bytes_that_wait_are_bounded(visits: FaultyVisits, tmp_path: Path) -> None:
+    """Few events may be large: what would not fit is refused at once, and there is room again when some are saved."""
+    visits.gate.clear()
+    part = MOST_BYTES_TOGETHER // 2
+
+    async def clients(ingest: Ingesting) -> None:
+        first = asyncio.create_task(ingest.commit.save(make, [raw("first")], part))
+        await until(lambda: visits.inside == 1)
+        many = [
+            asyncio.create_task(ingest.commit.save(make, [raw(f"{n}")], part))
+            for n in range(MOST_BYTES_WAITING // part)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await ingest.commit.save(make, [raw("too much")], 1)
+        visits.gate.set()
+        await asyncio.gather(first, *many)
+        await ingest.commit.save(make, [raw("again")], MOST_BYTES_WAITING + 1)
+        assert len(ingest.stored()) == len(many) + 2
+        assert max(visits.batches) == 2
+
+    with ingesting(visits, tmp_path) as ingest:
+        asyncio.run(clients(ingest))
 
 
 def test_a_client_that_left_does_not_matter(visits: FaultyVisits, tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ MOST_WAITING = 50_000
 """Events that may wait for a commit; a request beyond that is refused at once."""
 MOST_TOGETHER = 5_000
 """Events in one transaction, unless a single request brings more."""
+MOST_BYTES_WAITING = 128 * 1024 * 1024
+"""Of bodies, as they were read: one that is compressed takes a thousand times what was sent."""
+MOST_BYTES_TOGETHER = 32 * 1024 * 1024
 BUSY_FROM = 4
 """Requests in one transaction from which on the next one waits for those who were just answered."""
 LONGEST_WAIT = 0.02
@@ -56,6 +59,8 @@ class _Request:
     raws: Sequence[RawEvent]
     loop: asyncio.AbstractEventLoop
     answer: Answer
+    size: int = 0
+    """Bytes of the body that it was read from; 0 for one that somebody else counts."""
     events: Sequence[Event] = ()
     refused: list[int] = field(default_factory=list)
     """Places of events that the database refuses for ever."""
@@ -88,6 +93,7 @@ class GroupCommit:
         self._on_commit = on_commit
         self._waiting: deque[_Request] = deque()
         self._count = 0
+        self._bytes = 0
         self._enough = 1
         """Requests that must wait for the thread to be woken."""
         self._lock = threading.Lock()
@@ -109,32 +115,37 @@ class GroupCommit:
         """Whether the last attempt to save failed, so that events go to the spool."""
         return not self._spool.is_empty
 
-    async def save(self, make: Make, raws: Sequence[RawEvent]) -> Sequence[int]:
+    async def save(self, make: Make, raws: Sequence[RawEvent], size: int = 0) -> Sequence[int]:
         """Save the events of one request and return the places of those that the database refuses for ever.
 
-        Raises `Overloaded` when too many wait already, and `StoreUnavailable` when neither database nor spool keep
-        them; then nothing was acknowledged, and the same request may come again.
+        `size` is that of the body that they were read from, decompressed. Raises `Overloaded` when too many wait
+        already, and `StoreUnavailable` when neither database nor spool keep them; then nothing was acknowledged, and
+        the same request may come again.
         """
-        return await self.submit(make, raws)
+        return await self.submit(make, raws, size)
 
-    def submit(self, make: Make, raws: Sequence[RawEvent]) -> asyncio.Future[Sequence[int]]:
+    def submit(self, make: Make, raws: Sequence[RawEvent], size: int = 0) -> asyncio.Future[Sequence[int]]:
         """Return what will be the result of `save`; raises `Overloaded` at once. For the thread of an event loop."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Sequence[int]] = loop.create_future()
-        self.offer(make, raws, loop, partial(_settle, answer))
+        self.offer(make, raws, loop, partial(_settle, answer), size)
         return answer
 
-    def offer(self, make: Make, raws: Sequence[RawEvent], loop: asyncio.AbstractEventLoop, answer: Answer) -> None:
+    def offer(
+        self, make: Make, raws: Sequence[RawEvent], loop: asyncio.AbstractEventLoop, answer: Answer, size: int = 0
+    ) -> None:
         """Save like `save`, and call `answer` on the loop then; raises `Overloaded` at once. For the loop's thread."""
-        request = _Request(make, raws, loop, answer)
+        request = _Request(make, raws, loop, answer, size)
         count = len(raws)
         with self._lock:
+            is_too_much = self._count + count > MOST_WAITING or self._bytes + size > MOST_BYTES_WAITING
             # A request that brings more by itself than may wait is let in when nothing else waits.
-            if self._closing or (self._count and self._count + count > MOST_WAITING):
+            if self._closing or (self._count and is_too_much):
                 self._figures.refused += count
                 raise Overloaded("the server is stopping" if self._closing else "too many events wait to be saved")
             self._waiting.append(request)
             self._count += count
+            self._bytes += size
             is_enough = len(self._waiting) == self._enough
         if is_enough:
             # Not at once: what came in together is also saved together.
@@ -221,13 +232,17 @@ class GroupCommit:
     def _take(self) -> list[_Request]:
         """Return the requests that wait, as many as go together."""
         taken: list[_Request] = []
-        count = 0
+        count = size = 0
         with self._lock:
-            while self._waiting and (not taken or count + len(self._waiting[0].raws) <= MOST_TOGETHER):
-                request = self._waiting.popleft()
+            while self._waiting:
+                request = self._waiting[0]
+                count, size = count + len(request.raws), size + request.size
+                if taken and (count > MOST_TOGETHER or size > MOST_BYTES_TOGETHER):
+                    break
+                self._waiting.popleft()
+                self._count -= len(request.raws)
+                self._bytes -= request.size
                 taken.append(request)
-                count += len(request.raws)
-            self._count -= count
         return taken
 
     def _commit(self, requests: list[_Request]) -> None:

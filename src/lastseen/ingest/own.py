@@ -61,6 +61,8 @@ class Received(msgspec.Struct, kw_only=True):
     """Whether a second write key is named too, so that nobody can say whose the events without a key are."""
     events: list[RawEvent] = []
     dropped: list[Dropped] = []
+    size: int = 0
+    """Bytes that all of it was read from, where somebody says so."""
 
     def name_site(self, key: Any) -> None:
         """Note the write key that an event, or what is around the events, names, if any."""

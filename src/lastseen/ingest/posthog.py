@@ -53,6 +53,8 @@ class Batch:
     events: list[RawEvent] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     uuids: list[str | None] = field(default_factory=list)
+    size: int = 0
+    """Bytes that all of it was read from."""
 
 
 def decode_batch(value: Any, origin: Origin, hints: Hints) -> Batch:

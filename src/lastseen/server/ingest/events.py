@@ -125,7 +125,7 @@ class EventsRoute:
             ingest.figures.dropped[dropped.cause] += 1
         if not received.events:
             return received, ()
-        return received, await ingest.commit.submit(intake.make, received.events)
+        return received, await ingest.commit.submit(intake.make, received.events, received.size)
 
     async def _intake(self, scope: Connection, headers: Headers, received: Received) -> Intake:
         """Return the site that a request names in any of the ways there are; raises `Unacceptable`."""
@@ -211,7 +211,9 @@ def decode(body: bytes, headers: Headers, origin: Origin) -> Received:
     """Return what the body holds. What browsers call text or a form is what they may send without asking first."""
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
-    return decoder_for(headers)(body, origin)
+    received = decoder_for(headers)(body, origin)
+    received.size = len(body)
+    return received
 
 
 def decoder_for(headers: Headers) -> Decoder:

@@ -82,22 +82,24 @@ class OtherClients:
         body = await read_body(headers, receive, MAX_JSON_BODY)
         origin = origin_of(scope, headers, ingest)
         if len(body) >= IN_A_THREAD_FROM or b"content-encoding" in headers:
-            batch = await in_thread(_decode_compressed, decode, body, headers, origin)
+            batch = await in_thread(_decoded, decode, body, headers, origin)
         else:
-            batch = decode(body, headers, origin)
+            batch = _decoded(decode, body, headers, origin)
         intake = await self._sites.find(batch.token)
         if intake is None:
             raise Unacceptable(401, "the key is missing, or no site has it")
         for dropped in batch.dropped:
             ingest.figures.dropped[dropped.cause] += 1
         if batch.events:
-            await ingest.commit.save(intake.make, batch.events)
+            await ingest.commit.save(intake.make, batch.events, batch.size)
 
 
-def _decode_compressed(decode: _Decode, body: bytes, headers: Headers, origin: Origin) -> Batch:
+def _decoded(decode: _Decode, body: bytes, headers: Headers, origin: Origin) -> Batch:
     if encoding := headers.get(b"content-encoding"):
         body = decompress(body, encoding.decode("latin-1"), MAX_JSON_BODY)
-    return decode(body, headers, origin)
+    batch = decode(body, headers, origin)
+    batch.size = len(body)
+    return batch
 
 
 def _plausible(body: bytes, headers: Headers, origin: Origin) -> Batch:  # noqa: ARG001 - as all decoders

@@ -179,7 +179,7 @@ class PostHogRoutes:
         if not batch.events:
             return batch, []
         make = intake.make_import if batch.is_import else intake.make
-        refused = await ingest.commit.save(make, batch.events)
+        refused = await ingest.commit.save(make, batch.events, batch.size)
         return batch, [batch.events[place].id or "" for place in refused]
 
 
@@ -189,7 +189,10 @@ def _decode(body: bytes, headers: Headers, origin: Origin, hints: Hints) -> Batc
     is_form = headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded")
     if is_form and (key := form_key(body)):
         hints = msgspec.structs.replace(hints, token=key)
-    return decode_batch(parse(unwrap(body, is_form=is_form, limit=MAX_BODY)), origin, hints)
+    body = unwrap(body, is_form=is_form, limit=MAX_BODY)
+    batch = decode_batch(parse(body), origin, hints)
+    batch.size = len(body)
+    return batch
 
 
 def _hints(headers: Headers, query: dict[str, str]) -> Hints:
