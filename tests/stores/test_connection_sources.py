@@ -220,6 +220,74 @@ seen.close()
 """
 
 
+DJANGO_THREADS = """
+import os
+import sys
+import threading
+import time
+import django
+from django.conf import settings
+
+name, port = sys.argv[1:]
+default = {"ENGINE": "django.db.backends.postgresql", "NAME": name, "USER": "postgres", "HOST": "127.0.0.1",
+    "PORT": port, "CONN_MAX_AGE": None}
+settings.configure(DATABASES={"default": default}, USE_TZ=True)
+django.setup()
+from django.db import connection
+from lastseen.stores import open_store
+
+store = open_store(connection)
+store.migrate()
+
+def connections():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return cursor.fetchone()[0]
+
+# A thread that goes on, in the parent and beside a child.
+asked, ended = threading.Event(), threading.Event()
+
+def stay():
+    store.sessions.list_users()
+    asked.set()
+    ended.wait()
+    store.sessions.list_users()
+
+staying = threading.Thread(target=stay)
+staying.start()
+asked.wait()
+for _ in range(20):
+    one = threading.Thread(target=store.sessions.list_users)
+    one.start()
+    one.join()
+until = time.monotonic() + 30
+# Django's own, the main thread's, and that of the thread that stays.
+while connections() > 3:
+    assert time.monotonic() < until, connections()
+child = os.fork()
+if child == 0:
+    store.sessions.list_users()
+    sys.exit(0)
+status = os.waitpid(child, 0)[1]
+ended.set()
+staying.join()
+store.sessions.list_users()
+print(status)
+"""
+
+
+def test_a_thread_takes_its_connection_with_it(postgres: PostgresServer, postgres_url: str) -> None:
+    """Where every request has a thread of its own connections do not add up; a child leaves its parent's alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", DJANGO_THREADS, postgres_url.rpartition("/")[2], str(postgres.port)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+
+
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite3"])
 def test_djangos_connection(request: pytest.FixtureRequest, tmp_path: Path, engine: str) -> None:
     """Django's settings carry a store, from any thread, outside of the transactions of its requests."""

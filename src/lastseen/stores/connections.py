@@ -6,11 +6,13 @@ SQL whoever opened it. A psycopg pool and a pool of our own are in `lastseen.sto
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
+from weakref import WeakSet
 
 from lastseen.errors import ConfigurationError, StoreUnavailable
 from lastseen.forking import reset_in_forked_children
@@ -80,7 +82,7 @@ class SQLAlchemyConnections:
 
 
 class DjangoConnections:
-    """Lends connections made from the settings of one of Django's databases, one a thread.
+    """Lends connections made from the settings of one of Django's databases, one a thread, closed when the thread ends.
 
     They are copies of Django's own, never those themselves: a request may be inside a transaction that is rolled back
     later, and what lastseen sets for its statements must not reach the application's. They obey `CONN_MAX_AGE`.
@@ -94,15 +96,13 @@ class DjangoConnections:
         self._alias: str = connection.alias
         settings = connection.settings_dict
         self.address = _address(vendor, settings["USER"], settings["HOST"], settings["PORT"], settings["NAME"])
-        self._inherited: list[Any] = []
-        self._all: list[Any] = []
         self.reset_after_fork()
         reset_in_forked_children(self)
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections alone: they are kept, because closing them would end the parent's."""
-        self._inherited += self._all
-        self._all = []
+        """Leave the parent's connections alone, see `_OfThread`."""
+        # Weak: some servers answer every request in a thread of its own.
+        self._all: WeakSet[_OfThread] = WeakSet()
         self._of_thread = threading.local()
         self._lock = threading.Lock()
 
@@ -127,23 +127,44 @@ class DjangoConnections:
     def close(self) -> None:
         """Close the copies; using the store again opens new ones."""
         with self._lock:
-            copies, self._all = self._all, []
+            copies, self._all = list(self._all), WeakSet()
             self._of_thread = threading.local()
-        for connection in copies:
-            with suppress(Exception):
-                connection.close()
+        for copy in copies:
+            copy.close()
 
     def _connection(self) -> Any:
-        connection = getattr(self._of_thread, "connection", None)
-        if connection is None:
+        copy: _OfThread | None = getattr(self._of_thread, "copy", None)
+        if copy is None:
             from django.db import connections
 
-            connection = connections[self._alias].copy()
-            connection.inc_thread_sharing()
+            copy = _OfThread(connections[self._alias].copy())
             with self._lock:
-                self._all.append(connection)
-                self._of_thread.connection = connection
-        return connection
+                self._all.add(copy)
+                self._of_thread.copy = copy
+        return copy.connection
+
+
+class _OfThread:
+    """The copy of one thread, closed when that ends; but in a forked child kept, as closing would end the parent's."""
+
+    _inherited: ClassVar[list[Any]] = []
+
+    def __init__(self, connection: Any) -> None:
+        # Of Django's checks: the last reference may go in another thread.
+        connection.inc_thread_sharing()
+        self.connection = connection
+        self._pid = os.getpid()
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        with suppress(Exception):
+            self.connection.close()
+
+    def __del__(self) -> None:
+        if self._pid == os.getpid():
+            self.close()
+        else:
+            self._inherited.append(self.connection)
 
 
 def recognise(source: Any) -> Connections | None:
