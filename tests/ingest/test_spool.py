@@ -253,6 +253,19 @@ def test_a_full_disk_keeps_nothing_half(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_a_full_disk_is_not_filled_with_empty_files(tmp_path: Path) -> None:
+    """However often clients come again, nothing is left of what did not fit."""
+    spool = Spool(tmp_path, ROOM)
+    large = [event(1, properties={"text": "x" * 50_000})]
+    for _ in range(3):
+        with a_disk_of(20_000), pytest.raises(SpoolFull):
+            spool.append([large])
+    assert (spool.is_empty, spool.size, bytes_on_disk(tmp_path)) == (True, 0, 0)
+    assert spool.append([large]) == 1
+    assert drained(spool) == [large]
+    spool.close()
+
+
 # Damage
 
 

@@ -151,10 +151,19 @@ class Spool:
         except OSError:
             # Whatever reached the disk of it must not stand in front of what comes later.
             self._stop_writing()
+            if writer.is_empty:
+                # Clients come again and again while a disk is full: each would leave a file.
+                self._forget(segment)
             raise
         self._grow(segment, size)
         if size >= SEGMENT_BYTES:
             self._stop_writing()
+
+    def _forget(self, segment: _Segment) -> None:
+        with suppress(OSError):
+            remove(segment.path)
+            self._segments.remove(segment)
+            self.size -= segment.size
 
     def _grow(self, segment: _Segment, size: int) -> None:
         self.size += size - segment.size

@@ -56,6 +56,11 @@ class SpoolWriter:
             remove(path)
             raise OSError(f"cannot make {path}: {error}") from error
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was added."""
+        return self._count == 0
+
     def add(self, payloads: Sequence[bytes]) -> int:
         """Add payloads, all or none, and sync; return the size of the file.
 
