@@ -127,6 +127,15 @@ def test_health_checks_note_nothing(drive: Driver, world: World) -> None:
     assert world.touched() == {"any", "van-1"}
 
 
+@pytest.mark.parametrize("path", ["/health-records", "/health/patients", "/healthcare", "/metrics/revenue"])
+@pytest.mark.parametrize("driver", [name for name in DRIVERS if name != "fastapi"])
+def test_what_only_begins_like_a_health_check_is_guarded(driver: str, world: World, path: str) -> None:
+    """The paths that stand open are probes by their whole names; whatever else an application has needs a key."""
+    case = Case(name="data", expected=None, method="GET", path=path, content_type=None)
+    assert DRIVERS[driver](world, case, require=True).status == 401
+    assert DRIVERS[driver](world, case, require=True, exclude=["/health*", "/metrics/*"]).status != 401
+
+
 @pytest.mark.parametrize("driver", [name for name in DRIVERS if name != "fastapi"])
 def test_without_require_the_application_decides(driver: str, world: World) -> None:
     """A request without a valid key goes on, as nobody's."""

@@ -20,9 +20,8 @@ from lastseen.devices.key import ApiKey
 from lastseen.errors import ConfigurationError
 from lastseen.sessions.cookie import RequestHead
 from lastseen.web.django import ActivityMiddleware, lastseen
-from lastseen.web.exclude import DEFAULT_EXCLUDED
 from lastseen.web.facts import RequestTracking
-from lastseen.web.keys.gate import ANONYMOUS, DEFAULT_DEVICE, KEY, KeyGate, RequestKey
+from lastseen.web.keys.gate import ANONYMOUS, DEFAULT_DEVICE, KEY, OPEN_PATHS, KeyGate, RequestKey
 from lastseen.web.keys.wsgi import authenticated_by
 from lastseen.web.sessions.refusal import Refusal
 from lastseen.web.sessions.threads import in_thread
@@ -57,7 +56,7 @@ class ApiKeyMiddleware:
             device=_imported(options.get("DEVICE", DEFAULT_DEVICE)),
             require=bool(options.get("REQUIRE", False)),
             scopes=options.get("SCOPES", ()),
-            exclude=options.get("EXCLUDE", DEFAULT_EXCLUDED),
+            exclude=options.get("EXCLUDE", OPEN_PATHS),
         )
         sightings = self._gate.sightings(request_key)
         self._tracked: Callable[[HttpRequest], Any] = get_response

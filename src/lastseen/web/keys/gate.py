@@ -21,7 +21,7 @@ from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.devices.key import ApiKey, Scope
 from lastseen.devices.manager import ApiKeys, Devices
 from lastseen.errors import ConfigurationError, FlushError, StoreError
-from lastseen.web.exclude import DEFAULT_EXCLUDED, excluded_paths
+from lastseen.web.exclude import excluded_paths
 from lastseen.web.facts import TrackingOptions
 from lastseen.web.sessions.refusal import CONFLICT, Refusal
 
@@ -30,6 +30,21 @@ KEY = "lastseen.api_key"
 
 DEFAULT_DEVICE = first_of(header("X-Device-ID"), json_body("device_id"))
 """The device in the header, and where that names none, in the JSON body."""
+
+OPEN_PATHS = (
+    "/health",
+    "/healthz",
+    "/health/live",
+    "/health/ready",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/static/*",
+    "/favicon.ico",
+    "/robots.txt",
+)
+"""Probes, scrapers and static files, each by its whole name: what is guarded must not stand open because an
+application calls it `/health-records` or `/metrics/revenue`."""
 
 CHALLENGE = ("WWW-Authenticate", "Bearer")
 
@@ -57,7 +72,7 @@ class KeyOptions(TypedDict, total=False):
     """Refuse a key that lacks one of these: 403."""
 
     exclude: Iterable[str]
-    """Patterns of paths where keys are neither looked at nor asked for: `DEFAULT_EXCLUDED`, health checks above all."""
+    """Patterns of paths where keys are neither looked at nor asked for: `OPEN_PATHS`, health checks above all."""
 
     clock: Clock
 
@@ -86,7 +101,7 @@ class KeyGate:
         device: ClientSource = DEFAULT_DEVICE,
         require: bool = False,
         scopes: Iterable[Scope | str] = (),
-        exclude: Iterable[str] = DEFAULT_EXCLUDED,
+        exclude: Iterable[str] = OPEN_PATHS,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if isinstance(exclude, str) or isinstance(scopes, str):
