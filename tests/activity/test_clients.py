@@ -275,8 +275,15 @@ def test_hours_survive_what_is_recorded_during_a_flush(
     assert client.last_seen_at == noon + timedelta(minutes=30 + max(0, minutes))
 
 
+@pytest.mark.parametrize(
+    ("failure", "raised"), [(StoreUnavailable, FlushError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
 def test_hours_survive_what_comes_back_from_a_failed_flush(
-    clients: ClientActivity, store: Breakable, clock: ManualClock
+    clients: ClientActivity,
+    store: Breakable,
+    clock: ManualClock,
+    failure: type[BaseException],
+    raised: type[BaseException],
 ) -> None:
     """The hour turns while a batch is being written in vain: who comes back with it and is active again was in both."""
     noon, write = moment(), store.batch_record_activity
@@ -285,11 +292,11 @@ def test_hours_survive_what_comes_back_from_a_failed_flush(
         store.batch_record_activity = write  # type: ignore[method-assign]
         clock.advance(hours=1)
         clients.record("b")
-        raise StoreUnavailable(f"gone, with {len(updates)}")
+        raise failure(f"gone, with {len(updates)}")
 
     clients.record("a")
     store.batch_record_activity = fail  # type: ignore[method-assign]
-    with pytest.raises(FlushError):
+    with pytest.raises(raised):
         clients.flush()
     clients.record("a")
     clients.flush()

@@ -226,7 +226,7 @@ class ActivityTracker:
             try:
                 writer.write(Updates.of(batch, self._latest_moment()))
             finally:
-                self._settle(writer)
+                self._settle(writer, len(batch))
             result = FlushResult(
                 updated_count=writer.updated_count,
                 batch_size=len(batch),
@@ -241,12 +241,13 @@ class ActivityTracker:
     def _latest_moment(self) -> float:
         return self._now() + self.settings.future_tolerance.total_seconds()
 
-    def _settle(self, writer: BatchWriter) -> None:
+    def _settle(self, writer: BatchWriter, batch_size: int) -> None:
         failed = writer.error is not None
+        came_back = len(writer.saved) + len(writer.poison) < batch_size  # an interrupt of this thread ends a batch, too
         with self.lock:
             now = self._clock.monotonic()
             self._buffer.settle([*writer.saved, *writer.poison], now if writer.saved else None)
-            if failed:
+            if came_back:
                 self._pending_changed()
             self._poison += len(writer.poison)
             self._updated += writer.updated_count
@@ -255,7 +256,7 @@ class ActivityTracker:
             self._failures = self._failures + 1 if failed else 0
             self._size_flush_allowed_at = now + SIZE_FLUSH_SPACING
             self._schema_error = writer.error if isinstance(writer.error, SchemaError) else None
-            if not failed:
+            if not came_back:
                 self._last_success_at = self._now()
         if recovered:
             self._wake.set()
