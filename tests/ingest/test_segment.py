@@ -87,3 +87,11 @@ def test_a_web_view_of_a_telephone_is_kept() -> None:
 def test_what_is_no_device_is_none(wrong: dict[str, Any]) -> None:
     """Whatever a library says of it."""
     assert message("analytics-ios", wrong).device == Device()
+
+
+@pytest.mark.parametrize("kind", [None, 7, [], ["track"], {}, "groups"], ids=str)
+def test_what_is_no_message_does_not_spoil_the_others(kind: Any) -> None:
+    """Whatever stands in the place of the kind, it is dropped alone."""
+    good = {"type": "track", "event": "e", "anonymousId": "a"}
+    batch = decode_segment({"batch": [good, {**good, "type": kind}, good]}, ORIGIN)
+    assert (len(batch.events), [(one.index, one.cause) for one in batch.dropped]) == (2, [(1, "not an event")])

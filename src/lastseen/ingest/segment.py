@@ -54,11 +54,12 @@ def decode_segment(value: Any, origin: Origin, *, kind: str | None = None, key: 
 
 
 def _problem_of(item: Any) -> str | None:
-    if not isinstance(item, dict) or item.get("type") not in TYPES:
+    kind = item.get("type") if isinstance(item, dict) else None
+    if not isinstance(kind, str) or kind not in TYPES:
         return "not an event"
-    if item["type"] == "group":
+    if kind == "group":
         return "groups are not kept"
-    if item["type"] == "track" and not text_or_none(item.get("event")):
+    if kind == "track" and not text_or_none(item.get("event")):
         return "no name"
     return None if _visitor(item) else "no distinct_id"
 
