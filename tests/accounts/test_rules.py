@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lastseen.accounts.account import name_key, name_problem
-from lastseen.accounts.passwords import Argon2Hasher, password_problem
+from lastseen.accounts.passwords import Argon2Hasher, normalized, password_problem
 from lastseen.accounts.throttle import MOST_KEYS, Throttle
 
 
@@ -23,6 +23,17 @@ def test_a_name(name: str) -> None:
 def test_no_name(name: str) -> None:
     """Nothing, too much, and what cannot be seen is not; an invisible letter would let one user pass for another."""
     assert name_problem(name) is not None
+
+
+@pytest.mark.parametrize("typed", ["a\u0345\u0300\u0313", "\u1112\u1161\u11ab", "e\u0301", "x"])
+def test_what_is_far_too_long_is_cut_and_refused(typed: str) -> None:
+    """Not sorted accent by accent, which takes the square of their number; also what composes is too long still."""
+    assert name_problem(typed * 65) == name_problem(typed * 5_000) == "The name may have 64 characters."
+    assert len(name_key("\u0327\u0301" * 5_000)) <= 260
+    assert (
+        password_problem(typed * 1_025) == password_problem(typed * 5_000) == "The password may have 1024 characters."
+    )
+    assert len(normalized("a" + "\u0327\u0301" * 5_000)) <= 4_100
 
 
 def test_names_that_look_alike_are_the_same() -> None:

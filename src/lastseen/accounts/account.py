@@ -10,6 +10,8 @@ from enum import StrEnum
 from lastseen.errors import LastSeenError
 
 MAX_NAME_LENGTH = 64
+# No four characters compose to less than one. To sort the accents of a letter takes the square of their number.
+_LONGEST_TYPED = 4 * (MAX_NAME_LENGTH + 1)
 USER_ID_LENGTH = 64
 """No user id is longer; what is, names nobody."""
 
@@ -82,8 +84,11 @@ class OneTimeLink:
 
 
 def clean_name(name: str) -> str:
-    """Return the name as it is kept and shown: composed characters, no blanks around it."""
-    return unicodedata.normalize("NFC", name).strip()
+    """Return the name as it is kept and shown: composed characters, no blanks around it.
+
+    What is far too long to be a name is cut, and too long all the same.
+    """
+    return unicodedata.normalize("NFC", name.strip()[:_LONGEST_TYPED]).strip()
 
 
 def name_key(name: str) -> str:

@@ -13,6 +13,8 @@ MIN_LENGTH = 12
 RECOMMENDED_LENGTH = 15
 """NIST SP 800-63B-4, 3.1.1.2, for a password that is the only factor."""
 MAX_LENGTH = 1_024
+# No four characters compose to less than one. To sort the accents of a letter takes the square of their number.
+_LONGEST_TYPED = 4 * (MAX_LENGTH + 1)
 
 # The beginnings of what people type when they are asked for twelve characters; NIST SP 800-63B-4, 3.1.1.2, wants common
 # values and words of the context refused.
@@ -37,8 +39,12 @@ _OWN_CHARACTERS = 6
 
 
 def normalized(password: str) -> str:
-    """Return the password as RFC 8265 (4.2) prepares it: the same key presses give the same text on every system."""
-    spaced = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in password)
+    """Return the password as RFC 8265 (4.2) prepares it: the same key presses give the same text on every system.
+
+    What is far too long to be a password is cut, and too long all the same.
+    """
+    typed = password[:_LONGEST_TYPED]
+    spaced = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in typed)
     return unicodedata.normalize("NFC", spaced)
 
 
