@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -51,6 +52,19 @@ def test_a_client_was_first_seen_at_its_earliest_moment(call: Command, database:
         call("import", "activity", write(alone / "log", lines(*activities)), "--database", database)
     shown = call("clients", "show", "a", "--json", "--database", database).document
     assert (shown["created_at"], shown["last_seen_at"]) == ("1970-01-01T00:08:20Z", "1970-01-01T00:33:20Z")
+
+
+def test_also_of_more_clients_than_are_counted_each_was_first_seen_at_its_earliest_moment(
+    call: Command, database: str, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the summary counts no more is imported like everything before."""
+    monkeypatch.setattr("lastseen.cli.imports.COUNTED_CLIENTS", 1)
+    file = write(alone / "log", lines(("a", 100), ("b", 500), ("b", 1_000), ("a", 2_000), ("b", 1_500)))
+    assert "of more than 1 clients" in call("import", "activity", file, "--database", database).out
+    for client_id, first, last in (("a", 100, 2_000), ("b", 500, 1_500)):
+        shown = call("clients", "show", client_id, "--json", "--database", database).document
+        moments = [datetime.fromisoformat(shown[name]).timestamp() for name in ("created_at", "last_seen_at")]
+        assert moments == [first, last], client_id
 
 
 def test_a_database_that_refuses_a_client_takes_the_others(call: Command, postgres_url: str, alone: Path) -> None:

@@ -189,12 +189,12 @@ class Importer:
     def _note_first(self, client_id: str, at: float) -> None:
         hashes = self._summary.client_hashes
         number = hash(client_id)
-        if number not in hashes:
+        if client_id in self._first:
+            self._first[client_id] = min(at, self._first[client_id])
+        elif number not in hashes:
             self._first[client_id] = at
             if len(hashes) < COUNTED_CLIENTS:
                 hashes.add(number)
-        elif client_id in self._first:
-            self._first[client_id] = min(at, self._first[client_id])
 
     def flush(self) -> None:
         """Write what waits; raises `FlushError`. Interrupted and called again, it writes the same again."""
