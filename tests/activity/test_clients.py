@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -349,7 +350,19 @@ def test_an_hour_in_the_future_is_clamped(clients: ClientActivity, clock: Manual
     assert clients.active_clients_by_hour(moment()) == {moment(): 1}
 
 
-@pytest.mark.parametrize("at", ["now", datetime(2026, 1, 1), float("nan"), float("inf"), -1.0, [], True])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "at",
+    [
+        "now",
+        datetime(2026, 1, 1),  # noqa: DTZ001
+        float("nan"),
+        float("inf"),
+        -1.0,
+        [],
+        True,
+        Decimal(int(moment(minutes=31).timestamp())),
+    ],
+)
 def test_a_bad_time_is_refused(clients: ClientActivity, at: Any) -> None:
     """As by the tracker: never an exception, counted."""
     assert clients.record("a", at) is Outcome.REJECTED

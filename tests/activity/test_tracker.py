@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -80,7 +82,10 @@ def test_a_bad_key_is_refused_and_counted(tracker: ActivityTracker, book: Book, 
     assert tracker.flush().batch_size == 0
 
 
-@pytest.mark.parametrize("at", [datetime(2026, 1, 1), -1, float("nan"), float("inf"), True, "now", []])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "at",
+    [datetime(2026, 1, 1), -1, float("nan"), float("inf"), True, "now", [], Decimal(2**31), Fraction(2**31)],  # noqa: DTZ001
+)
 def test_a_bad_time_is_refused_and_counted(tracker: ActivityTracker, at: Any) -> None:
     """A naive, impossible or senseless time is no activity, and changes nothing that waits."""
     assert tracker.record("a", at) is Outcome.REJECTED
@@ -89,6 +94,7 @@ def test_a_bad_time_is_refused_and_counted(tracker: ActivityTracker, at: Any) ->
     expected = tracker._latest_moment() if at == float("inf") else moment(-5).timestamp()
     assert tracker.waiting("a") == utc(expected)
     assert tracker.health().rejected >= 1
+    assert tracker.flush().updated_count == 1, "it is in nobody's way"
 
 
 def test_string_subclasses_are_their_text(tracker: ActivityTracker, book: Book) -> None:

@@ -108,13 +108,15 @@ class ClientActivity:
         try:
             if at is None:
                 at = self._now()
+            elif type(at) is not float:
+                return self._record_slowly(client_id, at)
             times = self._times
             # As in the tracker: nothing comes between this look and the store.
-            if times[client_id] <= at < self._ends:  # type: ignore[operator]
-                times[client_id] = at  # type: ignore[assignment]
+            if times[client_id] <= at < self._ends:
+                times[client_id] = at
                 return _ACCEPTED
             # Of several threads the later one may have come first.
-            if self._began <= at < times[client_id] < self._ends:  # type: ignore[operator]
+            if self._began <= at < times[client_id] < self._ends:
                 return _ACCEPTED
         except KeyError:
             return self._record_first(client_id, at)

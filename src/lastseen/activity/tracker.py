@@ -123,10 +123,11 @@ class ActivityTracker:
         try:
             if at is None:
                 at = self._now()
+            elif type(at) is not float:  # a Decimal compares with a float, and can be written by nobody
+                return self._record_slowly(key, at)
             pending = self.pending
-            # A datetime does not compare with a float (TypeError): the slow way. `max` would be a call.
-            if pending[key] < at:  # type: ignore[operator] # noqa: PLR1730
-                pending[key] = at  # type: ignore[assignment]
+            if pending[key] < at:  # noqa: PLR1730 - `max` would be a call
+                pending[key] = at
         except KeyError:
             return self._record_first(key, at)
         except Exception:  # noqa: BLE001 - a request never fails for its tracking
