@@ -73,6 +73,12 @@ def test_no_more_is_under_way_than_may_be() -> None:
         with pytest.raises(ZeroDivisionError), in_flight.one(40):
             _ = 1 / 0
         assert (in_flight.requests, in_flight.size) == (1, 60)
+        in_flight.enter(10)
+        in_flight.grow(30)
+        with pytest.raises(Problem, match="too much is under way"):
+            in_flight.grow(1)
+        in_flight.leave(41)
+        assert (in_flight.requests, in_flight.size) == (1, 60)
     assert (in_flight.requests, in_flight.size) == (0, 0)
 
 
@@ -131,6 +137,7 @@ def test_answers_are_not_remembered_without_end() -> None:
 def test_browsers_are_told_503_and_never_429(tmp_path: Path) -> None:
     """Whatever the limit of requests, events are taken; only when too much is under way at once there is 503.
 
+    What is only announced is not under way: a few connections that send nothing would be in the way of all others.
     A page of any origin may read that, and when to come again. The API answers meanwhile; events are taken afterwards.
     """
     event = {"name": "$pageview", "url": "https://shop.example/"}
@@ -140,20 +147,24 @@ def test_browsers_are_told_503_and_never_429(tmp_path: Path) -> None:
         address, headers = f"/api/v1/events?write_key={key}", {"origin": "https://shop.example"}
         for _ in range(50):
             assert server.http.post(address, json=event, headers=headers).status_code == 200
-        # They announce bodies that fill all the room, and do not send them.
+        # They send bodies that fill all the room, but for the last byte.
         number, rest = divmod(MOST_BYTES, MAX_JSON_BODY)
         with ExitStack() as held:
 
-            def announce(size: int) -> None:
+            def announce(size: int, sent: int) -> None:
                 connection = held.enter_context(socket.create_connection(("127.0.0.1", server.port), DEADLINE))
                 head = f"POST {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n"
-                connection.sendall(head.encode())
+                connection.sendall(head.encode() + b" " * sent)
 
+            for _ in range(2 * number):
+                announce(MAX_JSON_BODY, 0)
+            assert server.http.post(address, json=event, headers=headers).status_code == 200
+            held.close()
             for _ in range(number):
-                announce(MAX_JSON_BODY)
+                announce(MAX_JSON_BODY, MAX_JSON_BODY - 1)
 
             def refused() -> Any:
-                announce(rest)  # again, when the event was there first and left no room for it
+                announce(rest, rest - 1)  # again, when the event was there first and left no room for it
                 answer = server.http.post(address, json=event, headers=headers)
                 return answer if answer.status_code == 503 else None
 

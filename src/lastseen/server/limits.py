@@ -12,6 +12,7 @@ from lastseen.server.problem import Problem
 from lastseen.sessions.address import anonymized
 
 MOST_NAMES = 10_000
+_TOO_MUCH = "too much is under way; send this again in a moment"
 
 
 class TokenBuckets:
@@ -90,7 +91,7 @@ class InFlight:
 
     @contextmanager
     def one(self, size: int) -> Iterator[None]:
-        """Count one request with a body of this many bytes, as announced or as bounded, until the block ends."""
+        """Count one request and this many bytes of its body until the block ends; `grow` counts what comes beyond."""
         self.enter(size)
         try:
             yield
@@ -100,7 +101,7 @@ class InFlight:
     def enter(self, size: int) -> None:
         """Count one request, as `one` does in several times the time; `leave` must follow, whatever happens."""
         if self.requests >= self._requests or self.size + size > self._size:
-            raise Problem(503, "too much is under way; send this again in a moment", headers={"retry-after": "2"})
+            raise Problem(503, _TOO_MUCH, headers={"retry-after": "2"})
         self.requests += 1
         self.size += size
 
@@ -108,3 +109,9 @@ class InFlight:
         """Count the request no longer."""
         self.requests -= 1
         self.size -= size
+
+    def grow(self, size: int) -> None:
+        """Count more bytes of a request that is counted; `leave` must be told of them too, whatever happens."""
+        self.size += size
+        if self.size > self._size:
+            raise Problem(503, _TOO_MUCH, headers={"retry-after": "2"})

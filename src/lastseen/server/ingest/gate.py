@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from time import perf_counter
 
 from lastseen.ingest.service import Ingest
-from lastseen.server.body import MAX_JSON_BODY, AsgiApp, Receive, Scope, Send
+from lastseen.server.body import AsgiApp, Message, Receive, Scope, Send
 from lastseen.server.ingest.direct import DirectEvents
 from lastseen.server.ingest.replies import send_json
 from lastseen.server.ingest.roads import IngestRoads, Road
@@ -19,15 +19,38 @@ from lastseen.server.receive import PATH as ACTIVITY
 MOST_REQUESTS = 2_000
 MOST_BYTES = 256 * 1024 * 1024
 """Of bodies that are being read or saved at once."""
-_UNKNOWN_SIZE = 1024 * 1024
-"""What a body without a length counts."""
+_RESERVED = 64 * 1024
+"""What of a body counts before it has come, at most: some who announce much and send nothing must not be in the way of
+all others."""
 
 
 def _size_of(headers: dict[bytes, bytes]) -> int:
     length = headers.get(b"content-length")
     if length is None:
-        return _UNKNOWN_SIZE if b"transfer-encoding" in headers else 0
-    return min(int(length[:12]), MAX_JSON_BODY) if length.isdigit() else 0
+        return _RESERVED if b"transfer-encoding" in headers else 0
+    return min(int(length[:12]), _RESERVED) if length.isdigit() else 0
+
+
+class _Arriving:
+    """Counts the bytes of a body beyond those that were reserved, as they come."""
+
+    __slots__ = ("_in_flight", "_receive", "_reserved", "more")
+
+    def __init__(self, receive: Receive, in_flight: InFlight, reserved: int) -> None:
+        self._receive = receive
+        self._in_flight = in_flight
+        self._reserved = reserved
+        self.more = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        came = len(message.get("body", b""))
+        beyond = max(came - self._reserved, 0)
+        self._reserved -= came - beyond
+        if beyond:
+            self.more += beyond
+            self._in_flight.grow(beyond)
+        return message
 
 
 class IngestGate:
@@ -60,10 +83,12 @@ class IngestGate:
         size = _size_of(headers)
         try:
             self._in_flight.enter(size)
+            # Most bodies are smaller and counted as a whole.
+            arriving = _Arriving(receive, self._in_flight, size) if size == _RESERVED else None
             try:
-                status = await road(scope, headers, receive, send)
+                status = await road(scope, headers, arriving or receive, send)
             finally:
-                self._in_flight.leave(size)
+                self._in_flight.leave(size if arriving is None else size + arriving.more)
         except asyncio.CancelledError:
             status = await cut_off(send_json(send, headers, 503, stopping().body(), MEDIA_TYPE.encode()))
         except Exception as error:  # noqa: BLE001 - problem_of logs what is not the client's doing
