@@ -17,6 +17,8 @@ from lastseen.errors import ConfigurationError
 from lastseen.stores import open_store
 from lastseen.web.keys import asgi, wsgi
 from lastseen.web.keys import django as keys_django
+from lastseen.web.keys.asgi import credentials_in
+from lastseen.web.keys.gate import secret_of
 from tests.web.cases import Case
 from tests.web.drivers import request_asgi, request_wsgi
 from tests.web.keys.apps.source import DEVICE
@@ -113,6 +115,21 @@ def test_nothing_is_noted_without_a_valid_key(drive: Driver, world: World) -> No
         assert world.touched() == set(), headers
     assert drive(world, report({**world.bearer("any"), "X-Device-ID": "van-1"}), require=True).status == 200
     assert world.touched() == {"any", "van-1"}
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"x-api-key"])
+def test_a_repeated_credential_is_none(world: World, name: bytes) -> None:
+    """Neither the first nor the last of two counts: another one of them may have been looked at before."""
+    good = world.secrets["any"].reveal().encode()
+    prefix = b"Bearer " if name == b"authorization" else b""
+    for first, last in ((good, b"ls_other"), (b"ls_other", good)):
+        authorization, api_key = credentials_in({"headers": [(name, prefix + first), (name, prefix + last)]})
+        secret = secret_of(authorization, api_key)
+        assert isinstance(secret, str)
+        assert world.seen.keys.verify(secret) is None
+    control = secret_of(*credentials_in({"headers": [(name, prefix + good)]}))
+    assert isinstance(control, str)
+    assert world.seen.keys.verify(control) is not None
 
 
 def test_health_checks_note_nothing(drive: Driver, world: World) -> None:

@@ -51,7 +51,7 @@ class ApiKeyMiddleware:
         if self._gate.excludes(_path_of(scope)):
             await self.app(scope, receive, send)
             return
-        found = self._gate.let_in(await authenticated_by(self._gate, *_credentials_in(scope)))
+        found = self._gate.let_in(await authenticated_by(self._gate, *credentials_in(scope)))
         if isinstance(found, Refusal):
             await _refuse(found, scope, send)
             return
@@ -76,14 +76,20 @@ def _path_of(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _credentials_in(scope: Scope) -> tuple[str | None, str | None]:
-    authorization = api_key = None
+def credentials_in(scope: Scope) -> tuple[str | None, str | None]:
+    """Return the two headers that may carry a key; a repeated one as WSGI servers join it, so that it is no key's.
+
+    Whatever stands in front of the application may have looked at the first of them, or at the last.
+    """
+    found: dict[bytes, list[str]] = {}
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            authorization = value.decode("latin-1")
-        elif name == b"x-api-key":
-            api_key = value.decode("latin-1")
+        if name in _CARRIERS:
+            found.setdefault(name, []).append(value.decode("latin-1"))
+    authorization, api_key = (", ".join(found[name]) if name in found else None for name in _CARRIERS)
     return authorization, api_key
+
+
+_CARRIERS = (b"authorization", b"x-api-key")
 
 
 async def _refuse(refusal: Refusal, scope: Scope, send: Send) -> None:

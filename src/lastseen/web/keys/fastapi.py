@@ -22,7 +22,7 @@ from lastseen.clock import SYSTEM_CLOCK, Clock
 from lastseen.devices.key import ApiKey, Scope
 from lastseen.devices.manager import ApiKeys, Devices
 from lastseen.web.facts import DEFAULT_PEEK_LIMIT, RequestTracking, is_json
-from lastseen.web.keys.asgi import authenticated_by
+from lastseen.web.keys.asgi import authenticated_by, credentials_in
 from lastseen.web.keys.gate import DEFAULT_DEVICE, KEY, KeyGate, key_in, key_required
 from lastseen.web.sessions.refusal import Refusal
 
@@ -50,8 +50,7 @@ class RequiredKey(HTTPBearer):
     async def __call__(self, request: Request) -> ApiKey:  # type: ignore[override]
         """Authenticate, note what was used and seen, and return the key."""
         arrived_at = self._gate.clock.now()
-        given = request.headers.get("authorization"), request.headers.get("x-api-key")
-        found = self._gate.let_in(await authenticated_by(self._gate, *given))
+        found = self._gate.let_in(await authenticated_by(self._gate, *credentials_in(request.scope)))
         if isinstance(found, Refusal) or found.key is None:
             refusal = found if isinstance(found, Refusal) else key_required(found)
             raise HTTPException(refusal.status, refusal.detail, dict(refusal.headers))
