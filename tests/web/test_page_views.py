@@ -211,6 +211,20 @@ def test_a_request_survives_its_counting(seen: LastSeen, views: PageViews) -> No
     assert views.dropped["unreadable"] == 1
 
 
+def test_an_answer_without_a_number_goes_out_all_the_same(seen: LastSeen, views: PageViews) -> None:
+    """What becomes of an answer that is against the rules is the server's to say, not its counting's."""
+    statuses: list[str] = []
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("OK", [("Content-Type", "text/html")])
+        return [b"hello"]
+
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
+    answer = WSGIPageViewMiddleware(app, views)(environ, lambda status, _headers: statuses.append(status))
+    assert (list(answer), statuses) == ([b"hello"], ["OK"])
+    assert views.dropped["unreadable"] == 1
+
+
 def test_memory_is_bounded(seen: LastSeen) -> None:
     """While the database is away page views wait, so many at most; the rest is counted, and what waits is saved."""
     away = True

@@ -263,12 +263,14 @@ class PageViewMiddleware:
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = _ASGIHeaders(message.get("headers", ()))
-                if is_page(message["status"], headers("content-type")):
-                    views.count_by(lambda: self._count(scope))
+                views.count_by(lambda: self._look(scope, message))
             await send(message)
 
         await self.app(scope, receive, watched)
+
+    def _look(self, scope: Scope, start: Message) -> None:
+        if is_page(start["status"], _ASGIHeaders(start.get("headers", ()))("content-type")):
+            self._count(scope)
 
     def _count(self, scope: Scope) -> None:
         headers = _ASGIHeaders(scope["headers"])
@@ -320,12 +322,15 @@ class WSGIPageViewMiddleware:
             return self.app(environ, start_response)
 
         def starting(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            kinds = {name.lower(): value for name, value in headers}
-            if is_page(int(status[:3]), kinds.get("content-type")):
-                self._views.count_by(lambda: count_wsgi(self._views, environ))
+            self._views.count_by(lambda: self._look(environ, status, headers))
             return start_response(status, headers, *error)
 
         return self.app(environ, starting)
+
+    def _look(self, environ: dict[str, Any], status: str, headers: list[tuple[str, str]]) -> None:
+        kinds = {name.lower(): value for name, value in headers}
+        if is_page(int(status[:3]), kinds.get("content-type")):
+            count_wsgi(self._views, environ)
 
 
 def count_wsgi(views: PageViews, environ: Mapping[str, Any]) -> None:
