@@ -43,9 +43,9 @@ What is compared:
   server: also that of the thread that saves and of the copy for reports, which the echo has not. All that a server does
   for a load counts, until it is at rest again, and nothing of the load before. The head of each request came before, on
   its connection or another, but for the length of the body, as programs send; the event loop takes less time for an
-  event then than for the echo, which goes through the application. Of a single event's time about a third goes to the
-  loop, two fifths to saving and a quarter to the copy. In batches saving and the copy take two fifths each; they share
-  Python's lock with the loop, so that as it ran is hardly more than one core carries.
+  event then than for the echo, which goes through the application. Of a single event's time a good third goes to
+  saving, an eighth to the copy, the rest to the loop. In batches half goes to saving and a third to the copy; they
+  share Python's lock with the loop, so that as it ran is hardly more than one core carries.
 - **B9** the fold in one process, beside a loop that only finds gaps and DuckDB that does the same: events for each
   second of processor time. The fewer events a visit has, the more each of them costs.
 - **B10** reports over ten million events of 90 days, beside hand-written queries on the same engine; at a tenth of the
